@@ -1,0 +1,26 @@
+"""Lp-nested symmetric distributions for torch.distributions."""
+
+from lpnested import functional, kl, nn
+from lpnested.generalized_gamma import GeneralizedGamma
+from lpnested.generalized_normal import GeneralizedNormal
+from lpnested.isa import ISA
+from lpnested.lp_nested import LpNested
+from lpnested.lp_spherical import LpSpherical
+from lpnested.notation import format, parse
+from lpnested.tree import LpNestedTree
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ISA",
+    "GeneralizedGamma",
+    "GeneralizedNormal",
+    "LpNested",
+    "LpNestedTree",
+    "LpSpherical",
+    "format",
+    "functional",
+    "kl",
+    "nn",
+    "parse",
+]

@@ -1,0 +1,351 @@
+r"""The mathematics of :math:`L_p`-nested functions, as pure functions of tensors and a tree.
+
+Natural shapes: ``value`` is ``(*sample, *batch, dim)``, ``exponents`` ``(*batch, num_nodes)`` in the
+order of ``tree.nodes``, a result ``(*sample, *batch)``. The arithmetic is float64; a result has the
+promoted dtype of the arguments. For a node :math:`I`: :math:`p_I` is its exponent, :math:`l_I` the
+number of its children, :math:`n_I` the number of leaves under it, and :math:`n_c` that under its
+child :math:`c`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, threshold
+
+from lpnested.layout import Layout, Level, layout_of
+from lpnested.precision import as_parameter, narrow, widen
+from lpnested.tree import LpNestedTree
+
+__all__ = [
+    "log_coordinate_moment",
+    "log_gamma_sample",
+    "log_moment",
+    "log_norm",
+    "log_sphere_sample",
+    "log_surface_area",
+    "log_volume",
+    "norm",
+    "sample_sphere",
+]
+
+Combine: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+_TINY, _HUGE = torch.finfo(torch.float64).tiny, torch.finfo(torch.float64).max
+_LOG2_TINY = math.log2(_TINY)
+_LOG2_ZERO = -1e30  # finite, so that no gradient meets inf - inf, and 2 ** (p * this) is 0
+
+
+def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
+    r"""The logarithm of the :math:`L_p`-nested function (Sinz & Bethge 2010, eq. 1).
+
+    .. math:: \log f(x), \quad f_I = \Big(\sum_{c \in I} f_c^{p_I}\Big)^{1/p_I}
+
+    At the origin it is the logarithm of the smallest normal float64, -708.4, not -inf. The gradient
+    at a zero coordinate is 0, which is a subgradient for :math:`p \geq 1`; for :math:`p < 1` the
+    one-sided derivatives there are infinite with opposite signs.
+
+    Args:
+        value: Shape ``(*sample, *batch, dim)``.
+        exponents: Shape ``(*batch, num_nodes)``.
+        tree: The tree.
+
+    Raises:
+        ValueError: Where a shape does not fit the tree.
+        TypeError: Where the exponents are float16 or bfloat16.
+
+    Example:
+        >>> tree = LpNestedTree((0, (1, 2)))
+        >>> log_norm(torch.tensor([3.0, 2.0, 2.0]), torch.tensor([2.0, 1.0]), tree).exp()
+        tensor(5.)
+    """
+    result = _norm(value, exponents, tree).clamp(_TINY, _HUGE).log()
+    return narrow(result, torch.promote_types(value.dtype, exponents.dtype))
+
+
+def norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
+    r"""The :math:`L_p`-nested function :math:`f(x)` itself; see :func:`log_norm`.
+
+    What overflows is saturated at the largest finite number. At the origin the value and the
+    gradient are 0.
+
+    Example:
+        >>> norm(torch.tensor([3.0, 4.0]), torch.tensor([2.0]), LpNestedTree.flat(2))
+        tensor(5.)
+    """
+    result = _norm(value, exponents, tree).clamp_max(_HUGE)
+    return narrow(result, torch.promote_types(value.dtype, exponents.dtype))
+
+
+def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
+    r"""The logarithm of :math:`S_f(1)` (eq. 8), the surface area in the sense of eq. 7.
+
+    .. math:: \log S_f(1) = n \log 2 + \sum_I \Big[ -(l_I - 1) \log p_I
+        + \sum_{c \in I} \log\Gamma\Big(\frac{n_c}{p_I}\Big)
+        - \log\Gamma\Big(\frac{n_I}{p_I}\Big) \Big]
+
+    It is :math:`n` times the volume of the unit ball (:func:`log_volume`), and the ordinary area
+    only for the 2-norm.
+
+    Args:
+        exponents: Shape ``(*batch, num_nodes)``.
+        tree: The tree.
+
+    Example:
+        >>> log_surface_area(torch.tensor([2.0]), LpNestedTree.flat(2)).exp()  # 2 pi
+        tensor(6.2832)
+    """
+    p, layout = _prepare(exponents, tree)
+    p_edge = p.index_select(0, layout.parents)
+    nodes = -(_column(layout.arities, p) - 1) * p.log() - (_column(layout.node_sizes, p) / p).lgamma()
+    edges = (_column(layout.edge_sizes, p) / p_edge).lgamma()
+    return narrow(tree.dim * math.log(2) + nodes.sum(0) + edges.sum(0), exponents.dtype)
+
+
+def log_volume(exponents: Tensor, tree: LpNestedTree) -> Tensor:
+    r"""The logarithm of the volume of the unit ball, :math:`\{x : f(x) \leq 1\}`.
+
+    Example:
+        >>> log_volume(torch.tensor([1.0]), LpNestedTree.flat(3)).exp()  # 2^3 / 3!
+        tensor(1.3333)
+    """
+    area = log_surface_area(widen(as_parameter("exponents", exponents)), tree)
+    return narrow(area - math.log(tree.dim), exponents.dtype)
+
+
+def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
+    r"""The logarithm of a mixed absolute moment of the uniform distribution on the unit sphere.
+
+    .. math:: \log \mathrm{E} \prod_i |u_i|^{k_i} = \sum_I \Big[
+        \log\Gamma\Big(\frac{n_I}{p_I}\Big) - \log\Gamma\Big(\frac{n_I + K_I}{p_I}\Big)
+        + \sum_{c \in I} \log\Gamma\Big(\frac{n_c + K_c}{p_I}\Big)
+        - \log\Gamma\Big(\frac{n_c}{p_I}\Big) \Big]
+
+    with :math:`K_I` the sum of the orders under :math:`I`. It is inf where an order is -1 or less.
+
+    Args:
+        orders: The orders :math:`k_i`, real, shape ``(*sample, *batch, dim)``.
+        exponents: Shape ``(*batch, num_nodes)``.
+        tree: The tree.
+
+    Example:
+        >>> orders = torch.tensor([2.0, 0.0, 0.0])
+        >>> log_moment(orders, torch.tensor([2.0]), LpNestedTree.flat(3)).exp()
+        tensor(0.3333)
+    """
+    p, layout = _prepare(exponents, tree)
+    rows, p = _align(_rows(orders, tree), p)
+    levels = _climb(rows, p, layout, lambda children, _: children.sum(1))
+    edge_orders, node_orders = (torch.cat(parts) for parts in zip(*levels, strict=True))
+    p_node, p_edge = _in_layout_order(p, layout.nodes), p.index_select(0, layout.parents)
+    node_sizes = _column(_in_layout_order(layout.node_sizes, layout.nodes), p)
+    edge_sizes = _column(layout.edge_sizes, p)
+    nodes = _log_gamma_ratio(node_sizes, node_orders, p_node).sum(0)
+    edges = _log_gamma_ratio(edge_sizes, edge_orders, p_edge).sum(0)
+    result = torch.where((rows <= -1).any(0), math.inf, edges - nodes)
+    return narrow(result, torch.promote_types(orders.dtype, exponents.dtype))
+
+
+def log_coordinate_moment(order: float, exponents: Tensor, tree: LpNestedTree) -> Tensor:
+    r"""The logarithm of :math:`\mathrm{E} |u_i|^k` of every coordinate; see :func:`log_moment`.
+
+    Args:
+        order: The order :math:`k > -1`.
+        exponents: Shape ``(*batch, num_nodes)``.
+        tree: The tree.
+
+    Returns:
+        Shape ``(*batch, dim)``.
+
+    Example:
+        >>> log_coordinate_moment(2, torch.tensor([2.0]), LpNestedTree.flat(4)).exp()
+        tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
+    p, layout = _prepare(exponents, tree)
+    p_edge = p.index_select(0, layout.parents)
+    sizes = _column(layout.edge_sizes, p)
+    parent_sizes = _column(layout.node_sizes.index_select(0, layout.parents), p)
+    ratios = _log_gamma_ratio(sizes, order, p_edge) - _log_gamma_ratio(parent_sizes, order, p_edge)
+    return narrow(_path_sums(ratios, layout).movedim(0, -1), exponents.dtype)
+
+
+def sample_sphere(
+    exponents: Tensor, tree: LpNestedTree, sample_shape: Sequence[int] = ()
+) -> Tensor:
+    r"""Exact draws from the uniform distribution on the unit sphere (Algorithm 1).
+
+    Uniform in the sense of eq. 7: the direction of any :math:`L_p`-nested symmetric variable.
+
+    Args:
+        exponents: Shape ``(*batch, num_nodes)``.
+        tree: The tree.
+        sample_shape: The shape of independent draws.
+
+    Returns:
+        Shape ``(*sample_shape, *batch, dim)``, without gradient.
+
+    Example:
+        >>> u = sample_sphere(torch.tensor([1.5]), LpNestedTree.flat(3), (1000,))
+        >>> u.abs().pow(1.5).sum(-1).allclose(torch.ones(1000))
+        True
+    """
+    magnitudes = log_sphere_sample(exponents, tree, sample_shape).exp()
+    signs = torch.rand_like(magnitudes, dtype=torch.float32) - 0.5
+    return narrow(torch.copysign(magnitudes, signs), exponents.dtype)
+
+
+@torch.no_grad()
+def log_sphere_sample(
+    exponents: Tensor, tree: LpNestedTree, sample_shape: Sequence[int] = ()
+) -> Tensor:
+    r"""The logarithm of the magnitudes of :func:`sample_sphere`, in float64.
+
+    .. math:: \log |u_i| = \sum_{I \text{ on the path to } i}
+        \frac{1}{p_I} \Big( \log g_c - \log \sum_{c' \in I} g_{c'} \Big), \quad
+        g_c \sim \mathrm{Gamma}\Big(\frac{n_c}{p_I}\Big)
+    """
+    p, layout = _prepare(exponents, tree)
+    p_edge = p.index_select(0, layout.parents)
+    shape = _column(layout.edge_sizes, p) / p_edge
+    spread = shape.reshape(shape.shape[0], *(1,) * len(sample_shape), *shape.shape[1:])
+    log_g = log_gamma_sample(spread.expand(-1, *sample_shape, *shape.shape[1:]))
+    shares = _log_shares(log_g, layout) / _align(log_g, p_edge)[1]
+    return _path_sums(shares, layout).movedim(0, -1).clone(memory_format=torch.contiguous_format)
+
+
+def log_gamma_sample(shape: Tensor) -> Tensor:
+    r"""A draw of :math:`\log G`, :math:`G \sim \mathrm{Gamma}(a, 1)`, with a pathwise gradient.
+
+    It is exact where :math:`G` itself underflows, :math:`a \ll 1`: :math:`G(a)` has the law of
+    :math:`G(a + 1)\, U^{1/a}`.
+    """
+    uniform = torch.rand_like(shape).clamp_min(_TINY)
+    return torch._standard_gamma(shape + 1).log() + uniform.log() / shape
+
+
+def _prepare(exponents: Tensor, tree: LpNestedTree) -> tuple[Tensor, Layout]:
+    """Exponents as float64 rows ``(num_nodes, *batch)``, and the layout of their tree."""
+    exponents = as_parameter("exponents", exponents)
+    if exponents.dim() == 0 or exponents.shape[-1] != tree.num_nodes:
+        raise ValueError(
+            f"{tree!r} has {tree.num_nodes} inner nodes, so exponents must have shape "
+            f"(*batch, {tree.num_nodes}), but got {tuple(exponents.shape)}"
+        )
+    return widen(exponents).movedim(-1, 0), layout_of(tree, exponents.device)
+
+
+def _rows(value: Tensor, tree: LpNestedTree) -> Tensor:
+    """Values as contiguous float64 rows ``(dim, *sample, *batch)``, so reductions run over rows."""
+    if value.dim() == 0 or value.shape[-1] != tree.dim:
+        raise ValueError(
+            f"{tree!r} has {tree.dim} coordinates, so value must have shape "
+            f"(*sample, *batch, {tree.dim}), but got {tuple(value.shape)}"
+        )
+    return widen(value.movedim(-1, 0).clone(memory_format=torch.contiguous_format))
+
+
+def _norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
+    p, layout = _prepare(exponents, tree)
+    rows, p = _align(_rows(value, tree).abs(), p)
+    _, root = _climb(rows, p, layout, _p_norm)[0]
+    return root.squeeze(0)
+
+
+def _p_norm(children: Tensor, p: Tensor) -> Tensor:
+    """The p-norm over the second dimension, exact at every scale and with zeros.
+
+    The largest child is divided out. As the norm does not depend on what is divided out, that
+    number carries no gradient, and all derivatives are still right.
+    """
+    largest = children.detach().amax(1)
+    ratios = children / largest.clamp(_TINY, _HUGE).unsqueeze(1)
+    # An absent or zero child adds exactly 0 to the sum, and 0 to every gradient.
+    logs = threshold(ratios.clamp_min(_TINY).log2(), _LOG2_TINY, _LOG2_ZERO)
+    total = (p.unsqueeze(1) * logs).exp2().sum(1).clamp_min(1.0)
+    return largest * (total.log2() / p).exp2()
+
+
+def _align(rows: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Give both the same number of dimensions behind the first, and rows the broadcast shape."""
+    ndim = max(rows.dim(), p.dim())
+    rows, p = (x.reshape(x.shape[0], *(1,) * (ndim - x.dim()), *x.shape[1:]) for x in (rows, p))
+    shape = torch.broadcast_shapes(rows.shape[1:], p.shape[1:])
+    return rows.expand(-1, *shape), p
+
+
+def _column(numbers: Tensor, p: Tensor) -> Tensor:
+    return numbers.reshape(-1, *(1,) * (p.dim() - 1))
+
+
+def _in_layout_order(rows: Tensor, order: Tensor | None) -> Tensor:
+    return rows if order is None else rows.index_select(0, order)
+
+
+def _blocks(level: Level, edges: Tensor, fill: float) -> list[Tensor]:
+    """A level's edges ``(num_edges, ...)`` as blocks ``(count, width, ...)`` of its nodes."""
+    padding = (0, 0) * (edges.dim() - 1) + (0, 1)
+    return [
+        (
+            edges.narrow(0, block.first_edge, block.count * block.width)
+            if block.slots is None
+            else pad(edges, padding, value=fill).index_select(0, block.slots)
+        ).reshape(block.count, block.width, *edges.shape[1:])
+        for block in level.blocks
+    ]
+
+
+def _climb(
+    rows: Tensor, p: Tensor, layout: Layout, combine: Combine
+) -> list[tuple[Tensor, Tensor]]:
+    """From the leaves to the root: what a level's edges carry and its nodes make of it, root first.
+
+    ``combine`` takes children ``(count, width, ...)``, 0 where there is none, and the exponents of
+    their nodes, ``(count, ...)``.
+    """
+    rows, p = _in_layout_order(rows, layout.leaves), _in_layout_order(p, layout.nodes)
+    levels: list[tuple[Tensor, Tensor]] = []
+    for level in reversed(layout.levels):
+        edges = rows.narrow(0, level.first_leaf, level.num_leaves)
+        if levels:
+            edges = torch.cat([edges, levels[0][1]]) if level.num_leaves else levels[0][1]
+        nodes = [
+            combine(children, p.narrow(0, level.start + block.start, block.count))
+            for block, children in zip(level.blocks, _blocks(level, edges, 0.0), strict=True)
+        ]
+        levels.insert(0, (edges, torch.cat(nodes) if len(nodes) > 1 else nodes[0]))
+    return levels
+
+
+def _path_sums(edges: Tensor, layout: Layout) -> Tensor:
+    """From the root to the leaves: the sum over the edges of its path, per coordinate."""
+    leaves: list[Tensor] = []
+    nodes: Tensor | None = None
+    for level in layout.levels:
+        sums = edges.narrow(0, level.first_edge, level.num_edges)
+        if nodes is not None:
+            sums = sums + nodes.index_select(0, level.parents)
+        leaves.append(sums.narrow(0, 0, level.num_leaves))
+        nodes = sums.narrow(0, level.num_leaves, level.num_edges - level.num_leaves)
+    return _in_layout_order(torch.cat(leaves), layout.places)
+
+
+def _log_shares(log_g: Tensor, layout: Layout) -> Tensor:
+    """Each edge's logarithm, less that of the sum over the edges of its node."""
+    return torch.cat(
+        [
+            edges - torch.cat([b.logsumexp(1) for b in blocks]).index_select(0, level.parents)
+            for level in layout.levels
+            for edges in [log_g.narrow(0, level.first_edge, level.num_edges)]
+            for blocks in [_blocks(level, edges, -math.inf)]
+        ]
+    )
+
+
+def _log_gamma_ratio(size: Tensor, order: Tensor | float, p: Tensor) -> Tensor:
+    return ((size + order) / p).lgamma() - (size / p).lgamma()
+
+

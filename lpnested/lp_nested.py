@@ -1,0 +1,232 @@
+"""The general Lp-nested symmetric distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from lpnested import functional as F
+from lpnested.generalized_gamma import GeneralizedGamma
+from lpnested.layout import layout_of
+from lpnested.precision import as_parameter, check_finite, narrow, widen
+from lpnested.radial import check_radial, log_radial_moment, log_shell, mean_log, shell_mode
+from lpnested.tree import LpNestedTree, Nested
+
+__all__ = ["LpNested"]
+
+
+class LpNested(Distribution):
+    r"""The :math:`L_p`-nested symmetric distribution with any radius (Sinz & Bethge 2010, eq. 7).
+
+    .. math:: \rho(x) = \frac{\varrho(r)}{r^{n-1} S_f(1)}, \quad r = f(x)
+
+    with the :math:`L_p`-nested function :math:`f` of a tree (:func:`lpnested.functional.log_norm`),
+    its surface area :math:`S_f(1)`, and the density :math:`\varrho` of the radius. Radius and
+    direction are independent, and the direction is uniform on the unit sphere of :math:`f`.
+
+    ``sample`` is exact (Algorithm 1). ``log_prob`` saturates at the lowest finite number, -3.4e38
+    (float32) or -4e260 (float64), and its gradient at a zero coordinate is 0.
+
+    Args:
+        tree: The tree.
+        exponents: One exponent :math:`p_I > 0` per inner node, in the order of ``tree.nodes``, shape
+            ``(*batch, num_nodes)``.
+        radial: Any univariate torch Distribution on the positive reals; its batch broadcasts.
+        validate_args: Whether to check arguments, as in torch.
+
+    Raises:
+        ValueError: Where exponents do not fit the tree or are not positive and finite, or where
+            the support of the radial is not the positive reals.
+        TypeError: Where the exponents are float16 or bfloat16.
+
+    Example:
+        >>> tree = LpNestedTree((0, (1, 2)))
+        >>> radial = torch.distributions.Gamma(3.0, 1.0)
+        >>> dist = LpNested(tree, torch.tensor([1.0, 2.0]), radial)
+        >>> dist.log_prob(torch.tensor([1.0, 0.0, 1.0]))
+        tensor(-4.5310)
+        >>> dist.sample((5,)).shape
+        torch.Size([5, 3])
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {
+        "exponents": constraints.independent(constraints.positive, 1)
+    }
+    support = constraints.real_vector
+    has_rsample = False
+
+    def __init__(
+        self,
+        tree: LpNestedTree,
+        exponents: Tensor | Sequence[float],
+        radial: Distribution,
+        validate_args: bool | None = None,
+    ) -> None:
+        if not isinstance(tree, LpNestedTree):
+            raise TypeError(f"tree must be an LpNestedTree, but got {tree!r}")
+        exponents = as_parameter("exponents", exponents)
+        if exponents.shape[-1:] != (tree.num_nodes,):
+            raise ValueError(
+                f"{tree!r} has {tree.num_nodes} inner nodes, so exponents must have shape "
+                f"(*batch, {tree.num_nodes}), but got {tuple(exponents.shape)}"
+            )
+        check_radial(radial, Distribution._validate_args if validate_args is None else validate_args)
+        batch_shape = torch.broadcast_shapes(exponents.shape[:-1], radial.batch_shape)
+        layout_of(tree, exponents.device)  # made here, so that a compiled log_prob finds it
+        self.tree = tree
+        self.exponents = exponents.expand(*batch_shape, -1)
+        self.radial = radial.expand(batch_shape)
+        super().__init__(batch_shape, torch.Size([tree.dim]), validate_args=validate_args)
+        if self._validate_args:
+            check_finite("exponents", self.exponents)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LpNested:
+        new = self._get_checked_instance(LpNested, _instance)
+        batch_shape = torch.Size(batch_shape)
+        new.tree = self.tree
+        new.exponents = self.exponents.expand(*batch_shape, -1)
+        new.radial = self.radial.expand(batch_shape)
+        super(LpNested, new).__init__(batch_shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def norm(self, value: Tensor) -> Tensor:
+        """The radius :math:`f(x)` of a value, shape ``(*sample, *batch)``."""
+        return F.norm(value, self.exponents, self.tree)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        exponents = widen(self.exponents)
+        log_r = F.log_norm(widen(value), exponents, self.tree)
+        density = log_shell(self.radial, log_r, self.tree.dim)
+        log_prob = density - F.log_surface_area(exponents, self.tree)
+        return narrow(log_prob, torch.promote_types(value.dtype, self.exponents.dtype))
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        """Exact draws, shape ``(*sample_shape, *batch, dim)``, without gradient."""
+        direction = F.sample_sphere(widen(self.exponents), self.tree, sample_shape)
+        radius = widen(self.radial.sample(torch.Size(sample_shape)))
+        return narrow(radius.unsqueeze(-1) * direction, self.exponents.dtype)
+
+    def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> NoReturn:
+        raise NotImplementedError(
+            f"{type(self).__name__} has no reparametrised sampler: use sample() for exact draws "
+            f"without gradient, or log_prob() of them for a score-function gradient"
+        )
+
+    @property
+    def log_surface_area(self) -> Tensor:
+        r"""The logarithm of :math:`S_f(1)`, shape ``(*batch)``."""
+        return F.log_surface_area(self.exponents, self.tree)
+
+    @property
+    def log_volume(self) -> Tensor:
+        r"""The logarithm of the volume of :math:`\{x : f(x) \leq 1\}`, shape ``(*batch)``."""
+        return F.log_volume(self.exponents, self.tree)
+
+    def moment(self, orders: Tensor | Sequence[float]) -> Tensor:
+        r"""The mixed absolute moment :math:`\mathrm{E} \prod_i |x_i|^{k_i}`.
+
+        Args:
+            orders: The orders :math:`k_i`, shape ``(*sample, *batch, dim)``. The moment is inf where
+                one is -1 or less, or where that of the radius is.
+
+        Raises:
+            NotImplementedError: Where the moment of the radius has no closed form.
+
+        Example:
+            >>> dist = LpNested(LpNestedTree.flat(2), [2.0], torch.distributions.Chi2(3.0))
+            >>> dist.moment([2.0, 0.0])
+            tensor(7.5000)
+        """
+        orders = torch.as_tensor(orders, dtype=torch.float64, device=self.exponents.device)
+        angular = F.log_moment(orders, widen(self.exponents), self.tree)
+        radial = log_radial_moment(self.radial, orders.sum(-1))
+        return narrow((angular + radial).exp(), self.exponents.dtype)
+
+    @property
+    def mean(self) -> Tensor:
+        """Zero, and NaN where the mean of the radius is infinite."""
+        zero = narrow(0 * widen(self.radial.mean), self.exponents.dtype)
+        return zero.unsqueeze(-1).expand(self._extended_shape())
+
+    @property
+    def mode(self) -> Tensor:
+        """Zero, and NaN where the density at 0 is unbounded or largest on a whole sphere."""
+        zero = narrow(shell_mode(self.radial, self.tree.dim), self.exponents.dtype)
+        return zero.unsqueeze(-1).expand(self._extended_shape())
+
+    @property
+    def variance(self) -> Tensor:
+        angular = F.log_coordinate_moment(2, widen(self.exponents), self.tree)
+        radial = log_radial_moment(self.radial, 2).unsqueeze(-1)
+        return narrow((angular + radial).exp(), self.exponents.dtype)
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        """The diagonal matrix of the variances: coordinates are uncorrelated, not independent."""
+        return torch.diag_embed(self.variance)
+
+    def entropy(self) -> Tensor:
+        area = F.log_surface_area(widen(self.exponents), self.tree)
+        spread = (self.tree.dim - 1) * mean_log(self.radial)
+        return narrow(widen(self.radial.entropy()) + spread + area, self.exponents.dtype)
+
+    def marginal(self, node: Nested) -> LpNested:
+        """The distribution of the coordinates under an inner node, in ascending order.
+
+        It is again Lp-nested. Its radius is closed where this one is a generalized gamma of
+        dimension ``tree.dim`` and every exponent above the node equals that of the radius, as in
+        ISA for every subspace: then it is a generalized gamma of the node's dimension.
+
+        Args:
+            node: One of ``tree.nodes``, or its place there.
+
+        Raises:
+            ValueError: Where the node is not in the tree.
+            NotImplementedError: Where the radius of the marginal has no closed form.
+
+        Example:
+            >>> from lpnested import ISA
+            >>> ISA([2, 3], p0=2.0, p=1.5).marginal((2, 3, 4)).radial.dim
+            tensor(3.)
+        """
+        if isinstance(node, int) and 0 <= node < self.tree.num_nodes:
+            node = self.tree.nodes[node]
+        if not isinstance(node, tuple) or node not in self.tree.nodes:
+            raise ValueError(
+                f"node must be one of the inner nodes {self.tree.nodes} or its place among them, "
+                f"but got {node!r}"
+            )
+        subtree, places = self.tree.subtree(node)
+        radial = self._radial_under(node, subtree.dim)
+        return LpNested(subtree, self.exponents[..., places], radial, validate_args=False)
+
+    def _radial_under(self, node: tuple[Nested, ...], dim: int) -> Distribution:
+        above, radial = self.tree.ancestors(node), self.radial
+        if dim == self.tree.dim:  # all nodes above have one child
+            return radial
+        if (
+            not isinstance(radial, GeneralizedGamma)
+            or (radial.dim != self.tree.dim).any()
+            or (radial.p.unsqueeze(-1) != self.exponents[..., above]).any()
+        ):
+            raise NotImplementedError(
+                f"the radius of the marginal of {node} has no closed form: it needs a "
+                f"GeneralizedGamma radial of dim {self.tree.dim} whose p is the exponent of every "
+                f"node above, but got {radial} under exponents {self.exponents[..., above]}"
+            )
+        return GeneralizedGamma(
+            torch.full_like(radial.dim, dim), radial.p, radial.scale, validate_args=False
+        )
+
+    def __repr__(self) -> str:
+        exponents = self.exponents.tolist() if self.exponents.dim() == 1 else self.exponents.shape
+        return f"{type(self).__name__}({self.tree!r}, exponents: {exponents}, radial: {self.radial})"
+

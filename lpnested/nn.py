@@ -1,0 +1,100 @@
+"""Distributions with learned parameters, as modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints, transform_to
+
+from lpnested.precision import as_parameter
+
+__all__ = ["Learnable"]
+
+
+class Learnable(nn.Module):
+    r"""A module that owns the parameters of a distribution and returns it when called.
+
+    A learned parameter is kept without constraint, as torch's ``transform_to`` gives it (the
+    logarithm, for a positive one), so any optimiser keeps it valid; ``module.p`` is the constrained
+    value. All others are buffers: ``state_dict``, ``to(device)`` and ``double()`` cover them.
+
+    Args:
+        distribution: A distribution class, or a function that makes one such as
+            :meth:`lpnested.ISA.unit_variance`.
+        *args: What comes before the parameters and is no tensor, such as sizes or a tree.
+        learn: The names of the parameters to learn.
+        **parameters: The initial parameters, numbers or tensors, or another ``Learnable`` for one
+            that is itself a distribution, such as the radial of :class:`lpnested.LpNested`.
+
+    Raises:
+        ValueError: Where ``learn`` names what is no parameter or has no constraint, or where an
+            initial value is outside its constraint.
+
+    Example:
+        >>> prior = Learnable(ISA, [4, 4], p0=2.0, p=torch.full((2,), 2.1), learn=("p",))
+        >>> loss = -prior().log_prob(torch.randn(100, 8)).mean()
+        >>> loss.backward()
+        >>> [name for name, _ in prior.named_parameters()], prior.p
+        (['unconstrained.p'], tensor([2.1000, 2.1000], grad_fn=<ExpBackward0>))
+    """
+
+    def __init__(
+        self,
+        distribution: Callable[..., Distribution],
+        *args: Any,
+        learn: Sequence[str] = (),
+        **parameters: Any,
+    ) -> None:
+        super().__init__()
+        self.distribution, self.args = distribution, args
+        self.names = tuple(parameters)
+        self.unconstrained = nn.ParameterDict()
+        learn = (learn,) if isinstance(learn, str) else tuple(learn)
+        unknown = [name for name in learn if name not in parameters]
+        if unknown:
+            raise ValueError(f"learn names {unknown}, but the parameters are {list(parameters)}")
+        for name, value in parameters.items():
+            if isinstance(value, nn.Module):
+                self.add_module(name, value)
+            elif name in learn:
+                self.unconstrained[name] = self._unconstrain(name, as_parameter(name, value))
+            else:
+                self.register_buffer(name, as_parameter(name, value).detach().clone())
+
+    def _constraint(self, name: str) -> constraints.Constraint:
+        # A classmethod such as ISA.unit_variance has the constraints of its class.
+        owner = getattr(self.distribution, "__self__", self.distribution)
+        known: dict[str, constraints.Constraint] = getattr(owner, "arg_constraints", {})
+        if name not in known:
+            raise ValueError(f"{name} of {owner} has no constraint: it can't be learned")
+        return known[name]
+
+    def _unconstrain(self, name: str, value: Tensor) -> nn.Parameter:
+        constraint = self._constraint(name)
+        if not constraint.check(value.detach()).all() or value.isinf().any():
+            raise ValueError(f"{name} must satisfy {constraint} and be finite, but got {value}")
+        return nn.Parameter(transform_to(constraint).inv(value.detach()).clone())
+
+    def __getattr__(self, name: str) -> Any:
+        unconstrained = self.__dict__.get("_modules", {}).get("unconstrained", {})
+        if name in unconstrained:
+            return transform_to(self._constraint(name))(unconstrained[name])
+        return super().__getattr__(name)
+
+    def forward(self) -> Distribution:
+        values = {name: getattr(self, name) for name in self.names}
+        return self.distribution(
+            *self.args,
+            **{
+                name: value() if isinstance(value, nn.Module) else value
+                for name, value in values.items()
+            },
+        )
+
+    def extra_repr(self) -> str:
+        name = getattr(self.distribution, "__qualname__", repr(self.distribution))
+        learned = {key: getattr(self, key).detach().tolist() for key in self.unconstrained}
+        return f"{name}, {self.args}, learned: {learned}"

@@ -1,0 +1,103 @@
+"""Float64 inside, the caller's dtype outside.
+
+A float32 norm raised to the power 200 keeps no correct digit but the first four, so the mathematics
+runs in float64. At the border a tensor is widened, and its gradient comes back saturated at the
+largest finite number instead of infinite; a result is narrowed, saturated in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["as_parameter", "as_parameters", "check_finite", "exp", "narrow", "widen"]
+
+_LARGEST_EXPONENT = 600.0
+
+
+class _Widen(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.to(torch.float64)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.dtype = inputs[0].dtype
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return narrow(grad, ctx.dtype)
+
+
+class _WidenForwardMode(_Widen):
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return tangent.to(torch.float64)
+
+
+def widen(x: Tensor) -> Tensor:
+    """To float64, with a gradient that saturates where the narrower type would overflow."""
+    if x.dtype == torch.float64:
+        return x
+    if not x.is_floating_point():
+        return x.to(torch.float64)
+    # Dynamo traces no autograd.Function with a jvp, and needs none.
+    function = _Widen if torch.compiler.is_compiling() else _WidenForwardMode
+    return function.apply(x)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """From float64 to a result's dtype: what overflows saturates, true infinities stay."""
+    if dtype == torch.float64:
+        return x
+    largest = torch.finfo(dtype).max
+    return torch.where(x.isinf(), x, x.clamp(-largest, largest)).to(dtype)
+
+
+def exp(x: Tensor) -> Tensor:
+    """The exponential, saturated at 4e260 so that its gradients are finite too."""
+    return x.clamp_max(_LARGEST_EXPONENT).exp()
+
+
+def as_parameter(
+    name: str, value: Any, dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> Tensor:
+    """A distribution's parameter as a floating tensor; a number takes ``dtype`` and ``device``.
+
+    float16 and bfloat16 are refused: an exponent of 2.1 is 2.094 in bfloat16, another distribution.
+    """
+    if isinstance(value, (int, float)):
+        if math.isinf(value):
+            raise ValueError(f"{name} must be finite, but got {value}")
+        return torch.full((), value, dtype=dtype or torch.get_default_dtype(), device=device)
+    parameter: Tensor = torch.as_tensor(value, device=device)
+    if parameter.is_complex() or parameter.dtype in (torch.float16, torch.bfloat16):
+        raise TypeError(
+            f"{name} must be float32 or float64, but got {parameter.dtype}: convert it with "
+            f"{name}.float() (values, unlike parameters, may be in half precision)"
+        )
+    return parameter if parameter.is_floating_point() else parameter.to(torch.get_default_dtype())
+
+
+def as_parameters(**values: Any) -> tuple[Tensor, ...]:
+    """Named parameters as tensors of one dtype, device and shape, as torch's ``broadcast_all``."""
+    tensors = [value for value in values.values() if isinstance(value, Tensor)]
+    device = tensors[0].device if tensors else None
+    floating = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    dtype = reduce(torch.promote_types, floating, floating[0]) if floating else None
+    parameters = [as_parameter(name, value, dtype, device) for name, value in values.items()]
+    return torch.broadcast_tensors(*(x.to(dtype or x.dtype) for x in parameters))
+
+
+def check_finite(name: str, parameter: Tensor) -> None:
+    """Refuse infinite exponents and scales (the maximum norm is not among these distributions)."""
+    if parameter.isinf().any():
+        raise ValueError(
+            f"{name} must be finite, but got {parameter}: the limit p = inf is not supported"
+        )

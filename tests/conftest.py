@@ -1,0 +1,51 @@
+"""One thread, one seed, torch's global state put back after every test, and GPU tests that skip alone."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from torch.distributions import Distribution
+
+torch.set_num_threads(1)
+
+# Derandomised, so that a run can be repeated; `thorough` is for a developer's afternoon.
+common = {
+    "deadline": None,
+    "derandomize": True,
+    "database": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+}
+settings.register_profile("default", max_examples=60, **common)
+settings.register_profile("ci", max_examples=250, **common)
+settings.register_profile("thorough", max_examples=3000, **{**common, "derandomize": False})
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cuda: runs where a GPU exists, skips elsewhere")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="no GPU here"))
+
+
+@pytest.fixture(autouse=True)
+def torch_as_found() -> Iterator[None]:
+    """The same seed for every test; torch.compile leaves validation off in torch 2.13, so put it back."""
+    validates = Distribution._validate_args
+    dtype = torch.get_default_dtype()
+    torch.manual_seed(0)
+    yield
+    Distribution._validate_args = validates
+    torch.set_default_dtype(dtype)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.param)

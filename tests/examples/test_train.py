@@ -1,0 +1,463 @@
+"""train.py as a user runs it: scores, files, interruptions and mistakes."""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Independent, Normal, kl_divergence
+
+import train as script
+from checkpoint import CHECKPOINT, load_model, read_checkpoint
+from config import PRESETS, Config, UsageError, parse
+from data import default_cache, pack, render_dsprites, unpack
+from interrupt import StopRequest
+from models import VAE
+from objectives import elbo
+from render import all_classes
+
+SCRIPT = Path(script.__file__)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory):
+    """A part of dSprites small enough to train on in a second."""
+    classes = all_classes()[::1499]
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    np.savez_compressed(path, imgs=render_dsprites(classes), latents_classes=classes)
+    return path
+
+
+@pytest.fixture
+def flags(npz):
+    return [
+        *("--data", str(npz), "--sizes", "2", "2", "--hidden", "16", "--batch-size", "16"),
+        *("--steps", "40", "--device", "cpu"),
+    ]
+
+
+def strict(constant):
+    raise ValueError(f"{constant} is no JSON")
+
+
+def metrics(folder):
+    text = (folder / "metrics.json").read_text()
+    return json.loads(text, parse_constant=strict)
+
+
+def numbers(folder):
+    """All of metrics.json but the times."""
+    return {key: value for key, value in metrics(folder).items() if key != "seconds"}
+
+
+def assert_same_run(one, other):
+    assert numbers(one) == numbers(other)
+    weights, others = (torch.load(f / "model.pt", weights_only=True) for f in (one, other))
+    assert weights.keys() == others.keys()
+    for key, value in weights.items():
+        assert torch.equal(value, others[key]), key
+
+
+def snapshot(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def start(*flags):
+    """The script in a process of its own, with one thread."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *map(str, flags)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+# --- a run ---
+
+
+@pytest.mark.parametrize("prior", ["isa", "normal"])
+def test_run_writes_what_it_says(tmp_path, flags, npz, capsys, prior):
+    folder = tmp_path / "run"
+    assert script.main([*flags, "--prior", prior, "--out", str(folder)]) == 0
+    assert {path.name for path in folder.iterdir()} == {
+        "checkpoint.pt",
+        "config.json",
+        "metrics.json",
+        "model.pt",
+        "reconstructions.png",
+        "traversal.png",
+    }
+    result = metrics(folder)
+    assert result["config"]["prior"] == prior
+    assert result["images"] == {"source": str(npz), "count": 492}
+    assert result["evaluated"] == {"rows": "all", "count": 492}
+    assert result["steps"] == 40
+    scores = result["scores"]
+    assert (scores["kl_analytic"] is None) == (prior == "isa")
+    assert set(scores["mig_per_factor"]) == {"scale", "orientation", "posX", "posY"}
+    assert scores["mig"] == pytest.approx(np.mean(list(scores["mig_per_factor"].values())))
+    assert np.array(scores["mutual_information"]).shape == (4, 5)
+    printed = capsys.readouterr().out
+    for word in ("MIG", "log p(x|z)", "KL", "active units", "all 492 images", str(folder)):
+        assert word in printed
+    assert f"{scores['mig']:.3f}" in printed
+    config, vae = load_model(folder)
+    assert config.latents == 4
+    assert vae.encoder(torch.zeros(1, 4096)).mean.shape == (1, 4)
+
+
+def test_scores_of_a_part_are_labelled(tmp_path, flags, capsys):
+    folder = tmp_path / "run"
+    assert script.main([*flags, "--eval-images", "100", "--out", str(folder)]) == 0
+    assert metrics(folder)["evaluated"] == {"rows": "random subset", "count": 100}
+    assert "RANDOM SUBSET of 100 of 492" in capsys.readouterr().out
+
+
+def test_no_path_of_the_machine_is_recorded(tmp_path, flags, npz, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(npz, "small.npz")
+    assert script.main([*flags, "--data", "small.npz", "--cache", str(tmp_path / "cache")]) == 0
+    folder = Path("runs/quick-isa-seed0")
+    for name in ("metrics.json", "config.json"):
+        assert str(tmp_path) not in (folder / name).read_text()
+        assert str(Path.home()) not in (folder / name).read_text()
+
+
+def test_running_again_takes_a_new_folder(tmp_path, flags, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert script.main(flags) == 0
+    assert script.main(flags) == 0
+    first, second = Path("runs/quick-isa-seed0"), Path("runs/quick-isa-seed0-2")
+    assert_same_run(first, second)
+
+
+def test_seed_matters(tmp_path, flags):
+    for seed in ("1", "2"):
+        script.main([*flags, "--seed", seed, "--out", str(tmp_path / seed)])
+    assert metrics(tmp_path / "1")["scores"] != metrics(tmp_path / "2")["scores"]
+
+
+def test_training_learns(tmp_path, flags, npz):
+    folder = tmp_path / "run"
+    longer = ["--steps", "1500", "--hidden", "64", "--learning-rate", "3e-3"]
+    assert script.main([*flags, *longer, "--out", str(folder)]) == 0
+    with np.load(npz) as file:
+        p = torch.from_numpy(file["imgs"].mean(0))
+    mean_picture_for_all = (torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).sum().item()
+    assert metrics(folder)["scores"]["elbo"] > mean_picture_for_all + 100
+
+
+# --- interruptions ---
+
+
+@pytest.fixture
+def long(flags, tmp_path):
+    """A run of some seconds in a process of its own, and its uninterrupted outcome."""
+    flags = [*flags, "--steps", "1500", "--eval-images", "400", "--checkpoint-seconds", "0.2"]
+    whole = start(*flags, "--out", tmp_path / "whole")
+    assert whole.wait(60) == 0, whole.stderr.read()
+    return flags
+
+
+def wait_for_training(process, folder, steps=100):
+    """Until the run's checkpoint is some steps old."""
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        if (folder / CHECKPOINT).exists() and read_checkpoint(folder)["step"] >= steps:
+            return
+        time.sleep(0.05)
+    raise AssertionError("training did not begin")
+
+
+def test_killed_and_interrupted_run_ends_with_the_same_numbers(tmp_path, long):
+    folder = tmp_path / "run"
+    process = start(*long, "--out", folder)
+    wait_for_training(process, folder)
+    process.kill()
+    process.wait()
+    step = read_checkpoint(folder)["step"]
+    assert 0 < step < 1500
+    assert not (folder / "metrics.json").exists()
+
+    process = start("--resume", "--out", folder)  # its own settings need no repetition
+    wait_for_training(process, folder, step + 1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert f"--resume --out {folder}" in errors
+    assert "Traceback" not in errors
+    assert step < read_checkpoint(folder)["step"] < 1500
+
+    process = start(*long, "--resume", "--out", folder)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert_same_run(tmp_path / "whole", folder)
+
+
+def test_resuming_across_the_end_of_an_epoch(tmp_path, flags, monkeypatch):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert script.main([*flags, "--out", str(whole)]) == 0
+    for stop in (30, 35):  # an epoch has 492 // 16 = 30 steps
+        monkeypatch.setattr(script, "StopRequest", stop_at(stop))
+        again = ["--resume"] if broken.exists() else []
+        assert script.main([*flags, *again, "--out", str(broken)]) == 130
+        assert read_checkpoint(broken)["step"] == stop
+    monkeypatch.undo()
+    assert script.main(["--resume", "--out", str(broken)]) == 0
+    assert_same_run(whole, broken)
+
+
+def stop_at(step):
+    class Countdown(StopRequest):
+        """Asks for a stop when the loop has looked at it often enough."""
+
+        looks = 0
+
+        @property
+        def signal(self):
+            return signal.SIGINT if self.state_step() == step else None
+
+        @signal.setter
+        def signal(self, value):
+            pass
+
+        @staticmethod
+        def state_step():
+            frame = sys._getframe(2)
+            return frame.f_locals["state"].step
+
+    return Countdown
+
+
+def test_finished_run_can_be_scored_again(tmp_path, flags):
+    folder = tmp_path / "run"
+    script.main([*flags, "--out", str(folder)])
+    before = numbers(folder)
+    (folder / "metrics.json").unlink()
+    assert script.main(["--resume", "--out", str(folder)]) == 0
+    assert numbers(folder) == before
+
+
+def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path, flags, capsys):
+    folder = tmp_path / "run"
+    flags = [*flags, "--learning-rate", "1e30", "--checkpoint-seconds", "0"]
+    assert script.main([*flags, "--out", str(folder)]) == 1
+    assert "no longer finite" in capsys.readouterr().err
+    content = read_checkpoint(folder)
+    assert all(value.isfinite().all() for value in content["vae"].values())
+    assert not (folder / "metrics.json").exists()
+
+
+# --- mistakes ---
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (["--p0", "-1"], "--p0 must be a positive number, but got -1.0"),
+        (["--p0", "nan"], "--p0 must be"),
+        (["--p", "0"], "--p must be positive numbers"),
+        (["--p", "1", "2", "3"], "--p must be one number, or one for each of 2"),
+        (["--sizes", "4", "0"], "--sizes must be positive whole numbers"),
+        (["--scale", "0"], "--scale must be"),
+        (["--scale", "inf"], "--scale must be"),
+        (["--beta", "-0.1"], "--beta must be"),
+        (["--steps", "0"], "--steps must be"),
+        (["--epochs", "-1"], "--epochs must be"),
+        (["--batch-size", "0"], "--batch-size must be"),
+        (["--batch-size", "500"], "--batch-size 500 is more than 492 images"),
+        (["--seed", "-1"], "--seed must be"),
+        (["--decay", "1.5"], "--decay must be"),
+        (["--device", "cuda:99"], "--device cuda:99 is not available"),
+        (["--device", "toaster"], "--device toaster is not available"),
+        (["--data", "nothing.npz"], "--data must be .* no such file: nothing.npz"),
+        (["--resume"], r"--resume: .*checkpoint.pt does not exist"),
+    ],
+)
+def test_bad_flags_are_named_and_nothing_is_written(tmp_path, flags, capsys, mistake, message):
+    folder = tmp_path / "run"
+    assert script.main([*flags, *mistake, "--out", str(folder)]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("mistake", [["--prior", "uniform"], ["--preset", "none"], ["--no-such"]])
+def test_unknown_values_are_refused(capsys, mistake):
+    with pytest.raises(SystemExit) as error:
+        script.main(mistake)
+    assert error.value.code == 2
+    assert mistake[0] in capsys.readouterr().err
+
+
+def test_damaged_data_are_refused(tmp_path, flags, npz, capsys):
+    (tmp_path / "cut.npz").write_bytes(npz.read_bytes()[:-100])
+    folder = tmp_path / "run"
+    data = ["--data", str(tmp_path / "cut.npz")]
+    assert script.main([*flags, *data, "--out", str(folder)]) == 2
+    assert re.search(r"--data: .*cut\.npz: not a readable", capsys.readouterr().err)
+    assert not folder.exists()
+
+
+def test_folder_in_use_is_refused(tmp_path, flags, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert script.main([*flags, "--out", str(tmp_path)]) == 2
+    assert "is not empty; add --resume" in capsys.readouterr().err
+    assert snapshot(tmp_path) == {"notes.txt": b"mine"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, npz):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    small = ["--sizes", "2", "2", "--hidden", "16", "--steps", "5", "--batch-size", "16"]
+    assert script.main(["--data", str(npz), *small, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--beta", "4", "--p0", "3"], r"--p0: 2.1 then, 3.0 now; --beta: 1.0 then, 4.0 now"),
+        (["--preset", "smoke"], "--preset: quick then, smoke now"),
+        (["--sizes", "4"], r"--sizes: \(2, 2\) then, \(4,\) now"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(finished, capsys, change, message):
+    before = snapshot(finished)
+    assert script.main(["--resume", "--out", str(finished), *change]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert snapshot(finished) == before
+
+
+def test_resuming_with_other_images_is_refused(finished, tmp_path, capsys):
+    classes = all_classes()[:50]
+    other = tmp_path / "other.npz"
+    np.savez_compressed(other, imgs=render_dsprites(classes), latents_classes=classes)
+    before = snapshot(finished)
+    assert script.main(["--resume", "--out", str(finished), "--data", str(other)]) == 2
+    assert "images are not those" in capsys.readouterr().err
+    assert snapshot(finished) == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "one byte", "empty", "other content", "pickle"])
+def test_damaged_checkpoint_is_refused(finished, tmp_path, capsys, damage):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    path = folder / CHECKPOINT
+    data = path.read_bytes()
+    if damage == "other content":
+        torch.save({"weights": torch.zeros(3)}, path)
+    elif damage == "pickle":
+        torch.save({"format": 1, "config": Path("code")}, path)
+    else:
+        middle = len(data) // 2
+        flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        path.write_bytes({"cut": data[:middle], "one byte": flipped, "empty": b""}[damage])
+    before = snapshot(folder)
+    assert script.main(["--resume", "--out", str(folder)]) == 2
+    assert "is not a complete checkpoint" in capsys.readouterr().err
+    assert snapshot(folder) == before
+
+
+# --- settings ---
+
+
+def test_papers_preset():
+    config = parse(["--preset", "dsprites-paper", "--device", "cpu"])
+    assert (config.hidden, config.activation, config.latents) == (1200, "tanh", 20)
+    assert (config.sizes, config.p0, config.p, config.scale) == ((4,) * 5, 2.1, (2.2,), 1.0)
+    assert (config.batch_size, config.learning_rate, config.epochs) == (2048, 1e-3, 20)
+    assert config.num_steps(737_280) == 7200
+    vae = VAE(config.latents, config.hidden, config.activation)
+    shapes = [tuple(w.shape) for w in vae.parameters() if w.ndim == 2]
+    encoder = [(1200, 4096), (1200, 1200), (40, 1200)]
+    decoder = [(1200, 20), (1200, 1200), (1200, 1200), (4096, 1200)]
+    assert shapes == encoder + decoder
+
+
+def test_flags_override_the_preset():
+    config = parse(["--hidden", "7", "--preset=smoke", "--scale", "unit-variance"])
+    expected = dataclasses.replace(
+        PRESETS["smoke"], hidden=7, scale="unit-variance", device=config.device
+    )
+    assert config == expected
+
+
+def test_config_survives_json():
+    config = Config(data=Path("x.npz"), p=(1.0, 2.0), sizes=(3, 4), scale="unit-variance")
+    assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_help_teaches_every_flag(capsys):
+    with pytest.raises(SystemExit) as error:
+        script.main(["--help"])
+    assert error.value.code == 0
+    printed = capsys.readouterr().out
+    for field in dataclasses.fields(Config):
+        assert "--" + field.name.replace("_", "-") in printed
+    assert "dsprites-paper" in printed
+
+
+def test_config_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().beta = 2.0
+
+
+def test_interval_of_checkpoints_is_checked():
+    with pytest.raises(UsageError, match="--checkpoint-seconds"):
+        parse(["--checkpoint-seconds", "nan"])
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache() == tmp_path / "lpnested"
+
+
+# --- the objective ---
+
+
+def test_elbo_is_the_expected_likelihood_less_the_divergence():
+    torch.manual_seed(0)
+    vae, beta = VAE(4, 8), 3.0
+    row = torch.from_numpy(pack(render_dsprites(all_classes()[12345:12346])))
+    x = unpack(row).expand(4000, -1)
+    prior = Independent(Normal(torch.zeros(4), 2 * torch.ones(4)), 1)
+    with torch.no_grad():
+        bound = elbo(x, vae, prior, beta)
+        posterior = vae.encoder(x[:1])
+        z = posterior.sample((4000,))[:, 0]
+        p = vae.decoder(z).sigmoid()
+        likelihood = (x * p.log() + (1 - x) * (1 - p).log()).sum(-1)
+        expected = likelihood.mean() - beta * kl_divergence(Independent(posterior, 1), prior)
+    error = math.sqrt((bound.var() + likelihood.var()) / 4000)
+    assert abs(bound.mean() - expected) < 5 * error
+
+
+def test_prior_has_the_scale_asked_for():
+    normal = parse(["--prior", "normal", "--scale", "0.7", "--device", "cpu"])
+    torch.testing.assert_close(script.make_prior(normal).stddev, torch.full((20,), 0.7))
+    isa = parse(["--scale", "unit-variance", "--device", "cpu"])
+    torch.testing.assert_close(script.make_prior(isa).variance.mean(), torch.tensor(1.0))
+    paper = parse(["--device", "cpu"])
+    variance = script.make_prior(paper).variance
+    torch.testing.assert_close(variance, torch.full((20,), 0.495), atol=1e-3, rtol=0)

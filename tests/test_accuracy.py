@@ -1,0 +1,256 @@
+"""The library against the 50-digit oracle, over random trees, exponents 0.1..200 and |x| in 1e-30..1e30.
+
+Where the exact value lies below what the dtype holds, the library saturates: a large finite negative
+number. There only finiteness is asked for; a gradient is compared wherever it and the value fit.
+"""
+
+from collections.abc import Sequence
+
+import hypothesis.strategies as st
+import oracle
+import pytest
+import strategies
+import torch
+from hypothesis import example, given
+from lpnested import GeneralizedGamma, LpNested, LpNestedTree
+from lpnested import functional as F
+from oracle import Real, mp, mpf
+from strategies import Problem
+from torch import Tensor
+
+f32, f64 = torch.float32, torch.float64
+VALUE = {f64: 1e-12, f32: 2e-6}  # of max(1, |exact|)
+GRADIENT = {f64: 1e-10, f32: 2e-6}  # of each component
+LARGEST = {f64: mpf("1e250"), f32: mpf("3.4e38")}
+FLOOR = {f64: mpf("1e-270"), f32: mpf("1e-37")}  # of a component: below, the dtype underflows
+SMALLEST_LOG = -708.3964185322641  # log of the smallest normal float64: log_norm at the origin
+
+# What broke other implementations: overflow of powers, underflow of shares, -inf padding, log 0.
+HARD = [
+    Problem((0, (1, 2)), [2.2, 2.2], [[1e30, 1e30, 1e-30]], 1.0),
+    Problem(((0, 1), (2,), 3), [0.1, 0.3, 50.0], [[1e-30, 1e30, 0.0, 1.0]], 1.0),
+    Problem((0, ((1, 2), 3)), [200.0, 0.1, 0.2], [[1e30, 1e-30, 1e-30, -1e30]], 1.0),
+    Problem((((0, 1), (2, 3, 4)),), [200.0, 0.5, 0.1, 200.0], [[0.0] * 5, [0.0, 0.0, 1, 1, 1]], 1.0),
+    Problem((0,), [0.1], [[1e-30], [0.0], [-1e30]], 1.0),
+    Problem((0, 1), [200.0], [[1.0, 1.0], [1.0, 0.9999999]], 1.0),
+]
+
+
+def hard(test):  # type: ignore[no-untyped-def]
+    """Run the test on the hard problems as well."""
+    for problem in HARD:
+        test = example(problem)(test)
+    return test
+
+
+class Setting:
+    """A problem as tensors of one dtype, and in the oracle at the values these tensors hold."""
+
+    def __init__(self, problem: Problem, dtype: torch.dtype) -> None:
+        self.root = problem.root
+        self.tree = LpNestedTree(problem.root)
+        self.exponents = torch.tensor(problem.exponents, dtype=dtype, requires_grad=True)
+        self.value = torch.tensor(problem.rows, dtype=dtype, requires_grad=True)
+        self.scale = torch.tensor(problem.scale, dtype=dtype, requires_grad=True)
+        self.p = oracle.name_exponents(self.root, self.exponents.tolist())
+        self.rows: list[list[float]] = self.value.tolist()
+
+    def dist(self) -> LpNested:
+        """ISA's law on any tree: the radius shares the root's exponent."""
+        radial = GeneralizedGamma(self.tree.dim, self.exponents[0], self.scale)
+        return LpNested(self.tree, self.exponents, radial)
+
+    def power(self, row: Sequence[float]) -> Real:
+        return (oracle.norm(self.root, row, self.p) / mpf(self.scale.item())) ** self.p[self.root]
+
+
+def assert_near(got: Tensor, exact: Real, rtol: float, floor: Real, what: str) -> None:
+    error = abs(mpf(got.item()) - exact)
+    assert error <= rtol * abs(exact) + floor, f"{what}: {got.item()} for {mp.nstr(exact, 20)}"
+
+
+def check_log_prob(setting: Setting, dtype: torch.dtype) -> None:
+    results = setting.dist().log_prob(setting.value)
+    assert results.dtype == dtype
+    assert results.isfinite().all()
+    for row, got in zip(setting.rows, results, strict=True):
+        exact = oracle.isa_log_prob(setting.root, row, setting.p, setting.scale.item())
+        if abs(exact) > LARGEST[dtype]:
+            assert got < -1e37, f"{got.item()} for {mp.nstr(exact, 5)}"
+        else:
+            assert_near(got, exact, VALUE[dtype], VALUE[dtype], "log_prob")
+
+
+def check_gradient(setting: Setting, dtype: torch.dtype) -> None:
+    for index, row in enumerate(setting.rows):
+        point = setting.value[index]
+        inputs = (setting.value, setting.exponents, setting.scale)
+        grads = torch.autograd.grad(setting.dist().log_prob(point), inputs)
+        assert all(grad.isfinite().all() for grad in grads)
+        if setting.power(row) > LARGEST[dtype]:
+            continue
+        in_x, in_p, in_scale = oracle.isa_gradient(
+            setting.root, row, setting.p, setting.scale.item()
+        )
+        for got, exact in zip(grads[0][index], in_x, strict=True):
+            if abs(exact) < LARGEST[dtype]:
+                assert_near(got, exact, GRADIENT[dtype], FLOOR[dtype], "d/dx")
+        # In a parameter, terms as large as the power of the radius may cancel: an error of eps of
+        # the largest of them is left.
+        floor = GRADIENT[dtype] + 1e-14 * setting.power(row)
+        for got, exact in zip([*grads[1], grads[2]], [*in_p, in_scale], strict=True):
+            if abs(exact) < LARGEST[dtype]:
+                assert_near(got, exact, GRADIENT[dtype], floor, "d/dparameter")
+
+
+@given(strategies.problems())
+@hard
+def test_log_prob_is_exact_to_1e_12_in_float64(problem: Problem) -> None:
+    check_log_prob(Setting(problem, f64), f64)
+
+
+@given(strategies.problems())
+@hard
+def test_log_prob_is_exact_to_2e_6_in_float32(problem: Problem) -> None:
+    check_log_prob(Setting(problem, f32), f32)
+
+
+@given(strategies.problems(max_rows=2))
+@hard
+def test_gradients_are_exact_in_float64(problem: Problem) -> None:
+    check_gradient(Setting(problem, f64), f64)
+
+
+@given(strategies.problems(max_rows=2))
+@hard
+def test_gradients_are_exact_in_float32(problem: Problem) -> None:
+    check_gradient(Setting(problem, f32), f32)
+
+
+@given(strategies.problems(max_rows=4, reach=37.0))
+def test_nothing_is_nan_or_infinite_up_to_what_float32_holds(problem: Problem) -> None:
+    setting = Setting(problem, f32)
+    log_prob = setting.dist().log_prob(setting.value)
+    log_norm = F.log_norm(setting.value, setting.exponents, setting.tree)
+    norm = F.norm(setting.value, setting.exponents, setting.tree)
+    for result in (log_prob, log_norm, norm):
+        assert result.isfinite().all()
+        inputs = (setting.value, setting.exponents)
+        for grad in torch.autograd.grad(result.sum(), inputs, retain_graph=True):
+            assert grad.isfinite().all()
+
+
+@given(strategies.problems())
+@hard
+@pytest.mark.parametrize("dtype", [f64, f32], ids=str)
+def test_log_norm_is_exact(dtype: torch.dtype, problem: Problem) -> None:
+    setting = Setting(problem, dtype)
+    results = F.log_norm(setting.value, setting.exponents, setting.tree)
+    lengths = F.norm(setting.value, setting.exponents, setting.tree)
+    for row, log_norm, length in zip(setting.rows, results, lengths, strict=True):
+        exact = oracle.norm(setting.root, row, setting.p)
+        if not exact:
+            assert length == 0.0 and log_norm == torch.tensor(SMALLEST_LOG, dtype=dtype)
+            continue
+        log = mp.log(exact)
+        assert_near(log_norm, log, VALUE[dtype], VALUE[dtype], "log f")
+        if FLOOR[dtype] < exact < torch.finfo(dtype).max:
+            rtol = VALUE[dtype] * max(1, abs(log))  # f inherits the absolute error of log f
+            assert_near(length, exact, rtol, mpf(0), "f")
+
+
+@given(strategies.problems(max_rows=1))
+@hard
+def test_norm_gradient_is_exact_and_zero_at_zeros(problem: Problem) -> None:
+    setting = Setting(problem, f64)
+    row = setting.rows[0]
+    length = F.norm(setting.value[0], setting.exponents, setting.tree)
+    (grad,) = torch.autograd.grad(length, setting.value)
+    exact = oracle.norm_gradient(setting.root, row, setting.p)
+    for x, got, want in zip(row, grad[0], exact, strict=True):
+        assert got.isfinite()
+        assert x or got == 0.0
+        if abs(want) < LARGEST[f64]:
+            assert_near(got, want, GRADIENT[f64], FLOOR[f64], "df/dx")
+
+
+@given(strategies.problems(max_rows=1), st.data())
+def test_gradient_at_an_exact_zero_is_zero(problem: Problem, data: st.DataObject) -> None:
+    setting = Setting(problem, f32)
+    zero = data.draw(st.integers(0, setting.tree.dim - 1))
+    point = setting.value.detach()[0].clone()
+    point[zero] = 0.0
+    point.requires_grad_()
+    (grad,) = torch.autograd.grad(setting.dist().log_prob(point), point)
+    assert grad[zero] == 0.0
+
+
+@given(strategies.problems(max_rows=1))
+@hard
+def test_log_surface_and_volume_are_exact_with_their_gradients(problem: Problem) -> None:
+    setting = Setting(problem, f64)
+    surface = F.log_surface_area(setting.exponents, setting.tree)
+    volume = F.log_volume(setting.exponents, setting.tree)
+    assert_near(surface, oracle.log_surface(setting.root, setting.p), 1e-12, mpf(1e-12), "log S")
+    assert_near(volume, oracle.log_volume(setting.root, setting.p), 1e-12, mpf(1e-12), "log V")
+    (grad,) = torch.autograd.grad(surface, setting.exponents)
+    for got, exact in zip(grad, oracle.log_surface_gradient(setting.root, setting.p), strict=True):
+        assert_near(got, exact, 1e-10, mpf(1e-10), "d log S/dp")
+
+
+@given(strategies.problems(max_rows=1))
+@hard
+def test_entropy_is_exact(problem: Problem) -> None:
+    setting = Setting(problem, f64)
+    exact = oracle.isa_entropy(setting.root, setting.p, setting.scale.item())
+    assert_near(setting.dist().entropy(), exact, 1e-12, mpf(1e-12), "entropy")
+
+
+@given(strategies.problems(max_rows=1), st.data())
+def test_moments_are_exact(problem: Problem, data: st.DataObject) -> None:
+    setting = Setting(problem, f64)
+    dim = setting.tree.dim
+    order = st.sampled_from([0.0, 0.0, 0.5, 1.0, 2.0, 4.0])
+    orders = data.draw(st.lists(order, min_size=dim, max_size=dim))
+    got = F.log_moment(torch.tensor(orders, dtype=f64), setting.exponents, setting.tree)
+    exact = oracle.log_sphere_moment(setting.root, orders, setting.p)
+    assert_near(got, exact, 1e-11, mpf(1e-11), "log moment")
+
+
+@given(strategies.problems(max_rows=1))
+def test_variance_is_exact(problem: Problem) -> None:
+    setting = Setting(problem, f64)
+    dim, p0 = setting.tree.dim, setting.p[setting.root]
+    variances = setting.dist().variance
+    for i, got in enumerate(variances):
+        orders = [2 if leaf == i else 0 for leaf in range(dim)]
+        log = oracle.log_radial_moment(dim, p0, setting.scale.item(), 2)
+        log += oracle.log_sphere_moment(setting.root, orders, setting.p)
+        if abs(log) < 700:
+            assert_near(got, mp.exp(log), 1e-11 * max(1, abs(log)), mpf(0), "variance")
+
+
+@given(st.data(), strategies.roots(max_dim=12), strategies.batch_shapes)
+def test_batches_of_exponents_are_the_loop(
+    data: st.DataObject, root: oracle.Node, shape: tuple[int, ...]
+) -> None:
+    """Every element of a batch of exponents gives its own number, as if it were alone."""
+    tree = LpNestedTree(root)
+    count = torch.Size(shape).numel()
+    drawn = [data.draw(strategies.exponents(root)) for _ in range(count)]
+    rows = [data.draw(strategies.coordinates(root)) for _ in range(count)]
+    exponents = torch.tensor(drawn, dtype=f64).reshape(*shape, tree.num_nodes)
+    value = torch.tensor(rows, dtype=f64).reshape(*shape, tree.dim)
+    got = F.log_norm(value, exponents, tree)
+    assert got.shape == shape
+    alone = [F.log_norm(torch.tensor(x, dtype=f64), torch.tensor(p, dtype=f64), tree)
+             for x, p in zip(rows, drawn, strict=True)]
+    torch.testing.assert_close(got.reshape(-1), torch.stack(alone), rtol=1e-13, atol=1e-13)
+
+
+@given(strategies.roots())
+def test_nodes_are_listed_as_the_oracle_lists_them(root: oracle.Node) -> None:
+    """Breadth first, root first: the order of the exponents, hence of every number above."""
+    tree = LpNestedTree(root)
+    assert list(tree.nodes) == oracle.breadth_first(root)
+    assert tree.dim == oracle.size(root)
