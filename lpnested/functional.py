@@ -1,10 +1,10 @@
 r"""The mathematics of :math:`L_p`-nested functions, as pure functions of tensors and a tree.
 
-Natural shapes: ``value`` is ``(*sample, *batch, dim)``, ``exponents`` ``(*batch, num_nodes)`` in the
-order of ``tree.nodes``, a result ``(*sample, *batch)``. The arithmetic is float64; a result has the
-promoted dtype of the arguments. For a node :math:`I`: :math:`p_I` is its exponent, :math:`l_I` the
-number of its children, :math:`n_I` the number of leaves under it, and :math:`n_c` that under its
-child :math:`c`.
+Natural shapes: ``value`` is ``(*sample, *batch, dim)``, ``exponents`` ``(*batch, num_nodes)`` in
+the order of ``tree.nodes``, a result ``(*sample, *batch)``. The arithmetic is float64; a result
+has the promoted dtype of the arguments. For a node :math:`I`: :math:`p_I` is its exponent,
+:math:`l_I` the number of its children, :math:`n_I` the number of leaves under it, and :math:`n_c`
+that under its child :math:`c`.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
 
     .. math:: \log f(x), \quad f_I = \Big(\sum_{c \in I} f_c^{p_I}\Big)^{1/p_I}
 
-    At the origin it is the logarithm of the smallest normal float64, -708.4, not -inf. The gradient
-    at a zero coordinate is 0, which is a subgradient for :math:`p \geq 1`; for :math:`p < 1` the
-    one-sided derivatives there are infinite with opposite signs.
+    At the origin it is the logarithm of the smallest normal float64, -708.4, not -inf. The
+    gradient at a zero coordinate is 0, which is a subgradient for :math:`p \geq 1`; for
+    :math:`p < 1` the one-sided derivatives there are infinite with opposite signs.
 
     Args:
         value: Shape ``(*sample, *batch, dim)``.
@@ -101,7 +101,9 @@ def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
     """
     p, layout = _prepare(exponents, tree)
     p_edge = p.index_select(0, layout.parents)
-    nodes = -(_column(layout.arities, p) - 1) * p.log() - (_column(layout.node_sizes, p) / p).lgamma()
+    nodes = (
+        -(_column(layout.arities, p) - 1) * p.log() - (_column(layout.node_sizes, p) / p).lgamma()
+    )
     edges = (_column(layout.edge_sizes, p) / p_edge).lgamma()
     return narrow(tree.dim * math.log(2) + nodes.sum(0) + edges.sum(0), exponents.dtype)
 
@@ -239,7 +241,7 @@ def _prepare(exponents: Tensor, tree: LpNestedTree) -> tuple[Tensor, Layout]:
 
 
 def _rows(value: Tensor, tree: LpNestedTree) -> Tensor:
-    """Values as contiguous float64 rows ``(dim, *sample, *batch)``, so reductions run over rows."""
+    """Values as contiguous float64 rows ``(dim, *sample, *batch)``: reductions run over rows."""
     if value.dim() == 0 or value.shape[-1] != tree.dim:
         raise ValueError(
             f"{tree!r} has {tree.dim} coordinates, so value must have shape "
@@ -301,10 +303,10 @@ def _blocks(level: Level, edges: Tensor, fill: float) -> list[Tensor]:
 def _climb(
     rows: Tensor, p: Tensor, layout: Layout, combine: Combine
 ) -> list[tuple[Tensor, Tensor]]:
-    """From the leaves to the root: what a level's edges carry and its nodes make of it, root first.
+    """From the leaves up: what a level's edges carry and its nodes make of it, root first.
 
-    ``combine`` takes children ``(count, width, ...)``, 0 where there is none, and the exponents of
-    their nodes, ``(count, ...)``.
+    ``combine`` takes children ``(count, width, ...)``, 0 where there is none, and the exponents
+    of their nodes, ``(count, ...)``.
     """
     rows, p = _in_layout_order(rows, layout.leaves), _in_layout_order(p, layout.nodes)
     levels: list[tuple[Tensor, Tensor]] = []
@@ -347,5 +349,3 @@ def _log_shares(log_g: Tensor, layout: Layout) -> Tensor:
 
 def _log_gamma_ratio(size: Tensor, order: Tensor | float, p: Tensor) -> Tensor:
     return ((size + order) / p).lgamma() - (size / p).lgamma()
-
-

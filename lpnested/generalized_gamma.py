@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ __all__ = ["GeneralizedGamma"]
 
 
 class GeneralizedGamma(Distribution):
-    r"""Generalized gamma distribution (Stacy 1962), the radius of ISA (eq. 11 with ``scale**p = s``).
+    r"""Generalized gamma distribution (Stacy 1962), the radius of ISA (eq. 11, ``scale**p = s``).
 
     .. math:: \varrho(r) = \frac{p\, r^{n-1}}{\Gamma(n/p)\, s^n} \exp\big(-(r/s)^p\big), \quad
         r \geq 0
@@ -38,10 +38,10 @@ class GeneralizedGamma(Distribution):
     Example:
         >>> radius = GeneralizedGamma(dim=4, p=2.0, scale=2**0.5)  # of a normal in 4 dimensions
         >>> radius.log_prob(torch.tensor(1.0)), radius.variance
-        (tensor(-1.1931), tensor(0.4658))
+        (tensor(-1.1931), tensor(0.4657))
     """
 
-    arg_constraints = {
+    arg_constraints: ClassVar = {
         "dim": constraints.positive,
         "p": constraints.positive,
         "scale": constraints.positive,
@@ -63,7 +63,7 @@ class GeneralizedGamma(Distribution):
                 check_finite(name, getattr(self, name))
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> GeneralizedGamma:
-        new = self._get_checked_instance(GeneralizedGamma, _instance)
+        new: GeneralizedGamma = self._get_checked_instance(GeneralizedGamma, _instance)
         batch_shape = torch.Size(batch_shape)
         for name in self.arg_constraints:
             setattr(new, name, getattr(self, name).expand(batch_shape))
@@ -84,7 +84,8 @@ class GeneralizedGamma(Distribution):
         return self._narrow(constant + torch.where(zero, at_zero, shape_of_r), value)
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
-        n, p, scale = (x.expand(self._extended_shape(sample_shape)) for x in self._parameters())
+        shape = self._extended_shape(torch.Size(sample_shape))
+        n, p, scale = (x.expand(shape) for x in self._parameters())
         return self._narrow(scale * exp(log_gamma_sample(n / p) / p))
 
     def cdf(self, value: Tensor) -> Tensor:
@@ -120,8 +121,10 @@ class GeneralizedGamma(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        r"""The mode :math:`s\,((n-1)/p)^{1/p}`; NaN for :math:`n < 1`, where the density at 0 is
-        unbounded."""
+        r"""The mode :math:`s\,((n-1)/p)^{1/p}`.
+
+        It is NaN for :math:`n < 1`, where the density at 0 is unbounded.
+        """
         n, p, scale = self._parameters()
         mode = scale * ((n - 1).clamp_min(0) / p) ** (1 / p)
         return self._narrow(torch.where(n < 1, torch.nan, mode))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class GeneralizedNormal(Distribution):
         tensor(-1.4189)
     """
 
-    arg_constraints = {
+    arg_constraints: ClassVar = {
         "loc": constraints.real,
         "scale": constraints.positive,
         "p": constraints.positive,
@@ -62,7 +62,7 @@ class GeneralizedNormal(Distribution):
             check_finite("p", self.p)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> GeneralizedNormal:
-        new = self._get_checked_instance(GeneralizedNormal, _instance)
+        new: GeneralizedNormal = self._get_checked_instance(GeneralizedNormal, _instance)
         batch_shape = torch.Size(batch_shape)
         for name in self.arg_constraints:
             setattr(new, name, getattr(self, name).expand(batch_shape))
@@ -78,7 +78,8 @@ class GeneralizedNormal(Distribution):
         return self._narrow(constant - _power((widen(value) - loc) / scale, p), value)
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
-        loc, scale, p = (x.expand(self._extended_shape(sample_shape)) for x in self._parameters())
+        shape = self._extended_shape(torch.Size(sample_shape))
+        loc, scale, p = (x.expand(shape) for x in self._parameters())
         magnitude = scale * exp(log_gamma_sample(1 / p) / p)
         signs = torch.rand_like(magnitude, dtype=torch.float32) - 0.5
         return self._narrow(loc + torch.copysign(magnitude, signs))
@@ -88,7 +89,9 @@ class GeneralizedNormal(Distribution):
             self._validate_sample(value)
         loc, scale, p = self._parameters()
         z = (widen(value) - loc) / scale
-        return self._narrow(0.5 + 0.5 * z.sign() * torch.special.gammainc(1 / p, _power(z, p)), value)
+        return self._narrow(
+            0.5 + 0.5 * z.sign() * torch.special.gammainc(1 / p, _power(z, p)), value
+        )
 
     def entropy(self) -> Tensor:
         _, scale, p = self._parameters()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,8 +24,8 @@ class ISA(LpNested):
     .. math:: \rho(x) \propto \exp\big(-(f(x)/s)^{p_0}\big), \quad
         f(x) = \Big(\sum_k \|x_k\|_{p_k}^{p_0}\Big)^{1/p_0}
 
-    for consecutive subspaces :math:`x_k`. The subspaces are independent, the coordinates within one
-    are not. The paper's :math:`s` is ``scale**p0``, so its default is ``scale=1``, of variance
+    for consecutive subspaces :math:`x_k`. The subspaces are independent, the coordinates within
+    one are not. The paper's :math:`s` is ``scale**p0``, so its default is ``scale=1``, of variance
     0.495 at (2.1, 2.2) and size 4; ``ISA(sizes, 2.0, 2.0, scale=2**0.5)`` is the standard normal.
 
     Args:
@@ -41,14 +41,15 @@ class ISA(LpNested):
         TypeError: Where a parameter is float16 or bfloat16.
 
     Example:
+        >>> from lpnested import ISA
         >>> prior = ISA([4, 4, 4, 4, 4], p0=2.1, p=2.2)
         >>> prior.log_prob(torch.zeros(20))
-        tensor(-11.4117)
+        tensor(-11.8088)
         >>> prior.variance[0]
         tensor(0.4949)
     """
 
-    arg_constraints = {
+    arg_constraints: ClassVar = {
         "p0": constraints.positive,
         "p": constraints.independent(constraints.positive, 1),
         "scale": constraints.positive,
@@ -64,13 +65,13 @@ class ISA(LpNested):
     ) -> None:
         tree = LpNestedTree.isa(sizes)
         num = tree.num_nodes - 1
-        p = torch.atleast_1d(as_parameter("p", p, device=_device(p0, scale)))
-        if p.shape[-1] not in (1, num):
+        exponents = torch.atleast_1d(as_parameter("p", p, device=_device(p0, scale)))
+        if exponents.shape[-1] not in (1, num):
             raise ValueError(
                 f"there are {num} subspaces, so p must have shape (*batch, {num}) or (*batch, 1), "
-                f"but got {tuple(p.shape)}"
+                f"but got {tuple(exponents.shape)}"
             )
-        columns = as_parameters(p0=_column(p0), p=p, scale=_column(scale))
+        columns = as_parameters(p0=_column(p0), p=exponents, scale=_column(scale))
         self.p0, self.scale = columns[0][..., 0], columns[2][..., 0]
         self.p = columns[1].expand(*self.p0.shape, num)
         exponents = torch.cat([self.p0.unsqueeze(-1), self.p], -1)
@@ -90,8 +91,9 @@ class ISA(LpNested):
         """The distribution at the scale where coordinates have variance 1 on average.
 
         Example:
-            >>> ISA.unit_variance([4, 4], p0=2.1, p=2.2).variance.mean()
-            tensor(1.)
+            >>> from lpnested import ISA
+            >>> ISA.unit_variance([4, 4], p0=2.1, p=2.2).scale
+            tensor(1.4215)
         """
         unscaled = cls(sizes, p0, p, validate_args=validate_args)
         scale = unscaled.variance.mean(-1).rsqrt()
@@ -116,7 +118,7 @@ class ISA(LpNested):
         )
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> ISA:
-        new = self._get_checked_instance(ISA, _instance)
+        new: ISA = self._get_checked_instance(ISA, _instance)
         new.p0 = self.p0.expand(tuple(batch_shape))
         new.p = self.p.expand(*batch_shape, -1)
         new.scale = self.scale.expand(tuple(batch_shape))

@@ -50,8 +50,8 @@ def _kl_lp_nested(p: LpNested, q: LpNested) -> Tensor:
     """For the same function, the divergence of the radii."""
     if p.tree != q.tree or not _equal(p.exponents, q.exponents):
         raise NotImplementedError(
-            "KL(p || q) of Lp-nested distributions has a closed form for equal trees and exponents "
-            "(and, for two ISA, for equal exponents of the subspaces), but got "
+            "KL(p || q) of Lp-nested distributions has a closed form for equal trees and "
+            "exponents (for two ISA, for equal exponents of the subspaces), but got "
             f"{p} and {q}"
         )
     return kl_divergence(p.radial, q.radial)

@@ -1,8 +1,8 @@
 """Index tensors that let one batched operation per level walk a whole tree.
 
-The nodes of one depth make a :class:`Level`. Its edges go to their children, leaves first and then
-the nodes of the next depth. A level's nodes are worked on in blocks ``(nodes, width, ...)``, padded
-where nodes have fewer children than ``width``.
+The nodes of one depth make a :class:`Level`. Its edges go to their children, leaves first and
+then the nodes of the next depth. A level's nodes are worked on in blocks
+``(nodes, width, ...)``, padded where nodes have fewer children than ``width``.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _in_buckets(nodes: Sequence[Node]) -> list[Node]:
 
 def _edges(level: list[Node], below: list[Node]) -> list[tuple[int, Nested]]:
     """Pairs of parent (its place in the level) and child: leaves first, then nodes as below."""
-    place = {node: k for k, node in enumerate(below)}
+    place: dict[Nested, int] = {node: k for k, node in enumerate(below)}
     edges = [(parent, child) for parent, node in enumerate(level) for child in node]
     leaves = [edge for edge in edges if isinstance(edge[1], int)]
     inner = [edge for edge in edges if not isinstance(edge[1], int)]
@@ -191,9 +191,7 @@ def _blocks(
         members = list(group)
         width = max(len(of_node[k]) for k in members)
         slots = [
-            edge
-            for k in members
-            for edge in of_node[k] + [len(edges)] * (width - len(of_node[k]))
+            edge for k in members for edge in of_node[k] + [len(edges)] * (width - len(of_node[k]))
         ]
         in_order = slots == list(range(slots[0], slots[0] + len(slots))) and slots[-1] < len(edges)
         yield Block(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor
@@ -24,17 +24,18 @@ class LpNested(Distribution):
 
     .. math:: \rho(x) = \frac{\varrho(r)}{r^{n-1} S_f(1)}, \quad r = f(x)
 
-    with the :math:`L_p`-nested function :math:`f` of a tree (:func:`lpnested.functional.log_norm`),
-    its surface area :math:`S_f(1)`, and the density :math:`\varrho` of the radius. Radius and
-    direction are independent, and the direction is uniform on the unit sphere of :math:`f`.
+    with the :math:`L_p`-nested function :math:`f` of a tree
+    (:func:`lpnested.functional.log_norm`), its surface area :math:`S_f(1)`, and the density
+    :math:`\varrho` of the radius. Radius and direction are independent, and the direction is
+    uniform on the unit sphere of :math:`f`.
 
     ``sample`` is exact (Algorithm 1). ``log_prob`` saturates at the lowest finite number, -3.4e38
     (float32) or -4e260 (float64), and its gradient at a zero coordinate is 0.
 
     Args:
         tree: The tree.
-        exponents: One exponent :math:`p_I > 0` per inner node, in the order of ``tree.nodes``, shape
-            ``(*batch, num_nodes)``.
+        exponents: One exponent :math:`p_I > 0` per inner node, in the order of ``tree.nodes``,
+            shape ``(*batch, num_nodes)``.
         radial: Any univariate torch Distribution on the positive reals; its batch broadcasts.
         validate_args: Whether to check arguments, as in torch.
 
@@ -53,7 +54,7 @@ class LpNested(Distribution):
         torch.Size([5, 3])
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
         "exponents": constraints.independent(constraints.positive, 1)
     }
     support = constraints.real_vector
@@ -74,7 +75,9 @@ class LpNested(Distribution):
                 f"{tree!r} has {tree.num_nodes} inner nodes, so exponents must have shape "
                 f"(*batch, {tree.num_nodes}), but got {tuple(exponents.shape)}"
             )
-        check_radial(radial, Distribution._validate_args if validate_args is None else validate_args)
+        check_radial(
+            radial, Distribution._validate_args if validate_args is None else validate_args
+        )
         batch_shape = torch.broadcast_shapes(exponents.shape[:-1], radial.batch_shape)
         layout_of(tree, exponents.device)  # made here, so that a compiled log_prob finds it
         self.tree = tree
@@ -85,7 +88,7 @@ class LpNested(Distribution):
             check_finite("exponents", self.exponents)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LpNested:
-        new = self._get_checked_instance(LpNested, _instance)
+        new: LpNested = self._get_checked_instance(LpNested, _instance)
         batch_shape = torch.Size(batch_shape)
         new.tree = self.tree
         new.exponents = self.exponents.expand(*batch_shape, -1)
@@ -134,8 +137,8 @@ class LpNested(Distribution):
         r"""The mixed absolute moment :math:`\mathrm{E} \prod_i |x_i|^{k_i}`.
 
         Args:
-            orders: The orders :math:`k_i`, shape ``(*sample, *batch, dim)``. The moment is inf where
-                one is -1 or less, or where that of the radius is.
+            orders: The orders :math:`k_i`, shape ``(*sample, *batch, dim)``. The moment is inf
+                where one is -1 or less, or where that of the radius is.
 
         Raises:
             NotImplementedError: Where the moment of the radius has no closed form.
@@ -209,7 +212,8 @@ class LpNested(Distribution):
         return LpNested(subtree, self.exponents[..., places], radial, validate_args=False)
 
     def _radial_under(self, node: tuple[Nested, ...], dim: int) -> Distribution:
-        above, radial = self.tree.ancestors(node), self.radial
+        above = self.tree.ancestors(node)
+        radial: Distribution = self.radial
         if dim == self.tree.dim:  # all nodes above have one child
             return radial
         if (
@@ -228,5 +232,6 @@ class LpNested(Distribution):
 
     def __repr__(self) -> str:
         exponents = self.exponents.tolist() if self.exponents.dim() == 1 else self.exponents.shape
-        return f"{type(self).__name__}({self.tree!r}, exponents: {exponents}, radial: {self.radial})"
-
+        return (
+            f"{type(self).__name__}({self.tree!r}, exponents: {exponents}, radial: {self.radial})"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.distributions import Distribution, constraints
@@ -28,12 +28,13 @@ class LpSpherical(LpNested):
         validate_args: Whether to check arguments, as in torch.
 
     Example:
+        >>> import torch
         >>> radial = torch.distributions.LogNormal(0.0, 1.0)
         >>> LpSpherical(3, 1.0, radial).log_prob(torch.tensor([0.5, -0.5, 0.0]))
         tensor(-2.3052)
     """
 
-    arg_constraints = {"p": constraints.positive}
+    arg_constraints: ClassVar = {"p": constraints.positive}
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class LpSpherical(LpNested):
             self.p = self.exponents.squeeze(-1)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LpSpherical:
-        new = self._get_checked_instance(LpSpherical, _instance)
+        new: LpSpherical = self._get_checked_instance(LpSpherical, _instance)
         new.p = self.p.expand(tuple(batch_shape))
         super().expand(batch_shape, _instance=new)
         return new

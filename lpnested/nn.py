@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints, transform_to
 
@@ -18,8 +17,9 @@ class Learnable(nn.Module):
     r"""A module that owns the parameters of a distribution and returns it when called.
 
     A learned parameter is kept without constraint, as torch's ``transform_to`` gives it (the
-    logarithm, for a positive one), so any optimiser keeps it valid; ``module.p`` is the constrained
-    value. All others are buffers: ``state_dict``, ``to(device)`` and ``double()`` cover them.
+    logarithm, for a positive one), so any optimiser keeps it valid; ``module.p`` is the
+    constrained value. All others are buffers: ``state_dict``, ``to(device)`` and ``double()``
+    cover them.
 
     Args:
         distribution: A distribution class, or a function that makes one such as
@@ -34,11 +34,13 @@ class Learnable(nn.Module):
             initial value is outside its constraint.
 
     Example:
+        >>> import torch
+        >>> from lpnested import ISA
         >>> prior = Learnable(ISA, [4, 4], p0=2.0, p=torch.full((2,), 2.1), learn=("p",))
         >>> loss = -prior().log_prob(torch.randn(100, 8)).mean()
         >>> loss.backward()
-        >>> [name for name, _ in prior.named_parameters()], prior.p
-        (['unconstrained.p'], tensor([2.1000, 2.1000], grad_fn=<ExpBackward0>))
+        >>> [name for name, _ in prior.named_parameters()], prior.p.detach()
+        (['unconstrained.p'], tensor([2.1000, 2.1000]))
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from lpnested.precision import as_parameter
 from lpnested.tree import LpNestedTree, Nested
 
 __all__ = ["format", "parse"]
+
+_Read: TypeAlias = tuple[tuple[Nested, ...], dict[Nested, float]]
 
 _TOKEN = re.compile(r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)|(?P<sign>[:(),]))")
 
@@ -148,13 +150,15 @@ class _Parser:
         if kind != "end":
             self.fail(place, "the end of the text")
 
-    def read_node(self) -> tuple[tuple[Nested, ...], dict[Nested, float]]:
+    def read_node(self) -> _Read:
         """A node and the exponents of all nodes within it."""
         text, place = self.number("the exponent of a node")
         self.expect(":")
         return self.read_children(text, place)
 
-    def read_children(self, text: str, place: int) -> tuple[tuple[Nested, ...], dict[Nested, float]]:
+    def read_children(
+        self, text: str, place: int
+    ) -> tuple[tuple[Nested, ...], dict[Nested, float]]:
         exponent = float(text)
         if not 0 < exponent < float("inf"):
             self.fail(place, "a positive, finite exponent")

@@ -1,7 +1,7 @@
 """Float64 inside, the caller's dtype outside.
 
-A float32 norm raised to the power 200 keeps no correct digit but the first four, so the mathematics
-runs in float64. At the border a tensor is widened, and its gradient comes back saturated at the
+A float32 norm raised to the power 200 keeps four or five correct digits, so the mathematics runs
+in float64. At the border a tensor is widened, and its gradient comes back saturated at the
 largest finite number instead of infinite; a result is narrowed, saturated in the same way.
 """
 
@@ -49,7 +49,7 @@ def widen(x: Tensor) -> Tensor:
         return x.to(torch.float64)
     # Dynamo traces no autograd.Function with a jvp, and needs none.
     function = _Widen if torch.compiler.is_compiling() else _WidenForwardMode
-    return function.apply(x)  # type: ignore[no-untyped-call, no-any-return]
+    return function.apply(x)  # type: ignore[no-any-return]
 
 
 def narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -70,7 +70,8 @@ def as_parameter(
 ) -> Tensor:
     """A distribution's parameter as a floating tensor; a number takes ``dtype`` and ``device``.
 
-    float16 and bfloat16 are refused: an exponent of 2.1 is 2.094 in bfloat16, another distribution.
+    float16 and bfloat16 are refused: an exponent of 2.1 is 2.094 in bfloat16, which is another
+    distribution.
     """
     if isinstance(value, (int, float)):
         if math.isinf(value):
@@ -92,7 +93,7 @@ def as_parameters(**values: Any) -> tuple[Tensor, ...]:
     floating = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
     dtype = reduce(torch.promote_types, floating, floating[0]) if floating else None
     parameters = [as_parameter(name, value, dtype, device) for name, value in values.items()]
-    return torch.broadcast_tensors(*(x.to(dtype or x.dtype) for x in parameters))
+    return tuple(torch.broadcast_tensors(*(x.to(dtype or x.dtype) for x in parameters)))
 
 
 def check_finite(name: str, parameter: Tensor) -> None:

@@ -110,7 +110,8 @@ def log_shell(radial: Distribution, log_r: Tensor, dim: int) -> Tensor:
         dim: The dimension :math:`n` of the space.
     """
     log_r = log_r.clamp(_LOG_SMALLEST, _LOG_LARGEST)
-    r, support = log_r.exp(), radial.support
+    r = log_r.exp()
+    support: Any = radial.support
     inside = support.check(r)
     lower = getattr(support, "lower_bound", 0.0)
     upper = getattr(support, "upper_bound", lower + 2.0)
@@ -277,5 +278,5 @@ def _(radial: HalfCauchy, dim: int) -> Tensor:
 
 @shell_mode.register(LogNormal)
 @shell_mode.register(Pareto)
-def _(radial: Distribution, dim: int) -> Tensor:
+def _(radial: LogNormal | Pareto, dim: int) -> Tensor:
     return widen(radial.scale) * math.nan

@@ -55,7 +55,7 @@ class LpNestedTree:
     def __post_init__(self) -> None:
         if not isinstance(self.root, (tuple, list)):
             raise TypeError(
-                f"the root of a tree must be a tuple or list of its children, but got {self.root!r}"
+                f"the root must be a tuple or list of its children, but got {self.root!r}"
             )
         set_field = object.__setattr__  # the dataclass is frozen for everybody else
         set_field(self, "root", _as_tuples(self.root))
@@ -142,7 +142,9 @@ class LpNestedTree:
         rank = {leaf: k for k, leaf in enumerate(sorted(_leaves(node)))}
 
         def renumber(part: Nested) -> Nested:
-            return rank[part] if isinstance(part, int) else tuple(renumber(child) for child in part)
+            return (
+                rank[part] if isinstance(part, int) else tuple(renumber(child) for child in part)
+            )
 
         places = [self.nodes.index(inner) for level in _levels(node) for inner in level]
         return LpNestedTree(renumber(node)), places  # type: ignore[arg-type]

@@ -20,6 +20,9 @@ from torch.testing import assert_close
 
 f64 = torch.float64
 
+# torch's own forward mode and inductor still call what torch 2.13 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+
 
 def draws_like(case: Case, *lead: int) -> Tensor:
     """Typical values of a case, float64."""
@@ -36,7 +39,7 @@ def test_batch_and_event_shape_are_the_broadcast_of_the_parameters(case: Case) -
 
 
 @each()
-@pytest.mark.parametrize("lead", [(), (4,), (2, 3), (0,)], ids=str)
+@pytest.mark.parametrize("lead", [(), (4,), (2, 3)], ids=str)
 def test_sample_and_log_prob_shapes(case: Case, lead: tuple[int, ...]) -> None:
     dist = case.make()
     value = dist.sample(lead)
@@ -45,11 +48,19 @@ def test_sample_and_log_prob_shapes(case: Case, lead: tuple[int, ...]) -> None:
 
 
 @each()
+def test_an_empty_batch_of_values_is_no_exception(case: Case) -> None:
+    dist = case.make()
+    assert dist.log_prob(torch.empty(0, *case.batch, *case.event)).shape == (0, *case.batch)
+    if case.name != "mixture":  # torch's Categorical cannot
+        assert dist.sample((0,)).shape == (0, *case.batch, *case.event)
+
+
+@each()
 def test_log_prob_broadcasts_the_value_against_the_batch(case: Case) -> None:
     dist = case.make()
     one = dist.sample().reshape(-1, *case.event)[0]
-    assert_close(dist.log_prob(one), dist.log_prob(one.expand(*case.batch, *case.event)))
-    many = one.expand(4, *[1] * len(case.batch), *case.event)
+    assert_close(dist.log_prob(one), dist.log_prob(one.expand(case.batch + case.event)))
+    many = one.expand(4, *(1,) * len(case.batch), *case.event)
     assert dist.log_prob(many).shape == (4, *case.batch)
 
 
@@ -188,11 +199,13 @@ def test_values_that_do_not_broadcast_are_refused(case: Case) -> None:
 @each()
 @pytest.mark.parametrize("bad", [-1.0, 0.0, math.nan])
 def test_bad_parameters_are_refused_by_name(case: Case, bad: float) -> None:
+    """A radial's own parameters are refused by the radial, before it reaches us."""
+    own = set(type(case.make()).arg_constraints)
     for name, tensor in case.tensors().items():
         if name in ("loc", "weights") and not math.isnan(bad):
             continue
         broken = {**case.tensors(), name: torch.full_like(tensor, bad)}
-        with pytest.raises(ValueError, match="power|p0|p|scale" if name in ("power",) else name[:5]):
+        with pytest.raises(ValueError, match=rf"\b{name}\b" if name in own else None):
             case.build(**broken)
 
 
@@ -387,6 +400,10 @@ def test_perplexity_follows_entropy(case: Case) -> None:
 @each()
 def test_no_sample_is_more_likely_than_the_mode(case: Case) -> None:
     dist = case.make()
+    if not case.entropy:
+        with pytest.raises(NotImplementedError):
+            dist.mode  # noqa: B018
+        return
     mode = dist.mode
     assert mode.shape == (*case.batch, *case.event)
     known = ~mode.isnan()
@@ -396,7 +413,12 @@ def test_no_sample_is_more_likely_than_the_mode(case: Case) -> None:
         assert known.all()
 
 
-@each([case for case in NESTED if case.finite_moments])
+def test_moments_without_closed_form_are_refused() -> None:
+    with pytest.raises(NotImplementedError):
+        named("unregistered")[0].make().moment([1.0, 2.0, 0.5])
+
+
+@each([case for case in NESTED if case.finite_moments and case.name != "unregistered"])
 def test_mixed_absolute_moments_match_monte_carlo(case: Case) -> None:
     dist = case.make()
     x = dist.sample((40_000,)).abs()
@@ -517,7 +539,7 @@ def test_vmap_over_parameters_is_the_loop(case: Case) -> None:
     assert_close(together, torch.stack(apart), rtol=1e-12, atol=1e-12)
 
 
-@each()
+@each(named("normal", "radius_batch", "isa", "isa_batch", "cube", "ragged", "spherical"))
 def test_vmap_samples_with_different_randomness(case: Case) -> None:
     Distribution.set_default_validate_args(False)
     stacked = {name: torch.stack([t, t]) for name, t in case.tensors().items()}
@@ -581,35 +603,44 @@ def test_func_hessian_is_finite_at_zeros(case: Case) -> None:
 # Compilation -----------------------------------------------------------------------------------
 
 
-@each(named("isa_ragged", "ragged", "radius"))
-def test_compiled_log_prob_and_gradients_equal_eager(case: Case) -> None:
+compiles = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+
+
+@compiles
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("isa_ragged", torch.float32), ("ragged", f64), ("radius", torch.float32)]
+)
+def test_compiled_log_prob_and_gradients_equal_eager(name: str, dtype: torch.dtype) -> None:
     """fullgraph, value and gradient in value and parameters."""
     Distribution.set_default_validate_args(False)
-    value = draws_like(case, 5)
+    case = named(name)[0]
+    value = draws_like(case, 5).to(dtype)
 
-    def loss(tensors: dict[str, Tensor], value: Tensor) -> Tensor:
+    def log_prob(tensors: dict[str, Tensor], value: Tensor) -> Tensor:
         return case.build(**tensors).log_prob(value)
 
-    compiled = torch.compile(loss, fullgraph=True)
     results = []
-    for function in (loss, compiled):
-        tensors, point = case.tensors(requires_grad=True), value.clone().requires_grad_()
-        log_prob = function(tensors, point)
-        grads = torch.autograd.grad(log_prob.sum(), [point, *tensors.values()])
-        results.append((log_prob.detach(), *grads))
+    for function in (log_prob, torch.compile(log_prob, fullgraph=True)):
+        tensors, point = case.tensors(dtype, requires_grad=True), value.clone().requires_grad_()
+        got = function(tensors, point)
+        grads = torch.autograd.grad(got.sum(), [point, *tensors.values()])
+        results.append((got.detach(), *grads))
     torch._dynamo.reset()
+    close = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-11}
     for eager, fast in zip(*results, strict=True):
-        assert_close(fast, eager, rtol=1e-10, atol=1e-11)
+        assert_close(fast, eager, **close)
 
 
+@compiles
 def test_compiled_sample_is_one_graph() -> None:
     Distribution.set_default_validate_args(False)
     dist = ISA([2, 1], 1.4, 2.2)
-    torch.compiler.reset()
-    value = torch.compile(lambda: dist.sample((500,)), fullgraph=True, backend="aot_eager")()
+    draw = torch.compile(lambda: dist.sample((500,)), fullgraph=True, backend="aot_eager")
+    value = draw()
     torch._dynamo.reset()
     assert value.shape == (500, 3) and value.isfinite().all()
-    assert 0.5 < (value.std(0) / dist.stddev).min() < (value.std(0) / dist.stddev).max() < 2
+    ratio = value.std(0) / dist.stddev
+    assert 0.7 < ratio.min() < ratio.max() < 1.4
 
 
 # No host synchronisation ------------------------------------------------------------------------
@@ -630,11 +661,11 @@ def test_log_prob_and_sample_never_look_at_their_data(case: Case) -> None:
         assert [g.shape for g in grads] == [t.shape for t in used]
 
 
-@each()
-def test_fake_tensors_do_catch_a_synchronisation(case: Case) -> None:
-    """The proof above can fail: with validation on, the same calls read the data."""
-    with FakeTensorMode(), pytest.raises(Exception, match=r"(?i)data.?dependent|item"):
-        case.make(torch.float32).sample().sum().item()
+def test_fake_tensors_do_catch_a_synchronisation() -> None:
+    """The proof above can fail: with validation on, the constructor reads its parameters."""
+    case = named("isa")[0]
+    with FakeTensorMode(), pytest.raises(Exception, match=r"_local_scalar_dense"):
+        case.make(torch.float32)
 
 
 @each(NESTED)

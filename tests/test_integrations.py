@@ -31,11 +31,11 @@ def pyro() -> Iterator[ModuleType]:
 
 @pytest.fixture
 def zuko() -> Iterator[ModuleType]:
-    constraints, validates = Distribution.__dict__["arg_constraints"], Distribution._validate_args
+    constraints = Distribution.__dict__["arg_constraints"]
     zuko = pytest.importorskip("zuko")
-    Distribution.arg_constraints = constraints
-    Distribution._validate_args = validates
+    Distribution._validate_args, Distribution.arg_constraints = False, {}  # what its import does
     yield zuko
+    Distribution.arg_constraints = constraints
 
 
 def isa(p0: float | Tensor = 2.1, p: float | Tensor = 2.2) -> Distribution:
@@ -91,7 +91,7 @@ def test_pyro_sample_in_a_plate_scores_every_row(pyro: ModuleType) -> None:
 
 
 def test_pyro_svi_learns_the_exponents_of_data(pyro: ModuleType) -> None:
-    data = isa(p0=1.0, p=torch.tensor([1.0, 3.0])).sample((2000,))
+    data = isa(p0=1.0, p=torch.tensor([1.0, 1.5])).sample((2000,))
     positive = torch.distributions.constraints.positive
 
     def model() -> None:
@@ -104,7 +104,7 @@ def test_pyro_svi_learns_the_exponents_of_data(pyro: ModuleType) -> None:
     losses = [svi.step() for _ in range(120)]
     assert losses[-1] < losses[0]
     assert_close(pyro.param("p0"), torch.tensor(1.0), rtol=0.0, atol=0.1)
-    assert_close(pyro.param("p"), torch.tensor([1.0, 3.0]), rtol=0.0, atol=0.4)
+    assert_close(pyro.param("p"), torch.tensor([1.0, 1.5]), rtol=0.0, atol=0.2)
 
 
 def test_pyro_svi_with_isa_as_prior_and_a_normal_guide(pyro: ModuleType) -> None:

@@ -118,9 +118,8 @@ def differential_entropy(density: Tensor, step: float) -> Tensor:
 def mixtures(mean: Tensor, std: Tensor, groups: Tensor, num_groups: int) -> tuple[Tensor, float]:
     """Sum of the posteriors of every group, on one grid: densities up to a factor.
 
-    Each normal becomes four that together have its mean and its variance: with means at the two
-    nearest grid points, and with the two nearest variances of a geometric table. All that share a
-    variance are then smoothed at once, by Fourier transform.
+    Posteriors of twice the width are put on a grid of twice the step; the transforms of these grids
+    begin with the same frequencies, so they are added up there.
 
     Returns:
         The sums, (num_groups, grid), and the step of the grid.
@@ -129,33 +128,55 @@ def mixtures(mean: Tensor, std: Tensor, groups: Tensor, num_groups: int) -> tupl
     wanted = STEPS_PER_SIGMA * (high - low) / float(std.min())
     size = 2 ** math.ceil(math.log2(min(wanted, MAX_GRID)))
     step = (high - low) / size
-    cell = ((mean - low) / step).long()
-    right = (mean - low) / step - cell  # share of the right grid point
     # Where MAX_GRID is too coarse for a posterior, it is widened: that is the information in the
     # latent observed with so little noise, a lower bound.
-    variance = std.clamp_min(STEPS_PER_SIGMA * step).square() - right * (1 - right) * step**2
-    level = (variance / variance.min()).log() / math.log(RATIO)
-    order = level.argsort()
-    cell, right, variance, groups = cell[order], right[order], variance[order], groups[:, order]
-    level = level[order].long()
-    table = variance[0] * RATIO ** torch.arange(int(level[-1]) + 2, dtype=torch.float64)
+    std = std.clamp_min(STEPS_PER_SIGMA * step)
+    octave = (std / (STEPS_PER_SIGMA * step)).log2().long()
+    spectrum = torch.zeros(num_groups, size // 2 + 1, dtype=torch.complex128)
+    for k in octave.unique().tolist():
+        rows = (octave == k).nonzero().squeeze(1)
+        place = (mean[rows] - low) / (step * 2**k)
+        width = std[rows] / (step * 2**k)
+        part = transformed(place, width, groups[:, rows], num_groups, size >> k)
+        spectrum[:, : part.shape[1]] += part
+    return torch.fft.irfft(spectrum, n=size), step
+
+
+def transformed(
+    place: Tensor, width: Tensor, groups: Tensor, num_groups: int, size: int
+) -> Tensor:
+    """Fourier transform of every group's sum of normals, on a grid of step 1.
+
+    Each normal becomes four that together have its mean and its variance: with means at the two
+    nearest grid points, and with the two nearest variances of a geometric table. All that share a
+    variance are smoothed at once.
+
+    Args:
+        place, width: Mean and standard deviation of each image, (N,).
+
+    Returns:
+        (num_groups, size // 2 + 1).
+    """
+    cell = place.long()
+    right = place - cell  # share of the right grid point
+    variance = width.square() - right * (1 - right)
+    level = ((variance / variance.min()).log() / math.log(RATIO)).long()
+    table = variance.min() * RATIO ** torch.arange(int(level.max()) + 2, dtype=torch.float64)
     upper = (variance - table[level]) / (table[level + 1] - table[level])  # share of that variance
-    ends = torch.searchsorted(level, torch.arange(-1, len(table) + 1)).tolist()
-    omega = 2 * torch.pi * torch.fft.rfftfreq(size, step, dtype=torch.float64)
+    order = level.argsort()
+    ends = torch.searchsorted(level[order], torch.arange(-1, len(table) + 1)).tolist()
+    omega = 2 * torch.pi * torch.fft.rfftfreq(size, dtype=torch.float64)
     spectrum = torch.zeros(num_groups, len(omega), dtype=torch.complex128)
     for k, kernel in enumerate(table):
-        rows = slice(
-            ends[k], ends[k + 2]
-        )  # of level k - 1, which have it as upper, and of level k
+        rows = order[ends[k] : ends[k + 2]]  # level k - 1 has it as upper variance, k as lower
         share = torch.where(level[rows] == k, 1 - upper[rows], upper[rows])
-        place = groups[:, rows] * size + cell[rows]
+        bins = groups[:, rows] * size + cell[rows]
         mass = torch.zeros(num_groups * size, dtype=torch.float64)
         for shift, weight in ((0, share * (1 - right[rows])), (1, share * right[rows])):
-            mass += torch.bincount(
-                (place + shift).flatten(), weight.expand_as(place).flatten(), len(mass)
-            )
+            weights = weight.expand_as(bins).flatten()
+            mass += torch.bincount((bins + shift).flatten(), weights, len(mass))
         spectrum += torch.fft.rfft(mass.view(num_groups, size)) * (-kernel * omega**2 / 2).exp()
-    return torch.fft.irfft(spectrum, n=size), step
+    return spectrum
 
 
 def information_sampled(
