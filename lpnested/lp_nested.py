@@ -82,7 +82,8 @@ class LpNested(Distribution):
         layout_of(tree, exponents.device)  # made here, so that a compiled log_prob finds it
         self.tree = tree
         self.exponents = exponents.expand(*batch_shape, -1)
-        self.radial = radial.expand(batch_shape)
+        fits = radial.batch_shape == batch_shape  # Dynamo of torch 2.11 can't trace expand
+        self.radial = radial if fits else radial.expand(batch_shape)
         super().__init__(batch_shape, torch.Size([tree.dim]), validate_args=validate_args)
         if self._validate_args:
             check_finite("exponents", self.exponents)

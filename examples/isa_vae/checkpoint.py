@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
-
 from config import Config, UsageError
 from models import VAE
+from torch.optim import Optimizer
 
 FORMAT = 1
 CHECKPOINT = "checkpoint.pt"  # everything that training needs to go on

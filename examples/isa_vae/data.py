@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from npz import read_npz
+from numpy.typing import NDArray
 from render import FACTORS, SIZES, all_classes, as_bytes, render_dsprites, render_words
+from torch import Tensor
 
 __all__ = [
     "FACTORS",

@@ -4,14 +4,13 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
-from tqdm import tqdm
-
 from data import FACTORS, Sprites, unpack
 from metrics import MIG_FACTORS, active_units, disentanglement
 from models import VAE
 from objectives import log_likelihood
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from tqdm import tqdm
 
 BATCH = 4096
 SCORED = ("shape", *MIG_FACTORS)  # shape for information only: it is no part of the MIG

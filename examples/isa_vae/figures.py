@@ -4,10 +4,9 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from torch import Tensor
-
 from data import unpack
 from models import VAE
+from torch import Tensor
 
 matplotlib.use("Agg")  # draws into files: no display needed
 from matplotlib import pyplot as plt
@@ -58,9 +57,12 @@ def traversal(
     """Move one latent at a time through the prior's range, from the code of one picture.
 
     Args:
-        row: Of that picture.
+        vae: The trained model.
+        packed: The pictures, (N, 512).
+        row: Of the one to start from.
         variance: Of the posterior mean of each latent: they are drawn in this order, (latents,).
         stddev: Of the prior, (latents,).
+        path: Of the figure.
     """
     order = sorted(range(len(variance)), key=lambda j: -variance[j])
     order = order[: sum(v > 0.01 for v in variance) + UNUSED]

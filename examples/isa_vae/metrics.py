@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Normal
 from tqdm import tqdm
 
 MIG_FACTORS = ("scale", "orientation", "posX", "posY")  # Chen et al. leave shape out
@@ -58,9 +57,11 @@ def disentanglement(
     """Mutual information of every latent with every factor, by quadrature.
 
     Args:
-        mean, std: Of the posteriors, (N, z).
+        mean: Of the posteriors, (N, z).
+        std: Of the posteriors, (N, z).
         classes: Values of the factors as whole numbers, (N, factors).
         factors: Their names.
+        progress: Whether to show a bar.
     """
     if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
         raise ValueError("posteriors must have finite means and positive, finite deviations")
@@ -118,8 +119,8 @@ def differential_entropy(density: Tensor, step: float) -> Tensor:
 def mixtures(mean: Tensor, std: Tensor, groups: Tensor, num_groups: int) -> tuple[Tensor, float]:
     """Sum of the posteriors of every group, on one grid: densities up to a factor.
 
-    Posteriors of twice the width are put on a grid of twice the step; the transforms of these grids
-    begin with the same frequencies, so they are added up there.
+    Posteriors of twice the width are put on a grid of twice the step; the transforms of these
+    grids begin with the same frequencies, so they are added up there.
 
     Returns:
         The sums, (num_groups, grid), and the step of the grid.
@@ -152,7 +153,11 @@ def transformed(
     variance are smoothed at once.
 
     Args:
-        place, width: Mean and standard deviation of each image, (N,).
+        place: Mean of each image's posterior, (N,).
+        width: Its standard deviation, (N,).
+        groups: Its group under each factor, (factors, N).
+        num_groups: Of all factors together.
+        size: Of the grid.
 
     Returns:
         (num_groups, size // 2 + 1).
@@ -177,41 +182,3 @@ def transformed(
             mass += torch.bincount((bins + shift).flatten(), weights, len(mass))
         spectrum += torch.fft.rfft(mass.view(num_groups, size)) * (-kernel * omega**2 / 2).exp()
     return spectrum
-
-
-def information_sampled(
-    mean: Tensor, std: Tensor, classes: Tensor, samples: int, generator: torch.Generator
-) -> Tensor:
-    """I(z_j; v_k) as Chen et al. estimate it, written out: the peer of `disentanglement`.
-
-    Memory and time grow as samples x N x z, so this is for small sets: (N, z), (N, factors) ->
-    (z, factors).
-    """
-
-    def entropy(rows: Tensor) -> Tensor:
-        posterior = Normal(mean[rows], std[rows])
-        chosen = rows[torch.randint(len(rows), (samples,), generator=generator)]
-        noise = torch.randn((samples, mean.shape[1]), generator=generator, dtype=mean.dtype)
-        z = mean[chosen] + std[chosen] * noise
-        log_q = posterior.log_prob(z[:, None]).logsumexp(1) - math.log(len(rows))
-        return -log_q.mean(0)
-
-    total = entropy(torch.arange(len(mean)))
-    columns = []
-    for column in classes.T:
-        given = torch.zeros_like(total)
-        for value in column.unique():
-            rows = (column == value).nonzero().squeeze(1)
-            given += len(rows) / len(mean) * entropy(rows)
-        columns.append((total - given).clamp_min(0))
-    return torch.stack(columns, dim=-1)
-
-
-def mig_sampled(
-    mean: Tensor, std: Tensor, classes: Tensor, samples: int, generator: torch.Generator
-) -> float:
-    """Chen's MIG by sampling, over the factors given."""
-    _, prior = number_groups(classes)
-    entropy = torch.stack([entropy_of(p) for p in prior])
-    best = information_sampled(mean, std, classes, samples, generator).topk(2, dim=0).values
-    return float(((best[0] - best[1]) / entropy).mean())

@@ -13,9 +13,8 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
-
 from render import FACTORS, SIZES, check_classes
+from tqdm import tqdm
 
 MD5 = (
     "7da33b31b13a06f4b04a70402ce90c2e"  # of the published file, as a third-party loader states it

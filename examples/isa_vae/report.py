@@ -1,22 +1,22 @@
 """What a run leaves behind: config.json, model.pt, metrics.json, two figures, and a summary."""
 
 import json
+import os
 import platform
 import time
 from pathlib import Path
 from typing import Any
 
+import checkpoint
 import numpy as np
 import torch
-from torch import Tensor
-from torch.distributions import Distribution
-
-import checkpoint
 from checkpoint import State
 from config import Config
 from data import Sprites
 from evaluate import choose_rows, evaluate
 from figures import reconstructions, traversal
+from torch import Tensor
+from torch.distributions import Distribution
 
 METRICS = "metrics.json"
 TRAVERSED = (0, 2, 3, 0, 16, 16)  # a heart in the middle, or the picture most like it
@@ -67,9 +67,10 @@ def finish(
 
 
 def write_json(values: dict[str, Any], path: Path) -> None:
-    """Strict JSON: a NaN would be an error."""
-    text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-    path.write_text(text, encoding="utf-8")
+    """Strict JSON (a NaN would be an error), whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def summary(metrics: dict[str, Any], folder: Path) -> str:

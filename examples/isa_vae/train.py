@@ -5,21 +5,21 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import checkpoint
 import numpy as np
 import torch
-from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
-from tqdm import tqdm
-
-import checkpoint
 from checkpoint import State
 from config import Config, UsageError, parse
 from data import Sprites, default_cache, draw_dsprites, load_dsprites_npz, unpack
 from interrupt import StopRequest
-from lpnested import ISA
 from models import VAE
 from objectives import elbo
 from report import finish, start
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+from tqdm import tqdm
+
+from lpnested import ISA
 
 LOOK = 50  # steps between two looks at the loss, each of which waits for the device
 
@@ -42,7 +42,7 @@ def make_prior(config: Config) -> Distribution:
         return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
     p0, p = torch.tensor(config.p0, device=device), torch.tensor(config.p, device=device)
     if unit:
-        return ISA.unit_variance(config.sizes, p0, p)
+        return ISA.unit_variance(config.sizes, p0, p, validate_args=False)
     scale = torch.tensor(float(config.scale), device=device)
     return ISA(config.sizes, p0, p, scale=scale, validate_args=False)
 

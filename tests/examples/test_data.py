@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from data import (
     CACHE_NAME,
     draw_dsprites,

@@ -5,9 +5,6 @@ from itertools import product
 
 import pytest
 import torch
-from scipy import integrate, stats
-from torch.distributions import Independent, Normal
-
 from data import FACTORS, Sprites, pack, render_dsprites
 from evaluate import choose_rows, evaluate
 from metrics import (
@@ -15,12 +12,13 @@ from metrics import (
     active_units,
     disentanglement,
     entropy_of,
-    information_sampled,
-    mig_sampled,
     mixtures,
 )
 from objectives import log_likelihood
 from render import all_classes
+from sampled import information_sampled, mig_sampled
+from scipy import integrate, stats
+from torch.distributions import Independent, Normal
 
 COLUMNS = [FACTORS.index(factor) for factor in MIG_FACTORS]
 

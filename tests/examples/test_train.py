@@ -15,8 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Independent, Normal, kl_divergence
-
 import train as script
 from checkpoint import CHECKPOINT, load_model, read_checkpoint
 from config import PRESETS, Config, UsageError, parse
@@ -25,6 +23,7 @@ from interrupt import StopRequest
 from models import VAE
 from objectives import elbo
 from render import all_classes
+from torch.distributions import Independent, Normal, kl_divergence
 
 SCRIPT = Path(script.__file__)
 
@@ -170,18 +169,9 @@ def test_training_learns(tmp_path, flags, npz):
 # --- interruptions ---
 
 
-@pytest.fixture
-def long(flags, tmp_path):
-    """A run of some seconds in a process of its own, and its uninterrupted outcome."""
-    flags = [*flags, "--steps", "1500", "--eval-images", "400", "--checkpoint-seconds", "0.2"]
-    whole = start(*flags, "--out", tmp_path / "whole")
-    assert whole.wait(60) == 0, whole.stderr.read()
-    return flags
-
-
 def wait_for_training(process, folder, steps=100):
     """Until the run's checkpoint is some steps old."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
         if (folder / CHECKPOINT).exists() and read_checkpoint(folder)["step"] >= steps:
@@ -190,29 +180,33 @@ def wait_for_training(process, folder, steps=100):
     raise AssertionError("training did not begin")
 
 
-def test_killed_and_interrupted_run_ends_with_the_same_numbers(tmp_path, long):
-    folder = tmp_path / "run"
-    process = start(*long, "--out", folder)
-    wait_for_training(process, folder)
-    process.kill()
-    process.wait()
+def test_killed_and_interrupted_run_ends_with_the_same_numbers(tmp_path, flags):
+    flags = [*flags, "--steps", "1500", "--eval-images", "400", "--checkpoint-seconds", "0.2"]
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    with start(*flags, "--out", whole) as process:
+        _, errors = process.communicate(timeout=90)
+        assert process.returncode == 0, errors
+
+    with start(*flags, "--out", folder) as process:
+        wait_for_training(process, folder)
+        process.kill()
     step = read_checkpoint(folder)["step"]
     assert 0 < step < 1500
     assert not (folder / "metrics.json").exists()
 
-    process = start("--resume", "--out", folder)  # its own settings need no repetition
-    wait_for_training(process, folder, step + 1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    with start("--resume", "--out", folder) as process:  # its settings need no repetition
+        wait_for_training(process, folder, step + 1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert f"--resume --out {folder}" in errors
     assert "Traceback" not in errors
     assert step < read_checkpoint(folder)["step"] < 1500
 
-    process = start(*long, "--resume", "--out", folder)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    assert_same_run(tmp_path / "whole", folder)
+    with start(*flags, "--resume", "--out", folder) as process:
+        _, errors = process.communicate(timeout=90)
+        assert process.returncode == 0, errors
+    assert_same_run(whole, folder)
 
 
 def test_resuming_across_the_end_of_an_epoch(tmp_path, flags, monkeypatch):
