@@ -10,15 +10,14 @@ that under its child :math:`c`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, threshold
 
-from lpnested.layout import Layout, Level, layout_of
+from lpnested.layout import Layout, layout_of
 from lpnested.precision import as_parameter, narrow, widen
+from lpnested.traversal import align, climb, column, in_layout_order, log_shares, p_norm, path_sums
 from lpnested.tree import LpNestedTree
 
 __all__ = [
@@ -33,11 +32,7 @@ __all__ = [
     "sample_sphere",
 ]
 
-Combine: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-
 _TINY, _HUGE = torch.finfo(torch.float64).tiny, torch.finfo(torch.float64).max
-_LOG2_TINY = math.log2(_TINY)
-_LOG2_ZERO = -1e30  # finite, so that no gradient meets inf - inf, and 2 ** (p * this) is 0
 
 
 def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -102,9 +97,9 @@ def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
     p, layout = _prepare(exponents, tree)
     p_edge = p.index_select(0, layout.parents)
     nodes = (
-        -(_column(layout.arities, p) - 1) * p.log() - (_column(layout.node_sizes, p) / p).lgamma()
+        -(column(layout.arities, p) - 1) * p.log() - (column(layout.node_sizes, p) / p).lgamma()
     )
-    edges = (_column(layout.edge_sizes, p) / p_edge).lgamma()
+    edges = (column(layout.edge_sizes, p) / p_edge).lgamma()
     return narrow(tree.dim * math.log(2) + nodes.sum(0) + edges.sum(0), exponents.dtype)
 
 
@@ -140,12 +135,12 @@ def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         tensor(0.3333)
     """
     p, layout = _prepare(exponents, tree)
-    rows, p = _align(_rows(orders, tree), p)
-    levels = _climb(rows, p, layout, lambda children, _: children.sum(1))
+    rows, p = align(_rows(orders, tree), p)
+    levels = climb(rows, p, layout, lambda children, _: children.sum(1))
     edge_orders, node_orders = (torch.cat(parts) for parts in zip(*levels, strict=True))
-    p_node, p_edge = _in_layout_order(p, layout.nodes), p.index_select(0, layout.parents)
-    node_sizes = _column(_in_layout_order(layout.node_sizes, layout.nodes), p)
-    edge_sizes = _column(layout.edge_sizes, p)
+    p_node, p_edge = in_layout_order(p, layout.nodes), p.index_select(0, layout.parents)
+    node_sizes = column(in_layout_order(layout.node_sizes, layout.nodes), p)
+    edge_sizes = column(layout.edge_sizes, p)
     nodes = _log_gamma_ratio(node_sizes, node_orders, p_node).sum(0)
     edges = _log_gamma_ratio(edge_sizes, edge_orders, p_edge).sum(0)
     result = torch.where((rows <= -1).any(0), math.inf, edges - nodes)
@@ -169,10 +164,10 @@ def log_coordinate_moment(order: float, exponents: Tensor, tree: LpNestedTree) -
     """
     p, layout = _prepare(exponents, tree)
     p_edge = p.index_select(0, layout.parents)
-    sizes = _column(layout.edge_sizes, p)
-    parent_sizes = _column(layout.node_sizes.index_select(0, layout.parents), p)
+    sizes = column(layout.edge_sizes, p)
+    parent_sizes = column(layout.node_sizes.index_select(0, layout.parents), p)
     ratios = _log_gamma_ratio(sizes, order, p_edge) - _log_gamma_ratio(parent_sizes, order, p_edge)
-    return narrow(_path_sums(ratios, layout).movedim(0, -1), exponents.dtype)
+    return narrow(path_sums(ratios, layout).movedim(0, -1), exponents.dtype)
 
 
 def sample_sphere(
@@ -212,11 +207,11 @@ def log_sphere_sample(
     """
     p, layout = _prepare(exponents, tree)
     p_edge = p.index_select(0, layout.parents)
-    shape = _column(layout.edge_sizes, p) / p_edge
+    shape = column(layout.edge_sizes, p) / p_edge
     spread = shape.reshape(shape.shape[0], *(1,) * len(sample_shape), *shape.shape[1:])
     log_g = log_gamma_sample(spread.expand(-1, *sample_shape, *shape.shape[1:]))
-    shares = _log_shares(log_g, layout) / _align(log_g, p_edge)[1]
-    return _path_sums(shares, layout).movedim(0, -1).clone(memory_format=torch.contiguous_format)
+    shares = log_shares(log_g, layout) / align(log_g, p_edge)[1]
+    return path_sums(shares, layout).movedim(0, -1).clone(memory_format=torch.contiguous_format)
 
 
 def log_gamma_sample(shape: Tensor) -> Tensor:
@@ -252,99 +247,9 @@ def _rows(value: Tensor, tree: LpNestedTree) -> Tensor:
 
 def _norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     p, layout = _prepare(exponents, tree)
-    rows, p = _align(_rows(value, tree).abs(), p)
-    _, root = _climb(rows, p, layout, _p_norm)[0]
+    rows, p = align(_rows(value, tree).abs(), p)
+    _, root = climb(rows, p, layout, p_norm)[0]
     return root.squeeze(0)
-
-
-def _p_norm(children: Tensor, p: Tensor) -> Tensor:
-    """The p-norm over the second dimension, exact at every scale and with zeros.
-
-    The largest child is divided out. As the norm does not depend on what is divided out, that
-    number carries no gradient, and all derivatives are still right.
-    """
-    largest = children.detach().amax(1)
-    ratios = children / largest.clamp(_TINY, _HUGE).unsqueeze(1)
-    # An absent or zero child adds exactly 0 to the sum, and 0 to every gradient.
-    logs = threshold(ratios.clamp_min(_TINY).log2(), _LOG2_TINY, _LOG2_ZERO)
-    total = (p.unsqueeze(1) * logs).exp2().sum(1).clamp_min(1.0)
-    return largest * (total.log2() / p).exp2()
-
-
-def _align(rows: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """Give both the same number of dimensions behind the first, and rows the broadcast shape."""
-    ndim = max(rows.dim(), p.dim())
-    rows, p = (x.reshape(x.shape[0], *(1,) * (ndim - x.dim()), *x.shape[1:]) for x in (rows, p))
-    shape = torch.broadcast_shapes(rows.shape[1:], p.shape[1:])
-    return rows.expand(-1, *shape), p
-
-
-def _column(numbers: Tensor, p: Tensor) -> Tensor:
-    return numbers.reshape(-1, *(1,) * (p.dim() - 1))
-
-
-def _in_layout_order(rows: Tensor, order: Tensor | None) -> Tensor:
-    return rows if order is None else rows.index_select(0, order)
-
-
-def _blocks(level: Level, edges: Tensor, fill: float) -> list[Tensor]:
-    """A level's edges ``(num_edges, ...)`` as blocks ``(count, width, ...)`` of its nodes."""
-    padding = (0, 0) * (edges.dim() - 1) + (0, 1)
-    return [
-        (
-            edges.narrow(0, block.first_edge, block.count * block.width)
-            if block.slots is None
-            else pad(edges, padding, value=fill).index_select(0, block.slots)
-        ).reshape(block.count, block.width, *edges.shape[1:])
-        for block in level.blocks
-    ]
-
-
-def _climb(
-    rows: Tensor, p: Tensor, layout: Layout, combine: Combine
-) -> list[tuple[Tensor, Tensor]]:
-    """From the leaves up: what a level's edges carry and its nodes make of it, root first.
-
-    ``combine`` takes children ``(count, width, ...)``, 0 where there is none, and the exponents
-    of their nodes, ``(count, ...)``.
-    """
-    rows, p = _in_layout_order(rows, layout.leaves), _in_layout_order(p, layout.nodes)
-    levels: list[tuple[Tensor, Tensor]] = []
-    for level in reversed(layout.levels):
-        edges = rows.narrow(0, level.first_leaf, level.num_leaves)
-        if levels:
-            edges = torch.cat([edges, levels[0][1]]) if level.num_leaves else levels[0][1]
-        nodes = [
-            combine(children, p.narrow(0, level.start + block.start, block.count))
-            for block, children in zip(level.blocks, _blocks(level, edges, 0.0), strict=True)
-        ]
-        levels.insert(0, (edges, torch.cat(nodes) if len(nodes) > 1 else nodes[0]))
-    return levels
-
-
-def _path_sums(edges: Tensor, layout: Layout) -> Tensor:
-    """From the root to the leaves: the sum over the edges of its path, per coordinate."""
-    leaves: list[Tensor] = []
-    nodes: Tensor | None = None
-    for level in layout.levels:
-        sums = edges.narrow(0, level.first_edge, level.num_edges)
-        if nodes is not None:
-            sums = sums + nodes.index_select(0, level.parents)
-        leaves.append(sums.narrow(0, 0, level.num_leaves))
-        nodes = sums.narrow(0, level.num_leaves, level.num_edges - level.num_leaves)
-    return _in_layout_order(torch.cat(leaves), layout.places)
-
-
-def _log_shares(log_g: Tensor, layout: Layout) -> Tensor:
-    """Each edge's logarithm, less that of the sum over the edges of its node."""
-    return torch.cat(
-        [
-            edges - torch.cat([b.logsumexp(1) for b in blocks]).index_select(0, level.parents)
-            for level in layout.levels
-            for edges in [log_g.narrow(0, level.first_edge, level.num_edges)]
-            for blocks in [_blocks(level, edges, -math.inf)]
-        ]
-    )
 
 
 def _log_gamma_ratio(size: Tensor, order: Tensor | float, p: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from lpnested import functional as F
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.layout import layout_of
 from lpnested.precision import as_parameter, check_finite, narrow, widen
-from lpnested.radial import check_radial, log_radial_moment, log_shell, mean_log, shell_mode
+from lpnested.radial import check_radial, log_shell
+from lpnested.radial_moments import log_radial_moment, mean_log, shell_mode
 from lpnested.tree import LpNestedTree, Nested
 
 __all__ = ["LpNested"]
@@ -103,7 +104,7 @@ class LpNested(Distribution):
         return F.norm(value, self.exponents, self.tree)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
+        if self._validate_args and value.numel() > 0:  # torch can't check an empty batch
             self._validate_sample(value)
         exponents = widen(self.exponents)
         log_r = F.log_norm(widen(value), exponents, self.tree)

@@ -116,7 +116,9 @@ def density(
     with torch.no_grad():
         values = dist.log_prob(points).exp()
     ax = _axes(ax)
-    ax.pcolormesh(axis.numpy(), axis.numpy(), values.numpy(), **{"cmap": "Blues", "shading": "auto", **style})
+    ax.pcolormesh(
+        axis.numpy(), axis.numpy(), values.numpy(), **{"cmap": "Blues", "shading": "auto", **style}
+    )
     return _square(ax, coordinates)
 
 

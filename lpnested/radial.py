@@ -29,13 +29,7 @@ from torch.distributions import (
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.precision import exp, widen
 
-__all__ = [
-    "check_radial",
-    "log_radial_moment",
-    "log_shell",
-    "mean_log",
-    "shell_mode",
-]
+__all__ = ["check_radial", "generalized_gamma_parameters", "log_shell"]
 
 # The generic fallback asks a radial for its density within the range of float32.
 _LOG_SMALLEST, _LOG_LARGEST = -87.3, 88.7
@@ -64,35 +58,35 @@ def check_radial(radial: Distribution, check_values: bool) -> None:
 
 
 @singledispatch
-def _generalized_gamma_parameters(radial: Distribution) -> tuple[Tensor, Tensor, Tensor]:
+def generalized_gamma_parameters(radial: Distribution) -> tuple[Tensor, Tensor, Tensor]:
     """Dimension, exponent and scale of the radials that are a :class:`GeneralizedGamma`."""
     raise NotImplementedError(f"{type(radial).__name__} is not a generalized gamma distribution")
 
 
-@_generalized_gamma_parameters.register
+@generalized_gamma_parameters.register
 def _(radial: GeneralizedGamma) -> tuple[Tensor, Tensor, Tensor]:
     return widen(radial.dim), widen(radial.p), widen(radial.scale)
 
 
-@_generalized_gamma_parameters.register
+@generalized_gamma_parameters.register
 def _(radial: Gamma) -> tuple[Tensor, Tensor, Tensor]:
     scale = 1 / widen(radial.rate)
     return widen(radial.concentration), torch.ones_like(scale), scale
 
 
-@_generalized_gamma_parameters.register
+@generalized_gamma_parameters.register
 def _(radial: Exponential) -> tuple[Tensor, Tensor, Tensor]:
     scale = 1 / widen(radial.rate)
     return torch.ones_like(scale), torch.ones_like(scale), scale
 
 
-@_generalized_gamma_parameters.register
+@generalized_gamma_parameters.register
 def _(radial: Weibull) -> tuple[Tensor, Tensor, Tensor]:
     concentration = widen(radial.concentration)
     return concentration, concentration, widen(radial.scale)
 
 
-@_generalized_gamma_parameters.register
+@generalized_gamma_parameters.register
 def _(radial: HalfNormal) -> tuple[Tensor, Tensor, Tensor]:
     scale = math.sqrt(2) * widen(radial.scale)
     return torch.ones_like(scale), torch.full_like(scale, 2.0), scale
@@ -125,7 +119,7 @@ def log_shell(radial: Distribution, log_r: Tensor, dim: int) -> Tensor:
 @log_shell.register(Weibull)
 @log_shell.register(HalfNormal)
 def _(radial: Distribution, log_r: Tensor, dim: int) -> Tensor:
-    n, p, scale = _generalized_gamma_parameters(radial)
+    n, p, scale = generalized_gamma_parameters(radial)
     log_scale = scale.log()
     constant = p.log() - (n / p).lgamma() - n * log_scale
     return constant + (n - dim) * log_r - exp(p * (log_r - log_scale))
@@ -157,126 +151,3 @@ def _(radial: MixtureSameFamily, log_r: Tensor, dim: int) -> Tensor:
     log_weights = widen(radial.mixture_distribution.logits).log_softmax(-1)
     components = log_shell(radial.component_distribution, log_r.unsqueeze(-1), dim)
     return torch.logsumexp(log_weights + components, -1)
-
-
-@singledispatch
-def log_radial_moment(radial: Distribution, order: Tensor | float) -> Tensor:
-    r"""The logarithm of :math:`\mathrm{E}\, r^k`, inf where the moment is.
-
-    Where a type is not registered, its mean and variance serve :math:`k = 1, 2`.
-    """
-    orders = torch.as_tensor(order, dtype=torch.float64)
-    if (orders == 1).all():
-        return widen(radial.mean).log()
-    if (orders == 2).all():
-        return (widen(radial.variance) + widen(radial.mean) ** 2).log()
-    raise NotImplementedError(
-        f"the moment of order {order} of {type(radial).__name__} has no closed form here: "
-        f"only orders 1 and 2 have, by its mean and variance"
-    )
-
-
-@log_radial_moment.register(GeneralizedGamma)
-@log_radial_moment.register(Gamma)
-@log_radial_moment.register(Exponential)
-@log_radial_moment.register(Weibull)
-@log_radial_moment.register(HalfNormal)
-def _(radial: Distribution, order: Tensor | float) -> Tensor:
-    n, p, scale = _generalized_gamma_parameters(radial)
-    log_moment = order * scale.log() + ((n + order) / p).lgamma() - (n / p).lgamma()
-    return torch.where(n + order > 0, log_moment, math.inf)
-
-
-@log_radial_moment.register
-def _(radial: LogNormal, order: Tensor | float) -> Tensor:
-    return order * widen(radial.loc) + (order * widen(radial.scale)) ** 2 / 2
-
-
-@log_radial_moment.register
-def _(radial: HalfCauchy, order: Tensor | float) -> Tensor:
-    log_scale = widen(radial.scale).log()
-    order = torch.as_tensor(order, dtype=torch.float64, device=log_scale.device)
-    finite = order.abs() < 1
-    cosine = (torch.where(finite, order, 0.0) * math.pi / 2).cos()
-    return torch.where(finite, order * log_scale - cosine.log(), math.inf)
-
-
-@log_radial_moment.register
-def _(radial: Pareto, order: Tensor | float) -> Tensor:
-    alpha, log_scale = widen(radial.alpha), widen(radial.scale).log()
-    finite = order < alpha
-    margin = torch.where(finite, alpha - order, 1.0)
-    return torch.where(finite, alpha.log() - margin.log() + order * log_scale, math.inf)
-
-
-@log_radial_moment.register
-def _(radial: MixtureSameFamily, order: Tensor | float) -> Tensor:
-    log_weights = widen(radial.mixture_distribution.logits).log_softmax(-1)
-    order = order.unsqueeze(-1) if isinstance(order, Tensor) else order
-    components = log_radial_moment(radial.component_distribution, order)
-    return torch.logsumexp(log_weights + components, -1)
-
-
-@singledispatch
-def mean_log(radial: Distribution) -> Tensor:
-    r"""The mean of the logarithm, :math:`\mathrm{E} \log r`."""
-    raise NotImplementedError(
-        f"the mean of log r has no closed form here for a radial of type {type(radial).__name__}"
-    )
-
-
-@mean_log.register(GeneralizedGamma)
-@mean_log.register(Gamma)
-@mean_log.register(Exponential)
-@mean_log.register(Weibull)
-@mean_log.register(HalfNormal)
-def _(radial: Distribution) -> Tensor:
-    n, p, scale = _generalized_gamma_parameters(radial)
-    return scale.log() + (n / p).digamma() / p
-
-
-@mean_log.register
-def _(radial: LogNormal) -> Tensor:
-    return widen(radial.loc)
-
-
-@mean_log.register
-def _(radial: HalfCauchy) -> Tensor:
-    return widen(radial.scale).log()
-
-
-@mean_log.register
-def _(radial: Pareto) -> Tensor:
-    return widen(radial.scale).log() + 1 / widen(radial.alpha)
-
-
-@singledispatch
-def shell_mode(radial: Distribution, dim: int) -> Tensor:
-    """The only mode of :func:`log_shell` at radius 0, or NaN.
-
-    It is NaN where the density at 0 is unbounded, or largest on a whole sphere.
-    """
-    raise NotImplementedError(
-        f"the mode has no closed form here for a radial of type {type(radial).__name__}"
-    )
-
-
-@shell_mode.register(GeneralizedGamma)
-@shell_mode.register(Gamma)
-@shell_mode.register(Exponential)
-@shell_mode.register(Weibull)
-@shell_mode.register(HalfNormal)
-def _(radial: Distribution, dim: int) -> Tensor:
-    n, _, _ = _generalized_gamma_parameters(radial)
-    return torch.where(n == dim, 0.0, math.nan)
-
-
-@shell_mode.register
-def _(radial: HalfCauchy, dim: int) -> Tensor:
-    return widen(radial.scale) * (0.0 if dim == 1 else math.nan)
-
-
-@shell_mode.register(LogNormal)
-@shell_mode.register(Pareto)
-def _(radial: LogNormal | Pareto, dim: int) -> Tensor:
-    return widen(radial.scale) * math.nan

@@ -81,12 +81,14 @@ class LpNestedTree:
             LpNestedTree(((0, 1), (2, 3, 4)))
         """
         sizes = [_check_size(f"sizes[{k}]", size) for k, size in enumerate(sizes)]
+        if not sizes:
+            raise ValueError("sizes must name at least one subspace, but got none")
         ends = accumulate(sizes)
         return cls(tuple(tuple(range(end - k, end)) for k, end in zip(sizes, ends, strict=True)))
 
     @classmethod
     def balanced(cls, branching: Sequence[int]) -> LpNestedTree:
-        """Every node of a level has the same number of children.
+        """The tree whose nodes of one level all have the same number of children.
 
         Args:
             branching: The number of children per level, root first.
@@ -102,6 +104,8 @@ class LpNestedTree:
                 return next(coordinates)
             return tuple(grow(sizes[1:]) for _ in range(sizes[0]))
 
+        if not branching:
+            raise ValueError("branching must name at least one level, but got none")
         return cls(grow([_check_size(f"branching[{k}]", b) for k, b in enumerate(branching)]))  # type: ignore[arg-type]
 
     @property
@@ -174,9 +178,7 @@ class LpNestedTree:
             └─ x2
         """
         if exponents is not None and len(exponents) != self.num_nodes:
-            raise ValueError(
-                f"{self!r} has {self.num_nodes} inner nodes, but got {len(exponents)} exponents"
-            )
+            raise ValueError(f"expected {self.num_nodes} exponents, but got {len(exponents)}")
         # Equal nodes cannot occur twice: their leaves differ.
         place = {node: k for k, node in enumerate(self.nodes)}
 

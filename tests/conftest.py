@@ -17,8 +17,8 @@ common = {
     "database": None,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-settings.register_profile("default", max_examples=60, **common)
-settings.register_profile("ci", max_examples=250, **common)
+settings.register_profile("default", max_examples=150, **common)
+settings.register_profile("ci", max_examples=500, **common)
 settings.register_profile("thorough", max_examples=3000, **{**common, "derandomize": False})
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default"))
 

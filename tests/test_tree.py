@@ -128,7 +128,7 @@ def test_the_parser_names_repeated_coordinates_and_the_text():
 def test_draw_writes_exponents():
     tree, exponents = lpnested.parse("2.5:(0, 3:2)")
     assert tree.draw(exponents.tolist()).splitlines()[0] == "p = 2.5"
-    with pytest.raises(ValueError, match="2 inner nodes"):
+    with pytest.raises(ValueError, match="expected 2 exponents, but got 1"):
         tree.draw([1.0])
 
 
