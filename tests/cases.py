@@ -1,4 +1,4 @@
-"""The one table of distribution cases (house-style 7): a new distribution adds a row, every law runs on it."""
+"""The one table of distributions: a new one adds a row, and every law runs on it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
 from torch import Tensor
 from torch import distributions as td
 from torch.distributions import Distribution
+
+from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
 
 CUBE = LpNestedTree((0, (1, 2)))  # eq. 6
 RAGGED = LpNestedTree(((3, (0, 5)), 1, (2, 4)))
@@ -47,7 +48,9 @@ def _isa(*sizes: int) -> Callable[..., Distribution]:
     return lambda p0, p, scale: ISA(list(sizes), p0, p, scale)
 
 
-def _nested(tree: LpNestedTree, family: Callable[..., Distribution]) -> Callable[..., Distribution]:
+def _nested(
+    tree: LpNestedTree, family: Callable[..., Distribution]
+) -> Callable[..., Distribution]:
     return lambda exponents, **radial: LpNested(tree, exponents, family(**radial))
 
 
@@ -78,7 +81,12 @@ CASES = [
         batch=(2, 3),
     ),
     Case("radius", _generalized_gamma(3), {"p": 1.4, "scale": 0.7}),
-    Case("radius_batch", _generalized_gamma(4), {"p": [2.1, 0.8], "scale": [[1.0], [2.0], [0.3]]}, batch=(3, 2)),
+    Case(
+        "radius_batch",
+        _generalized_gamma(4),
+        {"p": [2.1, 0.8], "scale": [[1.0], [2.0], [0.3]]},
+        batch=(3, 2),
+    ),
     Case("isa", _isa(2, 3), {"p0": 2.1, "p": [2.2, 1.4], "scale": 1.3}, event=(5,)),
     Case("isa_ragged", _isa(2, 1, 3), {"p0": 1.5, "p": [2.2, 0.7, 1.0], "scale": 1.0}, event=(6,)),
     Case(
@@ -115,9 +123,16 @@ CASES = [
         batch=(2,),
         event=(4,),
     ),
-    Case("weibull", _nested(CUBE, td.Weibull), {"exponents": EQ6, "scale": 1.2, "concentration": 2.5}, event=(3,)),
+    Case(
+        "weibull",
+        _nested(CUBE, td.Weibull),
+        {"exponents": EQ6, "scale": 1.2, "concentration": 2.5},
+        event=(3,),
+    ),
     Case("chi2", _nested(CUBE, td.Chi2), {"exponents": EQ6, "df": 5.0}, event=(3,)),
-    Case("half_normal", _nested(CUBE, td.HalfNormal), {"exponents": EQ6, "scale": 1.2}, event=(3,)),
+    Case(
+        "half_normal", _nested(CUBE, td.HalfNormal), {"exponents": EQ6, "scale": 1.2}, event=(3,)
+    ),
     Case(
         "half_cauchy",
         _nested(CUBE, td.HalfCauchy),
@@ -125,7 +140,9 @@ CASES = [
         event=(3,),
         finite_moments=False,
     ),
-    Case("exponential", _nested(CUBE, td.Exponential), {"exponents": EQ6, "rate": 1.2}, event=(3,)),
+    Case(
+        "exponential", _nested(CUBE, td.Exponential), {"exponents": EQ6, "rate": 1.2}, event=(3,)
+    ),
     Case(
         "pareto",
         _nested(CUBE, td.Pareto),

@@ -1,4 +1,4 @@
-"""One thread, one seed, torch's global state put back after every test, and GPU tests that skip alone."""
+"""One thread, one seed, torch's global state put back after every test; GPU tests skip alone."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +20,9 @@ common = {
 settings.register_profile("default", max_examples=150, **common)
 settings.register_profile("ci", max_examples=500, **common)
 settings.register_profile("thorough", max_examples=3000, **{**common, "derandomize": False})
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default"))
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default")
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def torch_as_found() -> Iterator[None]:
-    """The same seed for every test; torch.compile leaves validation off in torch 2.13, so put it back."""
+    """The same seed for every test. torch.compile of 2.13 leaves validation off: put it back."""
     validates = Distribution._validate_args
     dtype = torch.get_default_dtype()
     torch.manual_seed(0)

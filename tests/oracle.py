@@ -1,16 +1,16 @@
-"""Reference values at 50 digits: plain recursion, written from the paper, sharing no code with the library.
+"""Reference values at 50 digits: plain recursion from the paper, no code of the library.
 
 A tree is nested tuples of coordinates; ``p`` maps every inner node (the tuple itself: no two are
 equal) to its exponent. Floats enter exactly, so a float32 input is compared at its own value.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 import numpy as np
 from mpmath import MPContext
 
-Node = Union[int, tuple["Node", ...]]
+Node: TypeAlias = "int | tuple[Node, ...]"
 Real = Any  # mpmath is not typed
 Exponents = Mapping[Node, Real]
 LogDensity = Callable[[Real], Real]  # of the radius
@@ -94,8 +94,8 @@ def log_norm_exponent_gradient(root: Node, x: Sequence[Real], p: Exponents) -> l
     """d log f/dp_I, in the order of the nodes; 0 where all coordinates under I are zero.
 
     With the shares w_c = (v_c / v_I)^p of v_I^p = sum_c v_c^p, d log v_I/d log v_c = w_c and
-    p^2 d log v_I/dp = sum_c w_c log w_c. A share near 1 takes log1p of the others: the product with a
-    large (r / s)^p0 would otherwise magnify the fiftieth digit.
+    p^2 d log v_I/dp = sum_c w_c log w_c. A share near 1 takes log1p of the others: the product with
+    a large (r / s)^p0 would otherwise magnify the fiftieth digit.
     """
     gradient, value = {node: mpf(0) for node in breadth_first(root)}, norms(root, x, p)
 
@@ -118,7 +118,7 @@ def log_norm_exponent_gradient(root: Node, x: Sequence[Real], p: Exponents) -> l
 
 
 def beta_form_log_surface(root: Node, p: Exponents) -> Real:
-    """log S_f(1) by the first line of eq. 8, a product of beta functions (the telescoped form is not used)."""
+    """log S_f(1) by the first line of eq. 8, a product of beta functions, not telescoped."""
     total = size(root) * mp.log(2)
     for node in breadth_first(root):
         total -= (len(node) - 1) * mp.log(p[node])
@@ -341,7 +341,7 @@ def spherical_marginal_cdf(t: np.ndarray, dim: int, p: float, radius: Any) -> np
 def naive_sample(
     root: Node, p: Mapping[Node, float], radius: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Algorithm 1 to the letter, with a radius per row; for moderate exponents only (it underflows)."""
+    """Algorithm 1 to the letter, with a radius per row; it underflows for large exponents."""
     count, dim = len(radius), size(root)
     x = np.empty((count, dim))
 

@@ -5,7 +5,6 @@ from itertools import cycle, islice
 from typing import NamedTuple
 
 import hypothesis.strategies as st
-
 from oracle import Node, breadth_first, leaves
 
 MAX_DIM, MAX_DEPTH = 60, 6
@@ -28,7 +27,7 @@ def _group(items: Sequence[Node], sizes: Sequence[int], wrap: bool) -> list[Node
 def roots(
     draw: st.DrawFn, max_dim: int = MAX_DIM, max_depth: int = MAX_DEPTH, min_dim: int = 1
 ) -> Node:
-    """Nested tuples: depth 1..max_depth, 1..max_dim permuted leaves, ragged, with one-child nodes."""
+    """Nested tuples: 1..max_depth deep, permuted leaves, ragged, with one-child nodes."""
     dim = draw(st.integers(min_dim, max_dim))
     items: list[Node] = list(draw(st.permutations(range(dim))))
     for _ in range(draw(st.integers(0, max_depth - 1))):
@@ -40,8 +39,8 @@ def roots(
 def positives(low: float, high: float) -> st.SearchStrategy[float]:
     """Log-uniform between powers of ten, shrinking to 1.
 
-    Hypothesis prefers small integers and round floats; multiples of the golden ratio modulo one spread
-    even small integers evenly.
+    Hypothesis prefers small integers and round floats; multiples of the golden ratio modulo one
+    spread even small integers evenly.
     """
     span = high - low
     start = -low / span if low <= 0 <= high else 0.0

@@ -1,7 +1,7 @@
-"""The library against the 50-digit oracle, over random trees, exponents 0.1..200 and |x| in 1e-30..1e30.
+"""The library against the 50-digit oracle: random trees, p in 0.1..200, |x| in 1e-30..1e30.
 
-Where the exact value lies below what the dtype holds, the library saturates: a large finite negative
-number. There only finiteness is asked for; a gradient is compared wherever it and the value fit.
+Where the exact value lies below what the dtype holds, the library saturates: a large finite
+negative number. There only finiteness is asked for; a gradient is compared wherever it and the value fit.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,18 @@ import pytest
 import strategies
 import torch
 from hypothesis import example, given, settings
-from lpnested import GeneralizedGamma, LpNested, LpNestedTree
-from lpnested import functional as F
 from oracle import Real, mp, mpf
 from strategies import Problem
 from torch import Tensor
+
+from lpnested import GeneralizedGamma, LpNested, LpNestedTree
+from lpnested import functional as F
 
 f32, f64 = torch.float32, torch.float64
 VALUE = {f64: 1e-12, f32: 2e-6}  # of max(1, |exact|)
 GRADIENT = {f64: 1e-12, f32: 2e-6}  # of each component
 LARGEST = {f64: mpf("1e250"), f32: mpf("3.4e38")}
-# A gradient's component below this may underflow on its way: shares of 1e-308 over ratios of 1e-60.
+# A gradient's component below this may underflow: shares of 1e-308 over ratios of 1e-60.
 FLOOR = {f64: mpf("1e-240"), f32: mpf("1e-37")}
 SMALLEST_LOG = -708.3964185322641  # log of the smallest normal float64: log_norm at the origin
 
@@ -31,8 +32,11 @@ HARD = [
     Problem((0, (1, 2)), [2.2, 2.2], [[1e30, 1e30, 1e-30]], 1.0),
     Problem(((0, 1), (2,), 3), [0.1, 0.3, 50.0], [[1e-30, 1e30, 0.0, 1.0]], 1.0),
     Problem((0, ((1, 2), 3)), [200.0, 0.1, 0.2], [[1e30, 1e-30, 1e-30, -1e30]], 1.0),
-    Problem((((0, 1), (2, 3, 4)),), [200.0, 0.5, 0.1, 200.0], [[0.0] * 5, [0.0, 0.0, 1, 1, 1]], 1.0),
+    Problem(
+        (((0, 1), (2, 3, 4)),), [200.0, 0.5, 0.1, 200.0], [[0.0] * 5, [0.0, 0.0, 1, 1, 1]], 1.0
+    ),
     Problem((0,), [0.1], [[1e-30], [0.0], [-1e30]], 1.0),
+    Problem((0, 1, 2), [0.01], [[1.0, 0.0, 0.0], [0.0, 0.5, 1e-3]], 1.0),
     Problem((0, 1), [200.0], [[1.0, 1.0], [1.0, 0.9999999]], 1.0),
 ]
 
@@ -130,6 +134,9 @@ def test_gradients_are_exact_in_float32(problem: Problem) -> None:
 
 
 @given(strategies.problems(max_rows=4, reach=37.0))
+@example(Problem((0, (1, 2)), [0.1, 200.0], [[3.4e38] * 3, [1e-45, -3.4e38, 0.0]], 1.0))
+@example(Problem((0, 1, 2), [200.0], [[3.4e38] * 3, [1e-45] * 3], 0.01))
+@hard
 def test_nothing_is_nan_or_infinite_up_to_what_float32_holds(problem: Problem) -> None:
     setting = Setting(problem, f32)
     log_prob = setting.dist().log_prob(setting.value)
@@ -246,8 +253,10 @@ def test_batches_of_exponents_are_the_loop(
     value = torch.tensor(rows, dtype=f64).reshape(*shape, tree.dim)
     got = F.log_norm(value, exponents, tree)
     assert got.shape == shape
-    alone = [F.log_norm(torch.tensor(x, dtype=f64), torch.tensor(p, dtype=f64), tree)
-             for x, p in zip(rows, drawn, strict=True)]
+    alone = [
+        F.log_norm(torch.tensor(x, dtype=f64), torch.tensor(p, dtype=f64), tree)
+        for x, p in zip(rows, drawn, strict=True)
+    ]
     torch.testing.assert_close(got.reshape(-1), torch.stack(alone), rtol=1e-13, atol=1e-13)
 
 

@@ -1,13 +1,14 @@
-"""First and second derivatives against finite differences, on ragged and one-child trees (float64)."""
+"""First and second derivatives against finite differences, on ragged and one-child trees."""
 
 import pytest
 import torch
 from cases import CASES, CUBE, NESTED, ONE_CHILD, RAGGED, Case, each
-from lpnested import LpNestedTree
-from lpnested import functional as F
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.distributions import Distribution
+
+from lpnested import LpNestedTree
+from lpnested import functional as F
 
 f64 = torch.float64
 TREES = {
@@ -67,7 +68,9 @@ def test_log_norm_and_norm_pass_both_checks(tree: LpNestedTree) -> None:
 @trees
 def test_forward_mode_agrees_with_reverse_mode(tree: LpNestedTree) -> None:
     assert gradcheck(
-        lambda v, p: F.log_norm(v, p, tree), inputs(tree), check_forward_ad=True,
+        lambda v, p: F.log_norm(v, p, tree),
+        inputs(tree),
+        check_forward_ad=True,
         check_batched_grad=True,
     )
 

@@ -1,7 +1,7 @@
 """Pyro and zuko: the distributions where their users meet them.
 
-Both change global state of torch on import (zuko even overwrites `Distribution.arg_constraints`), so
-they are imported inside fixtures that put it back.
+Both change global state of torch on import (zuko even overwrites `Distribution.arg_constraints`),
+so they are imported inside fixtures that put it back.
 """
 
 import pickle
@@ -20,7 +20,6 @@ SIZES = [2, 3]
 @pytest.fixture
 def pyro() -> Iterator[ModuleType]:
     pyro = pytest.importorskip("pyro")
-    import lpnested.pyro
 
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
@@ -48,9 +47,10 @@ def isa(p0: float | Tensor = 2.1, p: float | Tensor = 2.2) -> Distribution:
 
 
 def test_pyro_classes_are_the_core_classes_that_pyro_knows(pyro: ModuleType) -> None:
+    from pyro.distributions.torch_distribution import TorchDistributionMixin
+
     import lpnested
     import lpnested.pyro as ours
-    from pyro.distributions.torch_distribution import TorchDistributionMixin
 
     for name in ("LpNested", "ISA", "LpSpherical", "GeneralizedNormal", "GeneralizedGamma"):
         assert issubclass(getattr(ours, name), (getattr(lpnested, name)))
@@ -91,7 +91,7 @@ def test_pyro_sample_in_a_plate_scores_every_row(pyro: ModuleType) -> None:
 
 
 def test_pyro_svi_learns_the_exponents_of_data(pyro: ModuleType) -> None:
-    """It comes down to the loss of the truth. (The second p is learned slowly: it is not asked for.)"""
+    """It comes down to the loss of the truth. (The second p is learned slowly.)"""
     truth = isa(p0=1.0, p=torch.tensor([1.0, 3.0]))
     data = truth.sample((2000,))
     positive = torch.distributions.constraints.positive
@@ -102,7 +102,9 @@ def test_pyro_svi_learns_the_exponents_of_data(pyro: ModuleType) -> None:
         with pyro.plate("rows", len(data)):
             pyro.sample("z", isa(p0, p), obs=data)
 
-    svi = pyro.infer.SVI(model, lambda: None, pyro.optim.Adam({"lr": 0.05}), pyro.infer.Trace_ELBO())
+    svi = pyro.infer.SVI(
+        model, lambda: None, pyro.optim.Adam({"lr": 0.05}), pyro.infer.Trace_ELBO()
+    )
     losses = [svi.step() for _ in range(120)]
     best = -truth.log_prob(data).sum().item()
     assert losses[0] > best + 1000
@@ -130,7 +132,9 @@ def test_pyro_score_function_serves_a_nested_guide(pyro: ModuleType) -> None:
         pyro.sample("z", isa())
 
     def guide() -> None:
-        p0 = pyro.param("p0", torch.tensor(1.2), constraint=torch.distributions.constraints.positive)
+        p0 = pyro.param(
+            "p0", torch.tensor(1.2), constraint=torch.distributions.constraints.positive
+        )
         pyro.sample("z", isa(p0=p0))
 
     loss = pyro.infer.Trace_ELBO(num_particles=50, vectorize_particles=False)
@@ -148,7 +152,7 @@ def test_pyro_nuts_recovers_the_variance_of_the_prior(pyro: ModuleType) -> None:
     assert_close(z.var(0).mean(), isa().variance.mean(), rtol=0.3, atol=0.0)
 
 
-# zuko ---------------------------------------------------------------------------------------------
+# zuko -------------------------------------------------------------------------------------------
 
 
 def test_zuko_takes_isa_as_an_unconditional_distribution_with_learned_exponents(
@@ -156,7 +160,9 @@ def test_zuko_takes_isa_as_an_unconditional_distribution_with_learned_exponents(
 ) -> None:
     from lpnested import ISA
 
-    lazy = zuko.lazy.UnconditionalDistribution(ISA, SIZES, torch.tensor(2.1), torch.tensor([2.2, 0.8]))
+    lazy = zuko.lazy.UnconditionalDistribution(
+        ISA, SIZES, torch.tensor(2.1), torch.tensor([2.2, 0.8])
+    )
     dist = lazy()
     assert isinstance(dist, ISA)
     loss = -dist.log_prob(torch.randn(8, 5)).mean()

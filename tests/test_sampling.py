@@ -1,7 +1,7 @@
 """The samplers, held to goodness of fit with fixed seeds: p from 0.2 to 100, in float32.
 
-Thresholds: a Kolmogorov-Smirnov p-value above 1e-3 or a mean within 4.5 standard errors; the seeds are
-fixed, so a pass stays a pass until the sampler changes.
+Thresholds: a Kolmogorov-Smirnov p-value above 1e-3 or a mean within 4.5 standard errors; the seeds
+are fixed, so a pass stays a pass until the sampler changes.
 """
 
 import math
@@ -12,10 +12,11 @@ import pytest
 import scipy.stats
 import torch
 from cases import NESTED, Case, each, named
-from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
-from lpnested import functional as F
 from torch import Tensor
 from torch import distributions as td
+
+from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
+from lpnested import functional as F
 
 COUNT = 20_000
 ALL_P = [0.2, 0.5, 1.0, 2.0, 7.3, 50.0, 100.0]
@@ -33,13 +34,16 @@ def assert_law(draws: Tensor, cdf) -> None:  # type: ignore[no-untyped-def]
 
 
 def assert_law_of_flat(draws: Tensor, dim: int, p: float) -> None:
-    """|u_i|^p ~ Beta(1/p, (n-1)/p). For a large p much of the mass rounds to exactly 1 in float32, so
+    """|u_i|^p ~ Beta(1/p, (n-1)/p). For a large p much of the mass rounds to 1 in float32, so
     the law is held below 0.9999, and the mass above it by its size."""
     top, magnitude = 0.9999, array(draws.abs())
     law = scipy.stats.beta(1 / p, (dim - 1) / p)
     mass = law.cdf(top**p)
     below = magnitude[magnitude < top]
-    assert abs(len(below) / len(magnitude) - mass) < 4.5 * math.sqrt(mass * (1 - mass) / len(magnitude)) + 1e-9
+    assert (
+        abs(len(below) / len(magnitude) - mass)
+        < 4.5 * math.sqrt(mass * (1 - mass) / len(magnitude)) + 1e-9
+    )
     assert scipy.stats.kstest(below, lambda t: law.cdf(t**p) / mass).pvalue > 1e-3
 
 
@@ -61,7 +65,7 @@ def gengamma(dim: int, p: float, scale: float):  # type: ignore[no-untyped-def]
     return scipy.stats.gengamma(dim / p, p, scale=scale)
 
 
-# Radii -----------------------------------------------------------------------------------------
+# Radii ------------------------------------------------------------------------------------------
 
 
 @every_p
@@ -101,7 +105,7 @@ def test_radius_of_every_case_follows_its_radial_distribution(case: Case) -> Non
         assert_same_law(ours, theirs)
 
 
-# Directions ------------------------------------------------------------------------------------
+# Directions -------------------------------------------------------------------------------------
 
 
 @every_p
@@ -148,7 +152,9 @@ def test_moments_of_directions_match_closed_forms(root: oracle.Node, p: float) -
         named_p = oracle.name_exponents(root, exponents)
         magnitude = sphere(root, exponents, 10_000).abs().double()
         for leaf in range(oracle.size(root)):
-            assert_mean(magnitude[:, leaf].log(), float(oracle.mean_log_sphere(root, leaf, named_p)))
+            assert_mean(
+                magnitude[:, leaf].log(), float(oracle.mean_log_sphere(root, leaf, named_p))
+            )
             orders = [2.0 if i == leaf else 0.0 for i in range(oracle.size(root))]
             exact = float(oracle.mp.exp(oracle.log_sphere_moment(root, orders, named_p)))
             assert_mean(magnitude[:, leaf] ** 2, exact)
@@ -169,7 +175,9 @@ def test_small_coordinates_are_drawn_where_a_gamma_would_underflow() -> None:
     assert quantile == pytest.approx(exact, rel=0.1)
 
 
-@pytest.mark.parametrize(("p0", "p"), [(0.2, 2.0), (2.1, 2.2), (1.0, 50.0), (100.0, 0.5), (4.0, 1.0)])
+@pytest.mark.parametrize(
+    ("p0", "p"), [(0.2, 2.0), (2.1, 2.2), (1.0, 50.0), (100.0, 0.5), (4.0, 1.0)]
+)
 def test_marginals_of_isa_match_quadrature(p0: float, p: float) -> None:
     """Coordinates of subspaces of 3 and 1: the subspace is Lp-spherical of its own radius."""
     x = ISA([3, 1], p0, p, 0.8).sample((COUNT,)).abs()
@@ -200,15 +208,21 @@ def test_radius_and_direction_are_independent(case: Case) -> None:
         assert_same_law(u[small, i], u[~small, i])
 
 
-# Against Algorithm 1 to the letter ----------------------------------------------------------------
+# Against Algorithm 1 to the letter --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("root", "exponents"),
-    [((0, (1, 2)), [1.3, 2.2]), (RAGGED, [1.3, 2.2, 0.8, 3.0]), (ONE_CHILD, [1.6, 2.5, 0.7, 5.0, 3.0])],
+    [
+        ((0, (1, 2)), [1.3, 2.2]),
+        (RAGGED, [1.3, 2.2, 0.8, 3.0]),
+        (ONE_CHILD, [1.6, 2.5, 0.7, 5.0, 3.0]),
+    ],
     ids=["cube", "ragged", "one_child"],
 )
-def test_samples_have_the_joint_law_of_algorithm_1(root: oracle.Node, exponents: list[float]) -> None:
+def test_samples_have_the_joint_law_of_algorithm_1(
+    root: oracle.Node, exponents: list[float]
+) -> None:
     rng = np.random.default_rng(5)
     p = dict(zip(oracle.breadth_first(root), exponents, strict=True))
     theirs = oracle.naive_sample(root, p, rng.gamma(3.0, 0.5, COUNT), rng)
@@ -219,12 +233,15 @@ def test_samples_have_the_joint_law_of_algorithm_1(root: oracle.Node, exponents:
         assert_same_law(ours[:, i], theirs[:, i])
         for j in range(i):  # joint: ratios and products of every pair
             assert_same_law(ours[:, i] * ours[:, j], theirs[:, i] * theirs[:, j])
-            assert_same_law(np.log(np.abs(ours[:, i] / ours[:, j])), np.log(np.abs(theirs[:, i] / theirs[:, j])))
+            assert_same_law(
+                np.log(np.abs(ours[:, i] / ours[:, j])),
+                np.log(np.abs(theirs[:, i] / theirs[:, j])),
+            )
     assert_same_law(np.abs(ours).max(-1), np.abs(theirs).max(-1))
     assert_same_law(np.abs(ours).sum(-1), np.abs(theirs).sum(-1))
 
 
-# Batches ---------------------------------------------------------------------------------------
+# Batches ----------------------------------------------------------------------------------------
 
 
 def test_every_element_of_a_batch_follows_its_own_law() -> None:
@@ -246,7 +263,7 @@ def test_float32_and_float64_draw_the_same_law() -> None:
         assert_same_law(array(single[:, i]), array(double[:, i].float()))
 
 
-# Density and sampler together ---------------------------------------------------------------------
+# Density and sampler together -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dim", [2, 8, 20])

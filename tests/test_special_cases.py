@@ -7,13 +7,14 @@ import oracle
 import pytest
 import scipy.stats
 import torch
-from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
-from lpnested import functional as F
 from oracle import LogDensity, mp, mpf
 from torch import Tensor
 from torch import distributions as td
 from torch.distributions import Distribution, kl_divergence
 from torch.testing import assert_close
+
+from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
+from lpnested import functional as F
 
 f64 = torch.float64
 RAGGED = ((3, (0, 5)), 1, (2, 4))
@@ -28,14 +29,18 @@ def points(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=f64)
 
 
-# The normal and products of generalised normals ---------------------------------------------------
+# The normal and products of generalised normals -------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, f64], ids=str)
-def test_isa_with_exponents_two_and_scale_root_two_is_the_standard_normal(dtype: torch.dtype) -> None:
+def test_isa_with_exponents_two_and_scale_root_two_is_the_standard_normal(
+    dtype: torch.dtype,
+) -> None:
     two = torch.tensor(2.0, dtype=dtype)
     isa = ISA([4] * 5, two, two, two.double().sqrt().to(dtype) if dtype == f64 else 2**0.5)
-    normal = td.Independent(td.Normal(torch.zeros(20, dtype=dtype), torch.ones(20, dtype=dtype)), 1)
+    normal = td.Independent(
+        td.Normal(torch.zeros(20, dtype=dtype), torch.ones(20, dtype=dtype)), 1
+    )
     x = (3 * points(50, 20)).to(dtype)
     ulps = 20 * torch.finfo(dtype).eps
     assert_close(isa.log_prob(x), normal.log_prob(x), rtol=ulps, atol=0.0)
@@ -79,7 +84,7 @@ def test_exponent_two_below_is_invariant_under_rotation_of_the_subspace() -> Non
     assert_close(isa.log_prob(turned), isa.log_prob(x), rtol=1e-12, atol=1e-12)
 
 
-# scipy ---------------------------------------------------------------------------------------
+# scipy ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("p", [0.3, 1.0, 1.7, 2.0, 12.0])
@@ -96,7 +101,9 @@ def test_generalized_normal_is_scipys_gennorm(p: float) -> None:
     np.testing.assert_allclose(ours.mean, loc)
 
 
-@pytest.mark.parametrize(("dim", "p"), [(1.0, 0.5), (3.0, 1.4), (4.5, 2.0), (20.0, 2.1), (2.0, 15.0)])
+@pytest.mark.parametrize(
+    ("dim", "p"), [(1.0, 0.5), (3.0, 1.4), (4.5, 2.0), (20.0, 2.1), (2.0, 15.0)]
+)
 def test_generalized_gamma_is_scipys_gengamma(dim: float, p: float) -> None:
     ours = GeneralizedGamma(t64(dim), t64(p), t64(0.7))
     theirs = scipy.stats.gengamma(dim / p, p, scale=0.7)
@@ -140,7 +147,7 @@ def test_moments_of_the_radius_in_the_extremes_are_finite_and_right() -> None:
         assert ours == pytest.approx(float(exact), rel=1e-6), (dim, p)
 
 
-# Structure -----------------------------------------------------------------------------------
+# Structure --------------------------------------------------------------------------------------
 
 
 def with_radius(root: oracle.Node, exponents: list[float]) -> LpNested:
@@ -205,14 +212,19 @@ def test_isa_of_single_coordinates_does_not_depend_on_their_exponents() -> None:
 
 def test_isa_is_lp_nested_with_a_generalized_gamma_radius() -> None:
     isa = ISA([2, 3], t64(1.5)[0], t64(2.2, 0.7), 1.3)
-    nested = LpNested(LpNestedTree.isa([2, 3]), t64(1.5, 2.2, 0.7), GeneralizedGamma(5, t64(1.5)[0], 1.3))
+    nested = LpNested(
+        LpNestedTree.isa([2, 3]), t64(1.5, 2.2, 0.7), GeneralizedGamma(5, t64(1.5)[0], 1.3)
+    )
     x = points(20, 5)
     assert torch.equal(isa.log_prob(x), nested.log_prob(x))
     assert isa.tree == nested.tree
     assert_close(isa.exponents, nested.exponents)
     for name in ("p0", "p", "scale"):
-        assert_close(getattr(isa, name), {"p0": t64(1.5)[0], "p": t64(2.2, 0.7), "scale": t64(1.3)[0]}[name],
-                     check_dtype=False)
+        assert_close(
+            getattr(isa, name),
+            {"p0": t64(1.5)[0], "p": t64(2.2, 0.7), "scale": t64(1.3)[0]}[name],
+            check_dtype=False,
+        )
 
 
 def test_scale_is_a_scale_parameter_everywhere() -> None:
@@ -228,7 +240,7 @@ def test_scale_is_a_scale_parameter_everywhere() -> None:
         assert_close(make(s).variance, make(1.0).variance * s**2, rtol=1e-12, atol=0.0)
 
 
-# Marginals -------------------------------------------------------------------------------------
+# Marginals --------------------------------------------------------------------------------------
 
 
 def test_isa_is_the_product_of_its_subspaces() -> None:
@@ -241,9 +253,13 @@ def test_isa_is_the_product_of_its_subspaces() -> None:
     assert_close(total, isa.log_prob(x), rtol=1e-12, atol=1e-12)
     for index, part in enumerate(parts):
         marginal = isa.marginal(index + 1)  # breadth first: the root is 0
-        assert_close(marginal.log_prob(blocks[index]), part.log_prob(blocks[index]), rtol=1e-13, atol=1e-13)
+        assert_close(
+            marginal.log_prob(blocks[index]), part.log_prob(blocks[index]), rtol=1e-13, atol=1e-13
+        )
         same = isa.marginal(isa.tree.nodes[index + 1])
-        assert_close(same.log_prob(blocks[index]), part.log_prob(blocks[index]), rtol=1e-13, atol=1e-13)
+        assert_close(
+            same.log_prob(blocks[index]), part.log_prob(blocks[index]), rtol=1e-13, atol=1e-13
+        )
 
 
 def test_marginal_of_the_root_is_the_distribution() -> None:
@@ -253,12 +269,14 @@ def test_marginal_of_the_root_is_the_distribution() -> None:
 
 
 def test_marginal_of_a_subspace_integrates_the_rest_out() -> None:
-    """The joint of (x0, x1) | (x2) integrated over x2 by quadrature, against the marginal's density."""
+    """The joint, integrated over x2 by quadrature, against the density of the marginal."""
     isa = ISA([2, 1], t64(1.5)[0], t64(2.2, 2.0), 1.3)
     grid = torch.linspace(-9, 9, 4001, dtype=f64)
     for at in points(4, 2):
         joint = isa.log_prob(torch.cat([at.expand(len(grid), 2), grid.unsqueeze(-1)], -1)).exp()
-        assert_close(torch.trapezoid(joint, grid).log(), isa.marginal(1).log_prob(at), rtol=1e-4, atol=1e-5)
+        assert_close(
+            torch.trapezoid(joint, grid).log(), isa.marginal(1).log_prob(at), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_marginals_keep_coordinates_in_ascending_order() -> None:
@@ -306,7 +324,7 @@ def test_unit_variance_works_batch_by_batch_and_has_gradients() -> None:
     assert torch.autograd.grad(dist.scale.sum(), p0)[0].isfinite().all()
 
 
-# Volumes -----------------------------------------------------------------------------------------
+# Volumes ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dim", [1, 2, 5, 30])
@@ -326,10 +344,13 @@ def test_product_of_equal_exponents_has_the_volume_of_the_flat_ball() -> None:
     assert_close(nested, F.log_volume(t64(1.7), LpNestedTree.flat(6)), rtol=1e-13, atol=1e-13)
 
 
-# Radial families ---------------------------------------------------------------------------------
+# Radial families --------------------------------------------------------------------------------
 
 RADIALS: dict[str, tuple[Distribution, LogDensity]] = {
-    "generalized_gamma": (GeneralizedGamma(7.0, t64(1.4)[0], 0.75), oracle.generalized_gamma(7, 1.4, 0.75)),
+    "generalized_gamma": (
+        GeneralizedGamma(7.0, t64(1.4)[0], 0.75),
+        oracle.generalized_gamma(7, 1.4, 0.75),
+    ),
     "gamma": (td.Gamma(t64(2.5)[0], 1.5), oracle.gamma(2.5, 1.5)),
     "chi2": (td.Chi2(t64(5.0)[0]), oracle.chi2(5)),
     "exponential": (td.Exponential(t64(0.75)[0]), oracle.exponential(0.75)),
@@ -339,14 +360,21 @@ RADIALS: dict[str, tuple[Distribution, LogDensity]] = {
     "half_cauchy": (td.HalfCauchy(t64(0.75)[0]), oracle.half_cauchy(0.75)),
     "pareto": (td.Pareto(t64(0.5)[0], t64(3.0)[0]), oracle.pareto(0.5, 3.0)),
     "mixture": (
-        td.MixtureSameFamily(td.Categorical(t64(0.25, 0.75)), td.Gamma(t64(2.0, 9.0), t64(1.0, 0.5))),
+        td.MixtureSameFamily(
+            td.Categorical(t64(0.25, 0.75)), td.Gamma(t64(2.0, 9.0), t64(1.0, 0.5))
+        ),
         oracle.mixture([0.25, 0.75], [oracle.gamma(2, 1), oracle.gamma(9, 0.5)]),
     ),
     "mixture_of_log_normals": (
-        td.MixtureSameFamily(td.Categorical(t64(0.25, 0.75)), td.LogNormal(t64(0.0, 1.0), t64(1.0, 0.5))),
+        td.MixtureSameFamily(
+            td.Categorical(t64(0.25, 0.75)), td.LogNormal(t64(0.0, 1.0), t64(1.0, 0.5))
+        ),
         oracle.mixture([0.25, 0.75], [oracle.log_normal(0, 1), oracle.log_normal(1, 0.5)]),
     ),
-    "fallback": (td.InverseGamma(t64(3.0)[0], t64(2.0)[0]), lambda r: oracle.gamma(3, 2)(1 / r) - 2 * mp.log(r)),
+    "fallback": (
+        td.InverseGamma(t64(3.0)[0], t64(2.0)[0]),
+        lambda r: oracle.gamma(3, 2)(1 / r) - 2 * mp.log(r),
+    ),
 }
 FAMILY_EXPONENTS = [1.25, 2.5, 0.75, 3.0]
 
@@ -373,7 +401,14 @@ def test_log_prob_with_every_radial_family_is_exact(name: str, size: float) -> N
         assert abs(mpf(ours) - theirs) <= 1e-9 * abs(theirs) + 1e-250
 
 
-@pytest.mark.parametrize("name", [n for n in RADIALS if n not in ("mixture", "mixture_of_log_normals", "fallback", "half_cauchy", "pareto")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        n
+        for n in RADIALS
+        if n not in ("mixture", "mixture_of_log_normals", "fallback", "half_cauchy", "pareto")
+    ],
+)
 def test_entropy_with_every_radial_family_is_exact(name: str) -> None:
     radial, exact = RADIALS[name]
     dist = LpNested(LpNestedTree(RAGGED), t64(*FAMILY_EXPONENTS), radial)
@@ -409,17 +444,30 @@ def quadrature_kl(p: LogDensity, q: LogDensity) -> float:
 
 
 @pytest.mark.parametrize(
-    ("a", "b"), [((3, 1.5, 0.5), (3, 2.0, 1.25)), ((3, 1.5, 0.5), (5.5, 0.75, 2.0)), ((1, 2.0, 1.0), (1, 2.0, 1.0))]
+    ("a", "b"),
+    [
+        ((3, 1.5, 0.5), (3, 2.0, 1.25)),
+        ((3, 1.5, 0.5), (5.5, 0.75, 2.0)),
+        ((1, 2.0, 1.0), (1, 2.0, 1.0)),
+    ],
 )
-def test_kl_of_generalized_gammas_is_the_integral(a: tuple[float, ...], b: tuple[float, ...]) -> None:
-    ours = kl_divergence(*(GeneralizedGamma(*(torch.tensor(v, dtype=f64) for v in abc)) for abc in (a, b)))
+def test_kl_of_generalized_gammas_is_the_integral(
+    a: tuple[float, ...], b: tuple[float, ...]
+) -> None:
+    ours = kl_divergence(
+        *(GeneralizedGamma(*(torch.tensor(v, dtype=f64) for v in abc)) for abc in (a, b))
+    )
     exact = quadrature_kl(oracle.generalized_gamma(*a), oracle.generalized_gamma(*b))
     assert ours.item() == pytest.approx(exact, rel=1e-11, abs=1e-13)
 
 
 @pytest.mark.parametrize(("a", "b"), [((0.5, 1.5), (1.25, 2.0)), ((1.0, 0.75), (0.5, 3.0))])
-def test_kl_of_generalized_normals_with_one_centre_is_the_integral(a: tuple[float, float], b: tuple[float, float]) -> None:
-    ours = kl_divergence(*(GeneralizedNormal(t64(0.3)[0], t64(s)[0], t64(p)[0]) for s, p in (a, b)))
+def test_kl_of_generalized_normals_with_one_centre_is_the_integral(
+    a: tuple[float, float], b: tuple[float, float]
+) -> None:
+    ours = kl_divergence(
+        *(GeneralizedNormal(t64(0.3)[0], t64(s)[0], t64(p)[0]) for s, p in (a, b))
+    )
     exact = quadrature_kl(*(oracle.generalized_gamma(1, p, s) for s, p in (a, b)))
     assert ours.item() == pytest.approx(exact, rel=1e-11)
 
@@ -429,7 +477,9 @@ def test_kl_of_generalized_normals_with_two_centres_is_right_or_refused() -> Non
     one = GeneralizedNormal(t64(0.0)[0], t64(1.0)[0], t64(1.5)[0])
     two = GeneralizedNormal(t64(1.0)[0], t64(1.0)[0], t64(2.0)[0])
     grid = torch.linspace(-60, 60, 400_001, dtype=f64)
-    want = torch.trapezoid(one.log_prob(grid).exp() * (one.log_prob(grid) - two.log_prob(grid)), grid)
+    want = torch.trapezoid(
+        one.log_prob(grid).exp() * (one.log_prob(grid) - two.log_prob(grid)), grid
+    )
     try:
         got = kl_divergence(one, two)
     except NotImplementedError:
@@ -441,7 +491,9 @@ def test_kl_of_isa_with_equal_subspace_exponents_is_the_sum_over_subspaces() -> 
     sizes, p = [2, 3], t64(2.2, 0.75)
     one, two = ISA(sizes, t64(1.5)[0], p, 0.75), ISA(sizes, t64(2.5)[0], p, 1.25)
     exact = sum(
-        quadrature_kl(oracle.generalized_gamma(n, 1.5, 0.75), oracle.generalized_gamma(n, 2.5, 1.25))
+        quadrature_kl(
+            oracle.generalized_gamma(n, 1.5, 0.75), oracle.generalized_gamma(n, 2.5, 1.25)
+        )
         for n in sizes
     )
     assert kl_divergence(one, two).item() == pytest.approx(exact, rel=1e-10)
@@ -489,4 +541,3 @@ def test_kl_has_gradients_and_broadcasts() -> None:
     value = kl_divergence(ISA([2, 3], p0, p), ISA([2, 3], t64(1.5)[0], p))
     assert value.shape == (3,) and value[1].abs() < 1e-12 and (value[[0, 2]] > 0).all()
     assert torch.autograd.grad(value.sum(), p0)[0].isfinite().all()
-

@@ -154,7 +154,9 @@ def test_a_lopsided_tree_agrees_with_the_oracle():
             return abs(value[node].item())
         return sum(recursive(child) ** p[node] for child in node) ** (1 / p[node])
 
-    assert norm(value, exponents, WASTEFUL).item() == pytest.approx(recursive(WASTEFUL.root), 1e-13)
+    assert norm(value, exponents, WASTEFUL).item() == pytest.approx(
+        recursive(WASTEFUL.root), 1e-13
+    )
     assert torch.isfinite(log_surface_area(exponents, WASTEFUL))
 
 
