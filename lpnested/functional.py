@@ -136,6 +136,8 @@ def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     """
     p, layout = _prepare(exponents, tree)
     rows, p = align(_rows(orders, tree), p)
+    infinite = (rows <= -1).any(0)
+    rows = torch.where(infinite, 0.0, rows)
     levels = climb(rows, p, layout, lambda children, _: children.sum(1))
     edge_orders, node_orders = (torch.cat(parts) for parts in zip(*levels, strict=True))
     p_node, p_edge = in_layout_order(p, layout.nodes), p.index_select(0, layout.parents)
@@ -143,7 +145,7 @@ def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     edge_sizes = column(layout.edge_sizes, p)
     nodes = _log_gamma_ratio(node_sizes, node_orders, p_node).sum(0)
     edges = _log_gamma_ratio(edge_sizes, edge_orders, p_edge).sum(0)
-    result = torch.where((rows <= -1).any(0), math.inf, edges - nodes)
+    result = torch.where(infinite, math.inf, edges - nodes)
     return narrow(result, torch.promote_types(orders.dtype, exponents.dtype))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -13,6 +14,10 @@ from lpnested.functional import log_gamma_sample
 from lpnested.precision import as_parameters, check_finite, exp, narrow, widen
 
 __all__ = ["GeneralizedGamma"]
+
+# Below this logarithm the first term of the series of the incomplete gamma function is exact, and
+# the power itself may underflow.
+_LOG_SMALL = -40.0
 
 
 class GeneralizedGamma(Distribution):
@@ -92,7 +97,13 @@ class GeneralizedGamma(Distribution):
         if self._validate_args:
             self._validate_sample(value)
         n, p, scale = self._parameters()
-        return self._narrow(torch.special.gammainc(n / p, (widen(value) / scale) ** p), value)
+        r = widen(value)
+        zero = r == 0
+        log_z = torch.where(zero, 1.0, r).log() - scale.log()
+        small, a = p * log_z < _LOG_SMALL, n / p
+        series = exp(torch.where(small, n * log_z, 0.0) - (a + 1).lgamma())
+        cdf = torch.special.gammainc(a, exp(torch.where(small, 0.0, p * log_z)))
+        return self._narrow(torch.where(zero, 0.0, torch.where(small, series, cdf)), value)
 
     def entropy(self) -> Tensor:
         n, p, scale = self._parameters()
@@ -105,19 +116,23 @@ class GeneralizedGamma(Distribution):
         It is inf where the moment is, :math:`k \leq -n`.
         """
         n, p, scale = self._parameters()
-        log_moment = order * scale.log() + ((n + order) / p).lgamma() - (n / p).lgamma()
-        return self._narrow(torch.where(n + order > 0, log_moment, torch.inf))
+        finite = n + order > 0
+        size = torch.where(finite, n + order, 1.0)
+        log_moment = order * scale.log() + (size / p).lgamma() - (n / p).lgamma()
+        return self._narrow(torch.where(finite, log_moment, torch.inf))
 
     @property
     def mean(self) -> Tensor:
-        return self.log_moment(1.0).exp()
+        n, p, scale = self._parameters()
+        return self._narrow(scale * exp(((n + 1) / p).lgamma() - (n / p).lgamma()))
 
     @property
     def variance(self) -> Tensor:
         n, p, scale = self._parameters()
-        log_first, log_second = (((n + k) / p).lgamma() - (n / p).lgamma() for k in (1, 2))
-        # The difference of the moments, without the digits that it would lose.
-        return self._narrow(scale**2 * exp(log_second) * -torch.expm1(2 * log_first - log_second))
+        log_first = ((n + 1) / p).lgamma() - (n / p).lgamma()
+        # E r^2 - (E r)^2 = (E r)^2 (E r^2 / (E r)^2 - 1), which loses no digits.
+        ratio = _second_difference_of_lgamma(n, p)
+        return self._narrow(scale**2 * exp(2 * log_first) * torch.expm1(ratio.clamp_max(600.0)))
 
     @property
     def mode(self) -> Tensor:
@@ -135,3 +150,12 @@ class GeneralizedGamma(Distribution):
     def _narrow(self, result: Tensor, value: Tensor | None = None) -> Tensor:
         dtypes = [self.dim.dtype] + ([] if value is None else [value.dtype])
         return narrow(result, torch.promote_types(dtypes[0], dtypes[-1]))
+
+
+def _second_difference_of_lgamma(n: Tensor, p: Tensor) -> Tensor:
+    """That of lgamma at n/p, (n+1)/p, (n+2)/p; for large n by its Taylor series."""
+    a, h = n / p, 1 / p
+    direct = (a + 2 * h).lgamma() - 2 * (a + h).lgamma() + a.lgamma()
+    orders = (2, 4, 6, 8)
+    terms = [2 * h**k / math.factorial(k) * torch.polygamma(k - 1, a + h) for k in orders]
+    return torch.where(n > 50, torch.stack(terms).sum(0), direct)

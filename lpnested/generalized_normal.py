@@ -15,6 +15,8 @@ from lpnested.precision import as_parameters, check_finite, exp, narrow, widen
 
 __all__ = ["GeneralizedNormal"]
 
+_LOG_SMALL = -40.0  # of a power whose incomplete gamma function is the first term of its series
+
 
 class GeneralizedNormal(Distribution):
     r"""Generalized normal distribution, also called exponential power (eq. 5, ``tau = scale**p``).
@@ -89,9 +91,11 @@ class GeneralizedNormal(Distribution):
             self._validate_sample(value)
         loc, scale, p = self._parameters()
         z = (widen(value) - loc) / scale
-        return self._narrow(
-            0.5 + 0.5 * z.sign() * torch.special.gammainc(1 / p, _power(z, p)), value
-        )
+        small = p * torch.where(z == 0, 1e-300, z).abs().log() < _LOG_SMALL
+        near = z * exp(-(1 / p + 1).lgamma())  # the first term of the series
+        power = _power(torch.where(small, 1.0, z), p)
+        half = torch.where(small, near, z.sign() * torch.special.gammainc(1 / p, power))
+        return self._narrow(0.5 + 0.5 * half, value)
 
     def entropy(self) -> Tensor:
         _, scale, p = self._parameters()

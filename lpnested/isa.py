@@ -65,13 +65,13 @@ class ISA(LpNested):
     ) -> None:
         tree = LpNestedTree.isa(sizes)
         num = tree.num_nodes - 1
-        exponents = torch.atleast_1d(as_parameter("p", p, device=_device(p0, scale)))
+        exponents = torch.atleast_1d(as_parameter("p", p, like=_tensor_among(p0, scale)))
         if exponents.shape[-1] not in (1, num):
             raise ValueError(
                 f"there are {num} subspaces, so p must have shape (*batch, {num}) or (*batch, 1), "
                 f"but got {tuple(exponents.shape)}"
             )
-        columns = as_parameters(p0=_column(p0), p=exponents, scale=_column(scale))
+        columns = as_parameters(p0=_column("p0", p0), p=exponents, scale=_column("scale", scale))
         self.p0, self.scale = columns[0][..., 0], columns[2][..., 0]
         self.p = columns[1].expand(*self.p0.shape, num)
         exponents = torch.cat([self.p0.unsqueeze(-1), self.p], -1)
@@ -137,10 +137,12 @@ class ISA(LpNested):
         return f"{type(self).__name__}(sizes: {self.sizes}, {', '.join(parameters)})"
 
 
-def _column(parameter: Tensor | float) -> Tensor | float:
-    return parameter.unsqueeze(-1) if isinstance(parameter, Tensor) else parameter
+def _column(name: str, parameter: Tensor | float) -> Tensor | float:
+    number = isinstance(parameter, (int, float))
+    return parameter if number else as_parameter(name, parameter).unsqueeze(-1)
 
 
-def _device(*parameters: Tensor | float) -> torch.device | None:
-    """Where tensors among the parameters are, for the numbers among them."""
-    return next((x.device for x in parameters if isinstance(x, Tensor)), None)
+def _tensor_among(*parameters: Tensor | float) -> Tensor | None:
+    """The first floating tensor, whose dtype and device the numbers take."""
+    tensors = (x for x in parameters if isinstance(x, Tensor) and x.is_floating_point())
+    return next(tensors, None)

@@ -32,9 +32,10 @@ def _kl_generalized_normal(p: GeneralizedNormal, q: GeneralizedNormal) -> Tensor
     """For one location, by moments; for two, where the exponent of ``q`` is 2."""
     shift = widen(p.loc) - widen(q.loc)
     p1, s1, p2, s2 = widen(p.p), widen(p.scale), widen(q.p), widen(q.scale)
-    if ((shift != 0) & (p2 != 2)).any():
+    if ((shift != 0) & ((p2 != 2) | q.p.requires_grad)).any():
         raise NotImplementedError(
-            "KL(p || q) of generalized normals has a closed form for equal locations or q.p = 2, "
+            "KL(p || q) of generalized normals has a closed form for equal locations, or a "
+            "fixed q.p = 2, "
             f"but got locations {p.loc} and {q.loc} with q.p = {q.p}"
         )
     power = exp(p2 * (s1 / s2).log() + ((1 + p2) / p1).lgamma() - (1 / p1).lgamma())

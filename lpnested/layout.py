@@ -84,10 +84,11 @@ def layout_of(tree: LpNestedTree, device: torch.device) -> Layout:
     if _is_faked(device):
         return _make_layout(tree, device)
     layout = _LAYOUTS.get((tree, device))
+    if layout is None and torch.compiler.is_compiling():
+        return _make_layout(tree, device)
     if layout is None:
-        layout = _make_layout(tree, device)
-        if not torch.compiler.is_compiling():
-            _LAYOUTS[tree, device] = layout
+        with torch.inference_mode(False):  # what is kept must serve training too
+            layout = _LAYOUTS[tree, device] = _make_layout(tree, device)
     return layout
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -13,8 +13,13 @@ from lpnested import functional as F
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.layout import layout_of
 from lpnested.precision import as_parameter, check_finite, narrow, widen
-from lpnested.radial import check_radial, log_shell
-from lpnested.radial_moments import log_radial_moment, mean_log, shell_mode
+from lpnested.radial import (
+    check_radial,
+    first_parameter,
+    generalized_gamma_parameters,
+    log_shell,
+)
+from lpnested.radial_moments import log_radial_moment, mean_log, radial_entropy, shell_mode
 from lpnested.tree import LpNestedTree, Nested
 
 __all__ = ["LpNested"]
@@ -70,15 +75,14 @@ class LpNested(Distribution):
     ) -> None:
         if not isinstance(tree, LpNestedTree):
             raise TypeError(f"tree must be an LpNestedTree, but got {tree!r}")
-        exponents = as_parameter("exponents", exponents)
+        check = Distribution._validate_args if validate_args is None else validate_args
+        check_radial(radial, check)
+        exponents = as_parameter("exponents", exponents, like=first_parameter(radial))
         if exponents.shape[-1:] != (tree.num_nodes,):
             raise ValueError(
                 f"{tree!r} has {tree.num_nodes} inner nodes, so exponents must have shape "
                 f"(*batch, {tree.num_nodes}), but got {tuple(exponents.shape)}"
             )
-        check_radial(
-            radial, Distribution._validate_args if validate_args is None else validate_args
-        )
         batch_shape = torch.broadcast_shapes(exponents.shape[:-1], radial.batch_shape)
         layout_of(tree, exponents.device)  # made here, so that a compiled log_prob finds it
         self.tree = tree
@@ -158,7 +162,8 @@ class LpNested(Distribution):
     @property
     def mean(self) -> Tensor:
         """Zero, and NaN where the mean of the radius is infinite."""
-        zero = narrow(0 * widen(self.radial.mean), self.exponents.dtype)
+        infinite = log_radial_moment(self.radial, 1) == torch.inf
+        zero = torch.where(infinite, torch.nan, torch.zeros_like(self.exponents[..., 0]))
         return zero.unsqueeze(-1).expand(self._extended_shape())
 
     @property
@@ -181,7 +186,7 @@ class LpNested(Distribution):
     def entropy(self) -> Tensor:
         area = F.log_surface_area(widen(self.exponents), self.tree)
         spread = (self.tree.dim - 1) * mean_log(self.radial)
-        return narrow(widen(self.radial.entropy()) + spread + area, self.exponents.dtype)
+        return narrow(radial_entropy(self.radial) + spread + area, self.exponents.dtype)
 
     def marginal(self, node: Nested) -> LpNested:
         """The distribution of the coordinates under an inner node, in ascending order.
@@ -202,8 +207,8 @@ class LpNested(Distribution):
             >>> ISA([2, 3], p0=2.0, p=1.5).marginal((2, 3, 4)).radial.dim
             tensor(3.)
         """
-        if isinstance(node, int) and 0 <= node < self.tree.num_nodes:
-            node = self.tree.nodes[node]
+        if isinstance(node, SupportsIndex) and 0 <= node.__index__() < self.tree.num_nodes:
+            node = self.tree.nodes[node.__index__()]
         if not isinstance(node, tuple) or node not in self.tree.nodes:
             raise ValueError(
                 f"node must be one of the inner nodes {self.tree.nodes} or its place among them, "
@@ -214,22 +219,24 @@ class LpNested(Distribution):
         return LpNested(subtree, self.exponents[..., places], radial, validate_args=False)
 
     def _radial_under(self, node: tuple[Nested, ...], dim: int) -> Distribution:
-        above = self.tree.ancestors(node)
+        above = [k for k in self.tree.ancestors(node) if len(self.tree.nodes[k]) > 1]
         radial: Distribution = self.radial
-        if dim == self.tree.dim:  # all nodes above have one child
+        if not above:
             return radial
-        if (
-            not isinstance(radial, GeneralizedGamma)
-            or (radial.dim != self.tree.dim).any()
-            or (radial.p.unsqueeze(-1) != self.exponents[..., above]).any()
-        ):
+        try:
+            n, p, scale = generalized_gamma_parameters(radial)
+            closed = (n == self.tree.dim) & (p.unsqueeze(-1) == self.exponents[..., above]).all(-1)
+        except NotImplementedError:
+            closed = torch.tensor(False)
+        if not closed.all():
             raise NotImplementedError(
                 f"the radius of the marginal of {node} has no closed form: it needs a "
-                f"GeneralizedGamma radial of dim {self.tree.dim} whose p is the exponent of every "
-                f"node above, but got {radial} under exponents {self.exponents[..., above]}"
+                f"generalized gamma radial of dim {self.tree.dim} whose p is the exponent of "
+                f"every node above, but got {radial} under exponents {self.exponents[..., above]}"
             )
+        dtype = self.exponents.dtype
         return GeneralizedGamma(
-            torch.full_like(radial.dim, dim), radial.p, radial.scale, validate_args=False
+            torch.full_like(n, dim).to(dtype), p.to(dtype), scale.to(dtype), validate_args=False
         )
 
     def __repr__(self) -> str:

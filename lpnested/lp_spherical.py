@@ -10,6 +10,7 @@ from torch.distributions import Distribution, constraints
 
 from lpnested.lp_nested import LpNested
 from lpnested.precision import as_parameter
+from lpnested.radial import check_radial, first_parameter
 from lpnested.tree import LpNestedTree
 
 __all__ = ["LpSpherical"]
@@ -43,7 +44,8 @@ class LpSpherical(LpNested):
         radial: Distribution,
         validate_args: bool | None = None,
     ) -> None:
-        exponents = as_parameter("p", p).unsqueeze(-1)
+        check_radial(radial, check_values=False)
+        exponents = as_parameter("p", p, like=first_parameter(radial)).unsqueeze(-1)
         batch_shape = exponents.shape[:-1]
         self.p = exponents.squeeze(-1)
         super().__init__(LpNestedTree.flat(dim), exponents, radial, validate_args=validate_args)

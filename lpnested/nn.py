@@ -55,27 +55,39 @@ class Learnable(nn.Module):
         self.names = tuple(parameters)
         self.unconstrained = nn.ParameterDict()
         learn = (learn,) if isinstance(learn, str) else tuple(learn)
-        unknown = [name for name in learn if name not in parameters]
+        own = [name for name, value in parameters.items() if not isinstance(value, nn.Module)]
+        unknown = [name for name in learn if name not in own]
         if unknown:
-            raise ValueError(f"learn names {unknown}, but the parameters are {list(parameters)}")
+            raise ValueError(f"learn names {unknown}, but the parameters are {own}")
         for name, value in parameters.items():
             if isinstance(value, nn.Module):
                 self.add_module(name, value)
             elif name in learn:
                 self.unconstrained[name] = self._unconstrain(name, as_parameter(name, value))
-            else:
+            elif name in self._constraints():
                 self.register_buffer(name, as_parameter(name, value).detach().clone())
+            elif isinstance(value, Distribution):
+                raise TypeError(
+                    f"{name} is a distribution whose tensors no module would own: make it a "
+                    f"Learnable({type(value).__name__}, ...), with learn=() to keep it fixed"
+                )
+            else:
+                setattr(self, name, value)
 
-    def _constraint(self, name: str) -> constraints.Constraint:
+    def _constraints(self) -> dict[str, constraints.Constraint]:
         # A classmethod such as ISA.unit_variance has the constraints of its class.
         owner = getattr(self.distribution, "__self__", self.distribution)
         known: dict[str, constraints.Constraint] = getattr(owner, "arg_constraints", {})
-        if name not in known:
-            raise ValueError(f"{name} of {owner} has no constraint: it can't be learned")
-        return known[name]
+        return known
+
+    def _constraint(self, name: str) -> constraints.Constraint:
+        if name not in self._constraints():
+            raise ValueError(f"{name} has no constraint, so it can't be learned")
+        return self._constraints()[name]
 
     def _unconstrain(self, name: str, value: Tensor) -> nn.Parameter:
         constraint = self._constraint(name)
+        value = value.reshape((1,) * max(0, constraint.event_dim - value.dim()) + value.shape)
         if not constraint.check(value.detach()).all() or value.isinf().any():
             raise ValueError(f"{name} must satisfy {constraint} and be finite, but got {value}")
         return nn.Parameter(transform_to(constraint).inv(value.detach()).clone())

@@ -72,6 +72,8 @@ def format(tree: LpNestedTree, exponents: Tensor) -> str:
             f"{tree!r} has {tree.num_nodes} inner nodes, so exponents must have shape "
             f"({tree.num_nodes},), but got {tuple(exponents.shape)}"
         )
+    if not ((exponents > 0) & exponents.isfinite()).all():
+        raise ValueError(f"exponents must be positive and finite, but got {exponents}")
     number = dict(zip(tree.nodes, map(_shortest, exponents.detach().cpu()), strict=True))
     seen = 0
 

@@ -114,7 +114,7 @@ def density(
     _check_vectors(dist)
     points, axis = _grid(dist.event_shape[0], limit, coordinates)
     with torch.no_grad():
-        values = dist.log_prob(points).exp()
+        values = dist.log_prob(points.to(dist.sample().device)).exp().cpu()
     ax = _axes(ax)
     ax.pcolormesh(
         axis.numpy(), axis.numpy(), values.numpy(), **{"cmap": "Blues", "shading": "auto", **style}
@@ -143,6 +143,7 @@ def samples(
         >>> ax = samples(ISA([2, 2], p0=1.0, p=8.0), coordinates=(0, 2))
     """
     _check_vectors(dist)
+    _check_coordinates(dist.event_shape[0], coordinates)
     drawn = dist.sample(torch.Size([num]))[:, list(coordinates)].cpu().numpy()
     ax = _axes(ax)
     ax.scatter(*drawn.T, **{"s": 4.0, "alpha": 0.4, "linewidths": 0.0, **style})
@@ -167,12 +168,16 @@ def _check_vectors(dist: Distribution) -> None:
 
 def _grid(dim: int, limit: float, coordinates: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Points ``(rows, columns, dim)`` of a square in two coordinates, and its axis."""
-    if dim < 2 or not all(0 <= k < dim for k in coordinates):
-        raise ValueError(f"coordinates must be two of 0..{dim - 1}, but got {coordinates}")
+    _check_coordinates(dim, coordinates)
     axis = torch.linspace(-limit, limit, 301)
     points = torch.zeros(len(axis), len(axis), dim)
     points[..., coordinates[0]], points[..., coordinates[1]] = axis, axis[:, None]
     return points, axis
+
+
+def _check_coordinates(dim: int, coordinates: tuple[int, int]) -> None:
+    if len(set(coordinates)) != 2 or not all(0 <= k < dim for k in coordinates):
+        raise ValueError(f"coordinates must be two of 0..{dim - 1}, but got {coordinates}")
 
 
 def _square(ax: Axes, coordinates: tuple[int, int]) -> Axes:

@@ -65,35 +65,41 @@ def exp(x: Tensor) -> Tensor:
     return x.clamp_max(_LARGEST_EXPONENT).exp()
 
 
-def as_parameter(
-    name: str, value: Any, dtype: torch.dtype | None = None, device: torch.device | None = None
-) -> Tensor:
-    """A distribution's parameter as a floating tensor; a number takes ``dtype`` and ``device``.
+def as_parameter(name: str, value: Any, like: Tensor | None = None) -> Tensor:
+    """A distribution's parameter as a floating tensor; numbers take dtype and device of ``like``.
 
     float16 and bfloat16 are refused: an exponent of 2.1 is 2.094 in bfloat16, which is another
     distribution.
     """
+    dtype = torch.get_default_dtype() if like is None else like.dtype
+    device = None if like is None else like.device
     if isinstance(value, (int, float)):
         if math.isinf(value):
             raise ValueError(f"{name} must be finite, but got {value}")
-        return torch.full((), value, dtype=dtype or torch.get_default_dtype(), device=device)
-    parameter: Tensor = torch.as_tensor(value, device=device)
+        return torch.full((), value, dtype=dtype, device=device)
+    if isinstance(value, (list, tuple)):
+        return torch.stack([as_parameter(name, part, like) for part in value])
+    parameter: Tensor = torch.as_tensor(value)
     if parameter.is_complex() or parameter.dtype in (torch.float16, torch.bfloat16):
         raise TypeError(
             f"{name} must be float32 or float64, but got {parameter.dtype}: convert it with "
             f"{name}.float() (values, unlike parameters, may be in half precision)"
         )
-    return parameter if parameter.is_floating_point() else parameter.to(torch.get_default_dtype())
+    return parameter if parameter.is_floating_point() else parameter.to(dtype)
 
 
 def as_parameters(**values: Any) -> tuple[Tensor, ...]:
-    """Named parameters as tensors of one dtype, device and shape, as torch's ``broadcast_all``."""
-    tensors = [value for value in values.values() if isinstance(value, Tensor)]
-    device = tensors[0].device if tensors else None
-    floating = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
-    dtype = reduce(torch.promote_types, floating, floating[0]) if floating else None
-    parameters = [as_parameter(name, value, dtype, device) for name, value in values.items()]
-    return tuple(torch.broadcast_tensors(*(x.to(dtype or x.dtype) for x in parameters)))
+    """Named parameters as tensors of one dtype and shape, as torch's ``broadcast_all``."""
+    numbers = {name: x for name, x in values.items() if isinstance(x, (int, float))}
+    others = {name: as_parameter(name, x) for name, x in values.items() if name not in numbers}
+    like = None
+    if others:
+        dtype = reduce(torch.promote_types, (x.dtype for x in others.values()))
+        others = {name: x.to(dtype) for name, x in others.items()}
+        like = next((x for x in others.values() if x.device.type != "cpu"), None)
+        like = next(iter(others.values())) if like is None else like
+    parameters = others | {name: as_parameter(name, x, like) for name, x in numbers.items()}
+    return tuple(torch.broadcast_tensors(*(parameters[name] for name in values)))
 
 
 def check_finite(name: str, parameter: Tensor) -> None:

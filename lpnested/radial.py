@@ -29,10 +29,18 @@ from torch.distributions import (
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.precision import exp, widen
 
-__all__ = ["check_radial", "generalized_gamma_parameters", "log_shell"]
+__all__ = ["check_radial", "first_parameter", "generalized_gamma_parameters", "log_shell"]
 
 # The generic fallback asks a radial for its density within the range of float32.
 _LOG_SMALLEST, _LOG_LARGEST = -87.3, 88.7
+_BELOW_ONE = 1 - 2.0**-22
+
+
+def first_parameter(radial: Distribution) -> Tensor | None:
+    """A tensor that the radial is made of, for the dtype and device of its company."""
+    radial = getattr(radial, "component_distribution", radial)
+    values = (getattr(radial, name, None) for name in radial.arg_constraints)
+    return next((value for value in values if isinstance(value, Tensor)), None)
 
 
 def check_radial(radial: Distribution, check_values: bool) -> None:
@@ -52,8 +60,8 @@ def check_radial(radial: Distribution, check_values: bool) -> None:
         negative = bool((torch.as_tensor(getattr(support, "lower_bound", 0.0)) < 0).any())
     if support.is_discrete or negative:
         raise ValueError(
-            f"radial must be a continuous distribution on the positive reals, but the support of "
-            f"{radial} is {support}"
+            f"radial must be a continuous distribution on the positive reals, but torch says that "
+            f"the support of {radial} is {support}"
         )
 
 
@@ -96,20 +104,23 @@ def _(radial: HalfNormal) -> tuple[Tensor, Tensor, Tensor]:
 def log_shell(radial: Distribution, log_r: Tensor, dim: int) -> Tensor:
     r"""The radial density spread over its sphere: :math:`\log\varrho(r) - (n - 1) \log r`.
 
-    The generic fallback keeps :math:`r` within the range of float32, so that it is finite.
+    The generic fallback asks the radial for its density at :math:`r` within the range of float32:
+    it is as exact and as finite as the radial's own ``log_prob``.
 
     Args:
         radial: The distribution of the radius, batch shape ``(*batch)``.
         log_r: The logarithm of the radius, float64, shape ``(*sample, *batch)``.
         dim: The dimension :math:`n` of the space.
     """
-    log_r = log_r.clamp(_LOG_SMALLEST, _LOG_LARGEST)
-    r = log_r.exp()
+    r = log_r.clamp(_LOG_SMALLEST, _LOG_LARGEST).exp()
     support: Any = radial.support
     inside = support.check(r)
     lower = getattr(support, "lower_bound", 0.0)
-    upper = getattr(support, "upper_bound", lower + 2.0)
-    density = radial.log_prob(torch.where(inside, r, (lower + upper) / 2))
+    upper = getattr(support, "upper_bound", math.inf)
+    middle = (lower + upper) / 2 if hasattr(support, "upper_bound") else lower + 1.0
+    # A closed upper bound may be a singularity, as that of Beta is.
+    within = torch.where(inside, r.clamp_max(upper * _BELOW_ONE), middle)
+    density = radial.log_prob(within)
     return torch.where(inside, density - (dim - 1) * log_r, -math.inf)
 
 
@@ -135,7 +146,8 @@ def _(radial: LogNormal, log_r: Tensor, dim: int) -> Tensor:
 @log_shell.register
 def _(radial: HalfCauchy, log_r: Tensor, dim: int) -> Tensor:
     log_scale = widen(radial.scale).log()
-    tail = torch.nn.functional.softplus(2 * (log_r - log_scale))  # log(1 + (r / scale)^2)
+    log_square = 2 * (log_r - log_scale)
+    tail = torch.logaddexp(log_square, torch.zeros_like(log_square))
     return math.log(2 / math.pi) - log_scale - tail - (dim - 1) * log_r
 
 
@@ -150,4 +162,7 @@ def _(radial: Pareto, log_r: Tensor, dim: int) -> Tensor:
 def _(radial: MixtureSameFamily, log_r: Tensor, dim: int) -> Tensor:
     log_weights = widen(radial.mixture_distribution.logits).log_softmax(-1)
     components = log_shell(radial.component_distribution, log_r.unsqueeze(-1), dim)
-    return torch.logsumexp(log_weights + components, -1)
+    terms = log_weights + components
+    outside = (terms == -math.inf).all(-1)  # of every component, where logsumexp has no gradient
+    inside = torch.where(outside.unsqueeze(-1), 0.0, terms).logsumexp(-1)
+    return torch.where(outside, -math.inf, inside)

@@ -26,7 +26,7 @@ from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.precision import widen
 from lpnested.radial import generalized_gamma_parameters
 
-__all__ = ["log_radial_moment", "mean_log", "shell_mode"]
+__all__ = ["log_radial_moment", "mean_log", "radial_entropy", "shell_mode"]
 
 
 @singledispatch
@@ -36,13 +36,16 @@ def log_radial_moment(radial: Distribution, order: Tensor | float) -> Tensor:
     Where a type is not registered, its mean and variance serve :math:`k = 1, 2`.
     """
     orders = torch.as_tensor(order, dtype=torch.float64)
-    if (orders == 1).all():
-        return widen(radial.mean).log()
-    if (orders == 2).all():
-        return (widen(radial.variance) + widen(radial.mean) ** 2).log()
+    try:
+        if (orders == 1).all():
+            return widen(radial.mean).log()
+        if (orders == 2).all():
+            return (widen(radial.variance) + widen(radial.mean) ** 2).log()
+    except NotImplementedError:
+        pass  # said below, with the name
     raise NotImplementedError(
         f"the moment of order {order} of {type(radial).__name__} has no closed form here: "
-        f"only orders 1 and 2 have, by its mean and variance"
+        f"only orders 1 and 2 can have, by its mean and variance"
     )
 
 
@@ -53,8 +56,10 @@ def log_radial_moment(radial: Distribution, order: Tensor | float) -> Tensor:
 @log_radial_moment.register(HalfNormal)
 def _(radial: Distribution, order: Tensor | float) -> Tensor:
     n, p, scale = generalized_gamma_parameters(radial)
-    log_moment = order * scale.log() + ((n + order) / p).lgamma() - (n / p).lgamma()
-    return torch.where(n + order > 0, log_moment, math.inf)
+    finite = n + order > 0
+    size = torch.where(finite, n + order, 1.0)
+    log_moment = order * scale.log() + (size / p).lgamma() - (n / p).lgamma()
+    return torch.where(finite, log_moment, math.inf)
 
 
 @log_radial_moment.register
@@ -121,6 +126,22 @@ def _(radial: Pareto) -> Tensor:
 
 
 @singledispatch
+def radial_entropy(radial: Distribution) -> Tensor:
+    """The entropy of the radius itself."""
+    return widen(radial.entropy())
+
+
+@radial_entropy.register(GeneralizedGamma)
+@radial_entropy.register(Gamma)
+@radial_entropy.register(Exponential)
+@radial_entropy.register(Weibull)
+@radial_entropy.register(HalfNormal)
+def _(radial: Distribution) -> Tensor:
+    n, p, scale = generalized_gamma_parameters(radial)
+    return GeneralizedGamma(n, p, scale, validate_args=False).entropy()
+
+
+@singledispatch
 def shell_mode(radial: Distribution, dim: int) -> Tensor:
     """The only mode of :func:`log_shell` at radius 0, or NaN.
 
@@ -138,7 +159,7 @@ def shell_mode(radial: Distribution, dim: int) -> Tensor:
 @shell_mode.register(HalfNormal)
 def _(radial: Distribution, dim: int) -> Tensor:
     n, _, _ = generalized_gamma_parameters(radial)
-    return torch.where(n == dim, 0.0, math.nan)
+    return torch.zeros_like(n).masked_fill(n != dim, math.nan)
 
 
 @shell_mode.register

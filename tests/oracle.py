@@ -94,8 +94,8 @@ def log_norm_exponent_gradient(root: Node, x: Sequence[Real], p: Exponents) -> l
     """d log f/dp_I, in the order of the nodes; 0 where all coordinates under I are zero.
 
     With the shares w_c = (v_c / v_I)^p of v_I^p = sum_c v_c^p, d log v_I/d log v_c = w_c and
-    p^2 d log v_I/dp = sum_c w_c log w_c. A share near 1 takes log1p of the others: the product with
-    a large (r / s)^p0 would otherwise magnify the fiftieth digit.
+    p^2 d log v_I/dp = sum_c w_c log w_c. A share near 1 takes log1p of the others: the product
+    with a large (r / s)^p0 would otherwise magnify the fiftieth digit.
     """
     gradient, value = {node: mpf(0) for node in breadth_first(root)}, norms(root, x, p)
 

@@ -1,7 +1,8 @@
 """The library against the 50-digit oracle: random trees, p in 0.1..200, |x| in 1e-30..1e30.
 
 Where the exact value lies below what the dtype holds, the library saturates: a large finite
-negative number. There only finiteness is asked for; a gradient is compared wherever it and the value fit.
+negative number. There only finiteness is asked for; a gradient is
+compared wherever it and the value fit.
 """
 
 from collections.abc import Sequence

@@ -436,7 +436,7 @@ def test_pareto_has_a_hole_around_the_origin() -> None:
     assert dist.log_prob(t64(1.0, 0.1, 0.1)).isfinite()
 
 
-# KL ------------------------------------------------------------------------------------------------
+# KL ------------------------------------------------------------------------------------------
 
 
 def quadrature_kl(p: LogDensity, q: LogDensity) -> float:
