@@ -101,6 +101,15 @@ def test_expand_agrees_with_base(case: Case) -> None:
 
 
 @each()
+def test_parameters_have_the_batch_shape_before_and_after_expand(case: Case) -> None:
+    dist = case.make()
+    for each_dist in (dist, dist.expand((7, *case.batch))):
+        for name, constraint in each_dist.arg_constraints.items():
+            value = getattr(each_dist, name)
+            assert value.shape[: value.dim() - constraint.event_dim] == each_dist.batch_shape, name
+
+
+@each()
 def test_expanded_rows_are_drawn_independently(case: Case) -> None:
     value = case.make().expand((3, *case.batch)).sample()
     assert not torch.equal(value[0], value[1])

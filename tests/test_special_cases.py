@@ -500,6 +500,13 @@ def test_kl_of_isa_with_equal_subspace_exponents_is_the_sum_over_subspaces() -> 
     assert abs(kl_divergence(one, one).item()) < 1e-12
 
 
+def test_kl_of_isa_ignores_the_exponents_of_single_coordinates() -> None:
+    p0 = t64(1.5)[0]
+    one, two = ISA([1, 3], p0, t64(0.3, 2.2)), ISA([1, 3], p0, t64(9.0, 2.2), 1.5)
+    same = ISA([1, 3], p0, t64(0.3, 2.2), 1.5)
+    assert_close(kl_divergence(one, two), kl_divergence(one, same))
+
+
 def test_kl_of_equal_spheres_is_that_of_the_radials() -> None:
     tree, exponents = LpNestedTree((0, (1, 2))), t64(1.3, 2.2)
     one, two = td.Gamma(t64(2.0, 3.0), 1.0), td.Gamma(t64(2.5)[0], 0.7)
