@@ -35,8 +35,9 @@ class LpNested(Distribution):
     :math:`\varrho` of the radius. Radius and direction are independent, and the direction is
     uniform on the unit sphere of :math:`f`.
 
-    ``sample`` is exact (Algorithm 1). ``log_prob`` saturates at the lowest finite number, -3.4e38
-    (float32) or -4e260 (float64), and its gradient at a zero coordinate is 0.
+    ``sample`` is exact (Algorithm 1). ``log_prob`` saturates at a lowest finite number, -3.4e38
+    (float32) or -4e260 (float64), where its gradient is 0; a gradient that overflows saturates too,
+    and the gradient at a zero coordinate is 0.
 
     Args:
         tree: The tree.
