@@ -36,7 +36,7 @@ class LpNested(Distribution):
     uniform on the unit sphere of :math:`f`.
 
     ``sample`` is exact (Algorithm 1). ``log_prob`` saturates at a lowest finite number, -3.4e38
-    (float32) or -4e260 (float64), where its gradient is 0; a gradient that overflows saturates too,
+    (float32) or -4e260 (float64), with gradient 0 there; a gradient that overflows saturates too,
     and the gradient at a zero coordinate is 0.
 
     Args:
