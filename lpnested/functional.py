@@ -135,7 +135,7 @@ def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         tensor(0.3333)
     """
     p, layout = _prepare(exponents, tree)
-    rows, p = align(_rows(orders, tree), p)
+    rows, p = align(_rows(orders, tree, "orders"), p)
     infinite = (rows <= -1).any(0)
     rows = torch.where(infinite, 0.0, rows)
     levels = climb(rows, p, layout, lambda children, _: children.sum(1))
@@ -237,11 +237,11 @@ def _prepare(exponents: Tensor, tree: LpNestedTree) -> tuple[Tensor, Layout]:
     return widen(exponents).movedim(-1, 0), layout_of(tree, exponents.device)
 
 
-def _rows(value: Tensor, tree: LpNestedTree) -> Tensor:
+def _rows(value: Tensor, tree: LpNestedTree, name: str = "value") -> Tensor:
     """Values as contiguous float64 rows ``(dim, *sample, *batch)``: reductions run over rows."""
     if value.dim() == 0 or value.shape[-1] != tree.dim:
         raise ValueError(
-            f"{tree!r} has {tree.dim} coordinates, so value must have shape "
+            f"{tree!r} has {tree.dim} coordinates, so {name} must have shape "
             f"(*sample, *batch, {tree.dim}), but got {tuple(value.shape)}"
         )
     return widen(value.movedim(-1, 0).clone(memory_format=torch.contiguous_format))

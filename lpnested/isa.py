@@ -12,7 +12,7 @@ from torch.distributions import constraints
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.lp_nested import LpNested
 from lpnested.lp_spherical import LpSpherical
-from lpnested.precision import as_parameter, as_parameters, check_finite
+from lpnested.precision import as_parameter, as_parameters
 from lpnested.tree import LpNestedTree
 
 __all__ = ["ISA"]
@@ -77,8 +77,6 @@ class ISA(LpNested):
         exponents = torch.cat([self.p0.unsqueeze(-1), self.p], -1)
         radial = GeneralizedGamma(tree.dim, self.p0, self.scale, validate_args=False)
         super().__init__(tree, exponents, radial, validate_args=validate_args)
-        if self._validate_args:
-            check_finite("scale", self.scale)
 
     @classmethod
     def unit_variance(

@@ -92,7 +92,8 @@ class LpNested(Distribution):
         self.radial = radial if fits else radial.expand(batch_shape)
         super().__init__(batch_shape, torch.Size([tree.dim]), validate_args=validate_args)
         if self._validate_args:
-            check_finite("exponents", self.exponents)
+            for name in self.arg_constraints:
+                check_finite(name, getattr(self, name))
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LpNested:
         new: LpNested = self._get_checked_instance(LpNested, _instance)
@@ -109,7 +110,8 @@ class LpNested(Distribution):
         return F.norm(value, self.exponents, self.tree)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args and value.numel() > 0:  # torch can't check an empty batch
+        empty = isinstance(value, Tensor) and value.numel() == 0  # torch can't check that
+        if self._validate_args and not empty:
             self._validate_sample(value)
         exponents = widen(self.exponents)
         log_r = F.log_norm(widen(value), exponents, self.tree)

@@ -98,6 +98,13 @@ class Learnable(nn.Module):
             return transform_to(self._constraint(name))(unconstrained[name])
         return super().__getattr__(name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_modules", {}).get("unconstrained", {}):
+            raise AttributeError(
+                f"{name} is learned: change unconstrained.{name}, its value without constraint"
+            )
+        super().__setattr__(name, value)
+
     def forward(self) -> Distribution:
         values = {name: getattr(self, name) for name in self.names}
         return self.distribution(

@@ -79,7 +79,10 @@ def as_parameter(name: str, value: Any, like: Tensor | None = None) -> Tensor:
         return torch.full((), value, dtype=dtype, device=device)
     if isinstance(value, (list, tuple)):
         return torch.stack([as_parameter(name, part, like) for part in value])
-    parameter: Tensor = torch.as_tensor(value)
+    try:
+        parameter: Tensor = torch.as_tensor(value)
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise TypeError(f"{name} must be a number or a tensor, but got {value!r}") from error
     if parameter.is_complex() or parameter.dtype in (torch.float16, torch.bfloat16):
         raise TypeError(
             f"{name} must be float32 or float64, but got {parameter.dtype}: convert it with "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, count, pairwise
 from typing import Any, TypeAlias
@@ -80,6 +80,8 @@ class LpNestedTree:
             >>> LpNestedTree.isa([2, 3])
             LpNestedTree(((0, 1), (2, 3, 4)))
         """
+        if not isinstance(sizes, Iterable):
+            raise TypeError(f"sizes must be a sequence of positive integers, but got {sizes!r}")
         sizes = [_check_size(f"sizes[{k}]", size) for k, size in enumerate(sizes)]
         if not sizes:
             raise ValueError("sizes must name at least one subspace, but got none")

@@ -505,18 +505,15 @@ def test_rsample_gradients_are_the_derivatives_of_the_moments(case: Case) -> Non
 
 
 @each(UNIVARIATE)
-def test_cdf_is_the_share_of_samples_below_and_icdf_its_inverse(case: Case) -> None:
+def test_cdf_is_the_share_of_samples_below_and_icdf_is_refused(case: Case) -> None:
     dist = case.make()
     x = dist.sample((20_000,))
     at = x[:5]
     share = (x.unsqueeze(0) <= at.unsqueeze(1)).double().mean(1)
     cdf = dist.cdf(at)
     assert ((share - cdf).abs() < 4.5 * (cdf * (1 - cdf) / len(x)).sqrt() + 1e-4).all()
-    try:
-        back = dist.icdf(cdf)
-    except NotImplementedError:
-        return
-    assert_close(back, at, rtol=1e-6, atol=1e-9)
+    with pytest.raises(NotImplementedError):  # torch has no inverse incomplete gamma function
+        dist.icdf(cdf)
 
 
 @each(UNIVARIATE)

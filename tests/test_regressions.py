@@ -173,3 +173,30 @@ def test_marginals_are_closed_for_every_spelling_of_the_generalized_gamma():
     marginal = dist.marginal((2, 3))
     assert (marginal.radial.dim, marginal.radial.p, marginal.exponents.item()) == (2, 1, 2)
     assert dist.marginal(np.int64(3)).tree == LpNestedTree.flat(2)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: ISA(4, 2.0, 2.0), TypeError, "sizes"),
+        (lambda: ISA([2], 2.0, None), TypeError, "p must be a number or a tensor"),
+        (lambda: GeneralizedNormal("a", 1.0, 2.0), TypeError, "loc must be a number or a tensor"),
+        (lambda: ISA([2], 2.0, torch.tensor(math.inf)), ValueError, "^p must be finite"),
+        (
+            lambda: LpSpherical(2, torch.tensor(math.inf), td.Gamma(2.0, 1.0)),
+            ValueError,
+            "^p must",
+        ),
+        (lambda: ISA([2, 2], 2.0, 2.0).log_prob([1.0, 2.0, 3.0, 4.0]), ValueError, "Tensor"),
+        (lambda: ISA([2, 2], 2.0, 2.0).moment([1.0]), ValueError, "so orders must have shape"),
+    ],
+)
+def test_careless_input_is_refused_by_name(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_learned_parameter_is_not_replaced_by_assignment():
+    module = Learnable(ISA, [2], p0=2.0, p=2.0, learn=("p",))
+    with pytest.raises(AttributeError, match=r"unconstrained\.p"):
+        module.p = torch.ones(1)
