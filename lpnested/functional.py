@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from lpnested import fused
 from lpnested.layout import Layout, layout_of
 from lpnested.precision import as_parameter, narrow, widen
 from lpnested.traversal import align, climb, column, in_layout_order, log_shares, p_norm, path_sums
@@ -58,8 +60,20 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         >>> log_norm(torch.tensor([3.0, 2.0, 2.0]), torch.tensor([2.0, 1.0]), tree).exp()
         tensor(5.)
     """
-    result = _norm(value, exponents, tree).clamp(_TINY, _HUGE).log()
+    result = log_radius(value, exponents, tree)
     return narrow(result, torch.promote_types(value.dtype, exponents.dtype))
+
+
+def log_radius(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
+    """:func:`log_norm` in float64, whatever the arguments are."""
+    _check_value(value, tree, "value")
+    common = _common_row(_check_exponents(exponents, tree))
+    if common is None or not fused.applies(value, common):
+        return _plain_log_norm(value, exponents, tree)
+    plain = partial(_plain_log_norm, tree=tree)
+    result = fused.log_norm(value, widen(common), layout_of(tree, value.device), plain)
+    batch = exponents.shape[:-1]
+    return result.expand(torch.broadcast_shapes(result.shape, batch)) if batch else result
 
 
 def norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -226,24 +240,41 @@ def log_gamma_sample(shape: Tensor) -> Tensor:
     return torch._standard_gamma(shape + 1).log() + uniform.log() / shape
 
 
-def _prepare(exponents: Tensor, tree: LpNestedTree) -> tuple[Tensor, Layout]:
-    """Exponents as float64 rows ``(num_nodes, *batch)``, and the layout of their tree."""
+def _check_exponents(exponents: Tensor, tree: LpNestedTree) -> Tensor:
     exponents = as_parameter("exponents", exponents)
     if exponents.dim() == 0 or exponents.shape[-1] != tree.num_nodes:
         raise ValueError(
             f"{tree!r} has {tree.num_nodes} inner nodes, so exponents must have shape "
             f"(*batch, {tree.num_nodes}), but got {tuple(exponents.shape)}"
         )
+    return exponents
+
+
+def _common_row(exponents: Tensor) -> Tensor | None:
+    """The exponents, ``(num_nodes,)``, that a whole batch shares by way of ``expand``."""
+    batch = exponents.dim() - 1
+    if any(exponents.stride(k) and exponents.shape[k] != 1 for k in range(batch)):
+        return None
+    return exponents[(0,) * batch] if exponents.numel() else None
+
+
+def _prepare(exponents: Tensor, tree: LpNestedTree) -> tuple[Tensor, Layout]:
+    """Exponents as float64 rows ``(num_nodes, *batch)``, and the layout of their tree."""
+    exponents = _check_exponents(exponents, tree)
     return widen(exponents).movedim(-1, 0), layout_of(tree, exponents.device)
 
 
-def _rows(value: Tensor, tree: LpNestedTree, name: str = "value") -> Tensor:
-    """Values as contiguous float64 rows ``(dim, *sample, *batch)``: reductions run over rows."""
+def _check_value(value: Tensor, tree: LpNestedTree, name: str) -> None:
     if value.dim() == 0 or value.shape[-1] != tree.dim:
         raise ValueError(
             f"{tree!r} has {tree.dim} coordinates, so {name} must have shape "
             f"(*sample, *batch, {tree.dim}), but got {tuple(value.shape)}"
         )
+
+
+def _rows(value: Tensor, tree: LpNestedTree, name: str = "value") -> Tensor:
+    """Values as contiguous float64 rows ``(dim, *sample, *batch)``: reductions run over rows."""
+    _check_value(value, tree, name)
     return widen(value.movedim(-1, 0).clone(memory_format=torch.contiguous_format))
 
 
@@ -252,6 +283,10 @@ def _norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     rows, p = align(_rows(value, tree).abs(), p)
     _, root = climb(rows, p, layout, p_norm)[0]
     return root.squeeze(0)
+
+
+def _plain_log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
+    return _norm(value, exponents, tree).clamp(_TINY, _HUGE).log()
 
 
 def _log_gamma_ratio(size: Tensor, order: Tensor | float, p: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from itertools import accumulate, groupby
 import torch
 from torch import Tensor
 
+from lpnested.tracing import is_faked
 from lpnested.tree import LpNestedTree, Nested
 
 __all__ = ["Block", "Layout", "Level", "layout_of"]
@@ -52,6 +53,8 @@ class Level:
     num_edges: int
     parents: Tensor
     """The node of the level that each edge leaves from, shape ``(num_edges,)``."""
+    edge_slots: Tensor | None
+    """Where each edge stands among the slots of all blocks; ``None`` where that is in order."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ _LAYOUTS: dict[tuple[LpNestedTree, torch.device], Layout] = {}
 def layout_of(tree: LpNestedTree, device: torch.device) -> Layout:
     """The layout of a tree on a device, made once and kept."""
     # A plain dict: Dynamo ignores functools.lru_cache.
-    if _is_faked(device):
+    if is_faked(device):
         return _make_layout(tree, device)
     layout = _LAYOUTS.get((tree, device))
     if layout is None and torch.compiler.is_compiling():
@@ -90,11 +93,6 @@ def layout_of(tree: LpNestedTree, device: torch.device) -> Layout:
         with torch.inference_mode(False):  # what is kept must serve training too
             layout = _LAYOUTS[tree, device] = _make_layout(tree, device)
     return layout
-
-
-def _is_faked(device: torch.device) -> bool:
-    """Whether new tensors are a tracer's fakes: these die with it and mix with no others."""
-    return type(torch.empty(0, device=device)) is not Tensor
 
 
 def _make_layout(tree: LpNestedTree, device: torch.device) -> Layout:
@@ -131,6 +129,7 @@ def _make_layout(tree: LpNestedTree, device: torch.device) -> Layout:
                 num_leaves=leaf_count,
                 num_edges=len(to_children),
                 parents=integers([parent for parent, _ in to_children]),
+                edge_slots=_edge_slots(level, to_children, integers),
             )
             for start, first_edge, first_leaf, leaf_count, level, to_children in zip(
                 starts, first_edges, first_leaves, num_leaves, depths, edges, strict=False
@@ -178,11 +177,16 @@ def _edges(level: list[Node], below: list[Node]) -> list[tuple[int, Nested]]:
     return leaves + sorted(inner, key=lambda edge: place[edge[1]])
 
 
-def _blocks(
-    level: list[Node],
-    edges: list[tuple[int, Nested]],
-    integers: Callable[[list[int]], Tensor],
-) -> Iterator[Block]:
+@dataclass(frozen=True)
+class _Slots:
+    """Of a block: its first node, its number of nodes, and the edge in every slot."""
+
+    start: int
+    count: int
+    edges: list[int]
+
+
+def _slots(level: list[Node], edges: list[tuple[int, Nested]]) -> Iterator[_Slots]:
     """The whole level as one block, or one block per bucket where that saves work."""
     of_node: list[list[int]] = [[] for _ in level]
     for edge, (parent, _) in enumerate(edges):
@@ -191,14 +195,34 @@ def _blocks(
     for _, group in groupby(range(len(level)), lambda k: _bucket(level[k]) if split else 0):
         members = list(group)
         width = max(len(of_node[k]) for k in members)
-        slots = [
-            edge for k in members for edge in of_node[k] + [len(edges)] * (width - len(of_node[k]))
-        ]
+        absent = len(edges)
+        padded = [of_node[k] + [absent] * (width - len(of_node[k])) for k in members]
+        yield _Slots(members[0], len(members), [edge for node in padded for edge in node])
+
+
+def _blocks(
+    level: list[Node],
+    edges: list[tuple[int, Nested]],
+    integers: Callable[[list[int]], Tensor],
+) -> Iterator[Block]:
+    for block in _slots(level, edges):
+        slots = block.edges
         in_order = slots == list(range(slots[0], slots[0] + len(slots))) and slots[-1] < len(edges)
         yield Block(
-            start=members[0],
-            count=len(members),
-            width=width,
+            start=block.start,
+            count=block.count,
+            width=len(slots) // block.count,
             first_edge=slots[0],
             slots=None if in_order else integers(slots),
         )
+
+
+def _edge_slots(
+    level: list[Node],
+    edges: list[tuple[int, Nested]],
+    integers: Callable[[list[int]], Tensor],
+) -> Tensor | None:
+    slots = [edge for block in _slots(level, edges) for edge in block.edges]
+    place = {edge: k for k, edge in enumerate(slots)}
+    places = [place[edge] for edge in range(len(edges))]
+    return None if places == list(range(len(slots))) else integers(places)

@@ -20,6 +20,7 @@ from lpnested.radial import (
     log_shell,
 )
 from lpnested.radial_moments import log_radial_moment, mean_log, radial_entropy, shell_mode
+from lpnested.tracing import is_eager
 from lpnested.tree import LpNestedTree, Nested
 
 __all__ = ["LpNested"]
@@ -113,11 +114,23 @@ class LpNested(Distribution):
         empty = isinstance(value, Tensor) and value.numel() == 0  # torch can't check that
         if self._validate_args and not empty:
             self._validate_sample(value)
-        exponents = widen(self.exponents)
-        log_r = F.log_norm(widen(value), exponents, self.tree)
+        log_r = F.log_radius(value, self.exponents, self.tree)
         density = log_shell(self.radial, log_r, self.tree.dim)
-        log_prob = density - F.log_surface_area(exponents, self.tree)
-        return narrow(log_prob, torch.promote_types(value.dtype, self.exponents.dtype))
+        return narrow(
+            density - self._log_area(), torch.promote_types(value.dtype, self.exponents.dtype)
+        )
+
+    def _log_area(self) -> Tensor:
+        """The logarithm of the surface area in float64, kept while nothing can have changed it."""
+        exponents = self.exponents
+        if exponents.requires_grad or exponents.is_inference() or not is_eager(exponents):
+            return F.log_surface_area(widen(exponents), self.tree)
+        kept: tuple[int, Tensor] | None = self.__dict__.get("_kept_area")
+        if kept is None or kept[0] != exponents._version:
+            with torch.inference_mode(False):  # what is kept must serve training too
+                area = F.log_surface_area(widen(exponents), self.tree)
+            kept = self._kept_area = exponents._version, area
+        return kept[1]
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:

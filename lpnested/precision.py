@@ -14,12 +14,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lpnested.tracing import is_transformed
+
 __all__ = ["as_parameter", "as_parameters", "check_finite", "exp", "narrow", "widen"]
 
 _LARGEST_EXPONENT = 600.0
 
 
 class _Widen(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.dtype = x.dtype
+        return x.to(torch.float64)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return narrow(grad, ctx.dtype)
+
+
+class _WidenTransformed(torch.autograd.Function):
+    """The same for function transforms and forward mode: slower, and not for Dynamo."""
+
     generate_vmap_rule = True
 
     @staticmethod
@@ -34,8 +49,6 @@ class _Widen(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return narrow(grad, ctx.dtype)
 
-
-class _WidenForwardMode(_Widen):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
         return tangent.to(torch.float64)
@@ -47,9 +60,11 @@ def widen(x: Tensor) -> Tensor:
         return x
     if not x.is_floating_point():
         return x.to(torch.float64)
-    # Dynamo traces no autograd.Function with a jvp, and needs none.
-    function = _Widen if torch.compiler.is_compiling() else _WidenForwardMode
-    return function.apply(x)  # type: ignore[no-any-return]
+    if is_transformed(x):
+        return _WidenTransformed.apply(x)  # type: ignore[no-any-return]
+    if x.requires_grad and torch.is_grad_enabled():
+        return _Widen.apply(x)  # type: ignore[no-any-return]
+    return x.to(torch.float64)
 
 
 def narrow(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -51,12 +51,12 @@ def _blocks(level: Level, edges: Tensor, fill: float) -> list[Tensor]:
 
 
 def climb(
-    rows: Tensor, p: Tensor, layout: Layout, combine: Combine
+    rows: Tensor, p: Tensor, layout: Layout, combine: Combine, fill: float = 0.0
 ) -> list[tuple[Tensor, Tensor]]:
     """From the leaves up: what a level's edges carry and its nodes make of it, root first.
 
-    ``combine`` takes children ``(count, width, ...)``, 0 where there is none, and the exponents
-    of their nodes, ``(count, ...)``.
+    ``combine`` takes children ``(count, width, ...)``, ``fill`` where there is none, and the
+    exponents of their nodes, ``(count, ...)``.
     """
     rows, p = in_layout_order(rows, layout.leaves), in_layout_order(p, layout.nodes)
     levels: list[tuple[Tensor, Tensor]] = []
@@ -66,7 +66,7 @@ def climb(
             edges = torch.cat([edges, levels[0][1]]) if level.num_leaves else levels[0][1]
         nodes = [
             combine(children, p.narrow(0, level.start + block.start, block.count))
-            for block, children in zip(level.blocks, _blocks(level, edges, 0.0), strict=True)
+            for block, children in zip(level.blocks, _blocks(level, edges, fill), strict=True)
         ]
         levels.insert(0, (edges, torch.cat(nodes) if len(nodes) > 1 else nodes[0]))
     return levels
