@@ -10,24 +10,30 @@ that under its child :math:`c`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from lpnested import fused
-from lpnested.layout import Layout, layout_of
+from lpnested.arguments import check_exponents, check_value, prepare
+from lpnested.layout import layout_of
 from lpnested.precision import as_parameter, narrow, widen
-from lpnested.traversal import align, climb, column, in_layout_order, log_shares, p_norm, path_sums
+from lpnested.sphere import sample_sphere
+from lpnested.traversal import (
+    align,
+    climb,
+    column,
+    in_layout_order,
+    p_norm,
+    path_sums,
+)
 from lpnested.tree import LpNestedTree
 
 __all__ = [
     "log_coordinate_moment",
-    "log_gamma_sample",
     "log_moment",
     "log_norm",
-    "log_sphere_sample",
     "log_surface_area",
     "log_volume",
     "norm",
@@ -66,8 +72,8 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
 
 def log_radius(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     """:func:`log_norm` in float64, whatever the arguments are."""
-    _check_value(value, tree, "value")
-    common = _common_row(_check_exponents(exponents, tree))
+    check_value(value, tree, "value")
+    common = _common_row(check_exponents(exponents, tree))
     if common is None or not fused.applies(value, common):
         return _plain_log_norm(value, exponents, tree)
     plain = partial(_plain_log_norm, tree=tree)
@@ -108,7 +114,7 @@ def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
         >>> log_surface_area(torch.tensor([2.0]), LpNestedTree.flat(2)).exp()  # 2 pi
         tensor(6.2832)
     """
-    p, layout = _prepare(exponents, tree)
+    p, layout = prepare(exponents, tree)
     p_edge = p.index_select(0, layout.parents)
     nodes = (
         -(column(layout.arities, p) - 1) * p.log() - (column(layout.node_sizes, p) / p).lgamma()
@@ -148,7 +154,7 @@ def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         >>> log_moment(orders, torch.tensor([2.0]), LpNestedTree.flat(3)).exp()
         tensor(0.3333)
     """
-    p, layout = _prepare(exponents, tree)
+    p, layout = prepare(exponents, tree)
     rows, p = align(_rows(orders, tree, "orders"), p)
     infinite = (rows <= -1).any(0)
     rows = torch.where(infinite, 0.0, rows)
@@ -178,76 +184,12 @@ def log_coordinate_moment(order: float, exponents: Tensor, tree: LpNestedTree) -
         >>> log_coordinate_moment(2, torch.tensor([2.0]), LpNestedTree.flat(4)).exp()
         tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
-    p, layout = _prepare(exponents, tree)
+    p, layout = prepare(exponents, tree)
     p_edge = p.index_select(0, layout.parents)
     sizes = column(layout.edge_sizes, p)
     parent_sizes = column(layout.node_sizes.index_select(0, layout.parents), p)
     ratios = _log_gamma_ratio(sizes, order, p_edge) - _log_gamma_ratio(parent_sizes, order, p_edge)
     return narrow(path_sums(ratios, layout).movedim(0, -1), exponents.dtype)
-
-
-def sample_sphere(
-    exponents: Tensor, tree: LpNestedTree, sample_shape: Sequence[int] = ()
-) -> Tensor:
-    r"""Exact draws from the uniform distribution on the unit sphere (Algorithm 1).
-
-    Uniform in the sense of eq. 7: the direction of any :math:`L_p`-nested symmetric variable.
-
-    Args:
-        exponents: Shape ``(*batch, num_nodes)``.
-        tree: The tree.
-        sample_shape: The shape of independent draws.
-
-    Returns:
-        Shape ``(*sample_shape, *batch, dim)``, without gradient.
-
-    Example:
-        >>> u = sample_sphere(torch.tensor([1.5]), LpNestedTree.flat(3), (1000,))
-        >>> u.abs().pow(1.5).sum(-1).allclose(torch.ones(1000))
-        True
-    """
-    magnitudes = log_sphere_sample(exponents, tree, sample_shape).exp()
-    signs = torch.rand_like(magnitudes, dtype=torch.float32) - 0.5
-    return narrow(torch.copysign(magnitudes, signs), exponents.dtype)
-
-
-@torch.no_grad()
-def log_sphere_sample(
-    exponents: Tensor, tree: LpNestedTree, sample_shape: Sequence[int] = ()
-) -> Tensor:
-    r"""The logarithm of the magnitudes of :func:`sample_sphere`, in float64.
-
-    .. math:: \log |u_i| = \sum_{I \text{ on the path to } i}
-        \frac{1}{p_I} \Big( \log g_c - \log \sum_{c' \in I} g_{c'} \Big), \quad
-        g_c \sim \mathrm{Gamma}\Big(\frac{n_c}{p_I}\Big)
-    """
-    p, layout = _prepare(exponents, tree)
-    p_edge = p.index_select(0, layout.parents)
-    shape = column(layout.edge_sizes, p) / p_edge
-    spread = shape.reshape(shape.shape[0], *(1,) * len(sample_shape), *shape.shape[1:])
-    log_g = log_gamma_sample(spread.expand(-1, *sample_shape, *shape.shape[1:]))
-    shares = log_shares(log_g, layout) / align(log_g, p_edge)[1]
-    return path_sums(shares, layout).movedim(0, -1).clone(memory_format=torch.contiguous_format)
-
-
-def log_gamma_sample(shape: Tensor) -> Tensor:
-    r"""A draw of :math:`\log G`, :math:`G \sim \mathrm{Gamma}(a, 1)`, with a pathwise gradient.
-
-    It is exact where :math:`G` itself underflows, :math:`a \ll 1`: :math:`G(a)` has the law of
-    :math:`G(a + 1)\, U^{1/a}`.
-    """
-    uniform = torch.rand_like(shape).clamp_min(_TINY)
-    return torch._standard_gamma(shape + 1).log() + uniform.log() / shape
-
-
-def _check_exponents(exponents: Tensor, tree: LpNestedTree) -> Tensor:
-    exponents = as_parameter("exponents", exponents)
-    if exponents.dim() == 0 or exponents.shape[-1] != tree.num_nodes:
-        raise ValueError(
-            f"{tree!r} has {tree.num_nodes} inner nodes, so exponents must have shape "
-            f"(*batch, {tree.num_nodes}), but got {tuple(exponents.shape)}"
-        )
-    return exponents
 
 
 def _common_row(exponents: Tensor) -> Tensor | None:
@@ -258,28 +200,14 @@ def _common_row(exponents: Tensor) -> Tensor | None:
     return exponents[(0,) * batch] if exponents.numel() else None
 
 
-def _prepare(exponents: Tensor, tree: LpNestedTree) -> tuple[Tensor, Layout]:
-    """Exponents as float64 rows ``(num_nodes, *batch)``, and the layout of their tree."""
-    exponents = _check_exponents(exponents, tree)
-    return widen(exponents).movedim(-1, 0), layout_of(tree, exponents.device)
-
-
-def _check_value(value: Tensor, tree: LpNestedTree, name: str) -> None:
-    if value.dim() == 0 or value.shape[-1] != tree.dim:
-        raise ValueError(
-            f"{tree!r} has {tree.dim} coordinates, so {name} must have shape "
-            f"(*sample, *batch, {tree.dim}), but got {tuple(value.shape)}"
-        )
-
-
 def _rows(value: Tensor, tree: LpNestedTree, name: str = "value") -> Tensor:
     """Values as contiguous float64 rows ``(dim, *sample, *batch)``: reductions run over rows."""
-    _check_value(value, tree, name)
+    check_value(value, tree, name)
     return widen(value.movedim(-1, 0).clone(memory_format=torch.contiguous_format))
 
 
 def _norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
-    p, layout = _prepare(exponents, tree)
+    p, layout = prepare(exponents, tree)
     rows, p = align(_rows(value, tree).abs(), p)
     _, root = climb(rows, p, layout, p_norm)[0]
     return root.squeeze(0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from lpnested.functional import log_gamma_sample
+from lpnested.gamma import log_gamma_sample
 from lpnested.precision import as_parameters, check_finite, exp, narrow, widen
 
 __all__ = ["GeneralizedGamma"]
@@ -90,8 +90,8 @@ class GeneralizedGamma(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
-        n, p, scale = (x.expand(shape) for x in self._parameters())
-        return self._narrow(scale * exp(log_gamma_sample(n / p) / p))
+        n, p, scale = self._parameters()
+        return self._narrow(scale * exp(log_gamma_sample(n / p, shape, self.p.dtype) / p))
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:

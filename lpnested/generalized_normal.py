@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from lpnested.functional import log_gamma_sample
+from lpnested.gamma import log_gamma_sample
 from lpnested.precision import as_parameters, check_finite, exp, narrow, widen
 
 __all__ = ["GeneralizedNormal"]
@@ -81,8 +81,8 @@ class GeneralizedNormal(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
-        loc, scale, p = (x.expand(shape) for x in self._parameters())
-        magnitude = scale * exp(log_gamma_sample(1 / p) / p)
+        loc, scale, p = self._parameters()
+        magnitude = scale * exp(log_gamma_sample(1 / p, shape, self.p.dtype) / p)
         signs = torch.rand_like(magnitude, dtype=torch.float32) - 0.5
         return self._narrow(loc + torch.copysign(magnitude, signs))
 

@@ -74,6 +74,8 @@ class Layout:
     """The number of leaves under each node, breadth first, float64."""
     edge_sizes: Tensor
     """The number of leaves under each edge, float64."""
+    inner: Tensor
+    """1 for an edge to a node, 0 for one to a leaf, float64."""
     arities: Tensor
     """The number of children of each node, breadth first, float64."""
 
@@ -141,6 +143,7 @@ def _make_layout(tree: LpNestedTree, device: torch.device) -> Layout:
         parents=integers(parents),
         node_sizes=floats([sizes[node] for node in tree.nodes]),
         edge_sizes=floats([sizes[child] for level in edges for _, child in level]),
+        inner=floats([not isinstance(child, int) for level in edges for _, child in level]),
         arities=floats([len(node) for node in tree.nodes]),
     )
 

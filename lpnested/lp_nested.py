@@ -135,9 +135,9 @@ class LpNested(Distribution):
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         """Exact draws, shape ``(*sample_shape, *batch, dim)``, without gradient."""
-        direction = F.sample_sphere(widen(self.exponents), self.tree, sample_shape)
-        radius = widen(self.radial.sample(torch.Size(sample_shape)))
-        return narrow(radius.unsqueeze(-1) * direction, self.exponents.dtype)
+        direction = F.sample_sphere(self.exponents, self.tree, sample_shape)
+        radius = narrow(widen(self.radial.sample(torch.Size(sample_shape))), direction.dtype)
+        return radius.unsqueeze(-1) * direction
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> NoReturn:
         raise NotImplementedError(

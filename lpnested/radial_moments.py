@@ -143,7 +143,7 @@ def _(radial: Distribution) -> Tensor:
 
 @singledispatch
 def shell_mode(radial: Distribution, dim: int) -> Tensor:
-    """The only mode of :func:`log_shell` at radius 0, or NaN.
+    """The only mode of :func:`lpnested.radial.log_shell` at radius 0, or NaN.
 
     It is NaN where the density at 0 is unbounded, or largest on a whole sphere.
     """

@@ -12,7 +12,16 @@ from torch.nn.functional import pad, threshold
 
 from lpnested.layout import Layout, Level
 
-__all__ = ["align", "climb", "column", "in_layout_order", "log_shares", "p_norm", "path_sums"]
+__all__ = [
+    "align",
+    "climb",
+    "column",
+    "in_layout_order",
+    "leaves_of",
+    "log2_totals",
+    "p_norm",
+    "path_sums",
+]
 
 Combine: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -72,29 +81,39 @@ def climb(
     return levels
 
 
+def leaves_of(edges: Tensor, layout: Layout) -> Tensor:
+    """Of rows of all edges, those that lead to the leaves, in the order of the coordinates."""
+    leaves = [edges.narrow(0, x.first_edge, x.num_leaves) for x in layout.levels if x.num_leaves]
+    return in_layout_order(torch.cat(leaves) if len(leaves) > 1 else leaves[0], layout.places)
+
+
 def path_sums(edges: Tensor, layout: Layout) -> Tensor:
     """From the root to the leaves: the sum over the edges of its path, per coordinate."""
-    leaves: list[Tensor] = []
+    levels: list[Tensor] = []
     nodes: Tensor | None = None
     for level in layout.levels:
         sums = edges.narrow(0, level.first_edge, level.num_edges)
         if nodes is not None:
             sums = sums + nodes.index_select(0, level.parents)
-        leaves.append(sums.narrow(0, 0, level.num_leaves))
+        levels.append(sums)
         nodes = sums.narrow(0, level.num_leaves, level.num_edges - level.num_leaves)
-    return in_layout_order(torch.cat(leaves), layout.places)
+    return leaves_of(torch.cat(levels) if len(levels) > 1 else levels[0], layout)
 
 
-def log_shares(log_g: Tensor, layout: Layout) -> Tensor:
-    """Each edge's logarithm, less that of the sum over the edges of its node."""
-    return torch.cat(
-        [
-            edges - torch.cat([b.logsumexp(1) for b in blocks]).index_select(0, level.parents)
-            for level in layout.levels
-            for edges in [log_g.narrow(0, level.first_edge, level.num_edges)]
-            for blocks in [_blocks(level, edges, -math.inf)]
-        ]
-    )
+def log2_totals(logs: Tensor, layout: Layout) -> Tensor:
+    """For each edge, of the base-2 logarithms of all edges, that of the sum over its node."""
+
+    def log2_total(children: Tensor) -> Tensor:
+        largest = children.amax(1)
+        return largest + (children - largest.unsqueeze(1)).exp2().sum(1).log2()
+
+    totals = [
+        torch.cat([log2_total(b) for b in blocks]).index_select(0, level.parents)
+        for level in layout.levels
+        for edges in [logs.narrow(0, level.first_edge, level.num_edges)]
+        for blocks in [_blocks(level, edges, _LOG2_ZERO)]
+    ]
+    return torch.cat(totals) if len(totals) > 1 else totals[0]
 
 
 def p_norm(children: Tensor, p: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ class LpNestedTree:
 
     @property
     def depth(self) -> int:
-        """The number of levels of inner nodes: 1 for a flat tree, 2 for ISA."""
+        """The number of levels of inner nodes, 1 for a flat tree and 2 for ISA."""
         return len(self.levels)
 
     @property

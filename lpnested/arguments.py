@@ -1,0 +1,35 @@
+"""Checks of what the functions of a tree are given."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lpnested.layout import Layout, layout_of
+from lpnested.precision import as_parameter, widen
+from lpnested.tree import LpNestedTree
+
+__all__ = ["check_exponents", "check_value", "prepare"]
+
+
+def check_exponents(exponents: Tensor, tree: LpNestedTree) -> Tensor:
+    exponents = as_parameter("exponents", exponents)
+    if exponents.dim() == 0 or exponents.shape[-1] != tree.num_nodes:
+        raise ValueError(
+            f"{tree!r} has {tree.num_nodes} inner nodes, so exponents must have shape "
+            f"(*batch, {tree.num_nodes}), but got {tuple(exponents.shape)}"
+        )
+    return exponents
+
+
+def prepare(exponents: Tensor, tree: LpNestedTree) -> tuple[Tensor, Layout]:
+    """Exponents as float64 rows ``(num_nodes, *batch)``, and the layout of their tree."""
+    exponents = check_exponents(exponents, tree)
+    return widen(exponents).movedim(-1, 0), layout_of(tree, exponents.device)
+
+
+def check_value(value: Tensor, tree: LpNestedTree, name: str) -> None:
+    if value.dim() == 0 or value.shape[-1] != tree.dim:
+        raise ValueError(
+            f"{tree!r} has {tree.dim} coordinates, so {name} must have shape "
+            f"(*sample, *batch, {tree.dim}), but got {tuple(value.shape)}"
+        )
