@@ -75,9 +75,9 @@ def _marsaglia_tsang(shape: Tensor, size: torch.Size, dtype: torch.dtype) -> Ten
 def squeeze(d: Tensor) -> Tensor:
     """A number k so that 1 - k x^4 is below the probability of acceptance, for d >= 2/3.
 
-    The paper has 0.0331 for all d; this one lets three times as many pass at d = 3.
+    It tends to 1 / (108 d), the fourth-order term. The paper has 0.0331 for all d.
     """
-    return (0.0094 + 0.0105 * d.rsqrt()) / d
+    return (0.0093 + 0.0113 * d.pow(-1 / 3)) / d
 
 
 def log_acceptance(x: Tensor, u: Tensor, d: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ def is_transformed(*tensors: Tensor) -> bool:
     """Whether vmap, grad or the like are at work, or a tensor carries a tangent."""
     return not torch.compiler.is_compiling() and (
         torch._C._are_functorch_transforms_active()
+        or any(torch._C._functorch.is_legacy_batchedtensor(x) for x in tensors)  # is_grads_batched
         or any(forward_ad.unpack_dual(x).tangent is not None for x in tensors)
     )
 

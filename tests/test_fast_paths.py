@@ -1,0 +1,291 @@
+"""What is fast gives what is plain: the norm in place, the kept area, vectorised gamma draws."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import strategies
+import torch
+from hypothesis import given
+from strategies import Problem
+from torch import Tensor
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lpnested import ISA, LpNestedTree, fused
+from lpnested import functional as F
+from lpnested.gamma import log_acceptance, log_standard_gamma, squeeze, symmetric_uniform
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+f32, f64 = torch.float32, torch.float64
+TREES = {
+    "isa": LpNestedTree.isa([4] * 5),
+    "ragged": LpNestedTree(((3, (0, 5)), 1, (2, 4))),
+    "one_child": LpNestedTree((((2,),), (0, (1, 3)))),
+    "uneven": LpNestedTree.isa([1, 9, 2, 1, 7]),
+}
+every_tree = pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
+
+
+def inputs(tree: LpNestedTree, num: int = 50, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Values over many scales with zeros among them, and exponents, in float32."""
+    torch.manual_seed(seed)
+    value = torch.randn(num, tree.dim) * (3 * torch.randn(num, tree.dim)).exp()
+    value[0], value[1, 0], value[2, 1:] = 0.0, 0.0, 0.0
+    exponents = 0.3 + 5 * torch.rand(tree.num_nodes)
+    return value.requires_grad_(), exponents.requires_grad_()
+
+
+def plain(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
+    """The same of float64 arguments, which no fast path takes."""
+    return F.log_radius(value.to(f64), exponents.to(f64), tree)
+
+
+def both(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> list[list[Tensor]]:
+    """The result and its gradients by both ways, under the same weights."""
+    assert fused.applies(value, exponents)
+    results = []
+    for function in (F.log_radius, plain):
+        result = function(value, exponents, tree)
+        weights = torch.linspace(-1, 2, result.numel(), dtype=f64).reshape(result.shape)
+        grads = torch.autograd.grad(result, (value, exponents), weights)
+        results.append([result.detach(), *grads])
+    return results
+
+
+def assert_agree(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> None:
+    ours, theirs = both(value, exponents, tree)
+    assert_close(ours[0], theirs[0], rtol=1e-12, atol=1e-12)
+    assert_close(ours[1], theirs[1], rtol=2e-6, atol=1e-37)
+    assert_close(ours[2], theirs[2], rtol=2e-6, atol=2e-6 * (1 + theirs[2].abs().max().item()))
+
+
+@given(strategies.problems(max_rows=4))
+def test_the_norm_in_place_is_the_plain_one_over_random_trees(problem: Problem) -> None:
+    value = torch.tensor(problem.rows, dtype=f32, requires_grad=True)
+    exponents = torch.tensor(problem.exponents, dtype=f32, requires_grad=True)
+    ours, theirs = both(value, exponents, LpNestedTree(problem.root))
+    assert_close(ours[0], theirs[0], rtol=1e-12, atol=1e-11)
+    assert_close(ours[1], theirs[1], rtol=2e-6, atol=1e-37)
+
+
+@every_tree
+def test_chunks_change_nothing(tree: LpNestedTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    value, exponents = inputs(tree)
+    whole, _ = both(value, exponents, tree)
+    monkeypatch.setattr(fused, "_FEWEST_ROWS", 7)
+    monkeypatch.setattr(fused, "_PER_THREAD", 1)
+    parts, theirs = both(value, exponents, tree)
+    assert_close(parts[0], whole[0], rtol=1e-14, atol=1e-14)
+    assert_close(parts[1], whole[1], rtol=1e-6, atol=0)
+    assert_close(parts[2], whole[2], rtol=1e-6, atol=1e-6)
+    assert_close(parts[1], theirs[1], rtol=2e-6, atol=1e-37)
+
+
+@every_tree
+def test_only_the_gradient_that_is_asked_for_is_made(tree: LpNestedTree) -> None:
+    value, exponents = inputs(tree)
+    _, (_, in_value, in_exponents) = both(value, exponents, tree)
+    weights = torch.linspace(-1, 2, len(value), dtype=f64)
+    (alone,) = torch.autograd.grad(F.log_radius(value, exponents.detach(), tree), value, weights)
+    assert_close(alone, in_value, rtol=2e-6, atol=1e-37)
+    result = F.log_radius(value.detach(), exponents, tree)
+    (alone,) = torch.autograd.grad(result, exponents, weights)
+    assert_close(alone, in_exponents, rtol=2e-6, atol=1e-5)
+
+
+@every_tree
+def test_values_of_any_layout_and_half_precision(tree: LpNestedTree) -> None:
+    value, exponents = inputs(tree, num=12)
+    assert_agree(value.detach().t().contiguous().t().requires_grad_(), exponents, tree)
+    assert_agree(
+        value.detach().reshape(3, 4, -1).transpose(0, 1).requires_grad_(), exponents, tree
+    )
+    assert_agree(value.detach()[::2].requires_grad_(), exponents, tree)
+    assert_agree(value.detach()[0].requires_grad_(), exponents, tree)
+    half = torch.randn(12, tree.dim).to(torch.bfloat16).requires_grad_()
+    ours, theirs = both(half, exponents, tree)
+    assert_close(ours[0], theirs[0], rtol=1e-12, atol=1e-12)
+    assert_close(ours[1], theirs[1], rtol=1e-2, atol=1e-6)
+
+
+@every_tree
+def test_second_gradients_are_those_of_plain_operations(tree: LpNestedTree) -> None:
+    torch.manual_seed(1)
+    value = (torch.rand(6, tree.dim) + 0.5).requires_grad_()
+    exponents = (torch.rand(tree.num_nodes) + 1.5).requires_grad_()
+    seconds = []
+    for function in (F.log_radius, plain):
+        result = function(value, exponents, tree)
+        first = torch.autograd.grad(result.sum(), (value, exponents), create_graph=True)
+        total = first[0].square().sum() + first[1].square().sum()
+        seconds.append(torch.autograd.grad(total, (value, exponents)))
+    for ours, theirs in zip(*seconds, strict=True):
+        assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@every_tree
+def test_a_batch_of_gradients_and_function_transforms(tree: LpNestedTree) -> None:
+    value, exponents = inputs(tree, num=5)
+    value = (value.detach() + 1).requires_grad_()
+    ours, theirs = (f(value, exponents, tree) for f in (F.log_radius, plain))
+    basis = torch.eye(5, dtype=f64)
+    pairs = [
+        torch.autograd.grad(result, (value, exponents), basis, is_grads_batched=True)
+        for result in (ours, theirs)
+    ]
+    for mine, other in zip(*pairs, strict=True):
+        assert_close(mine, other, rtol=1e-5, atol=1e-6)
+    jacobian = torch.func.jacrev(lambda x: F.log_radius(x, exponents.detach(), tree))(value)
+    assert_close(jacobian.diagonal(dim1=0, dim2=1).T, pairs[1][0].diagonal(dim1=0, dim2=1).T)
+    _, tangent = torch.func.jvp(
+        lambda x: F.log_radius(x, exponents.detach(), tree), (value,), (torch.ones_like(value),)
+    )
+    expected = pairs[1][0].sum((1, 2)).to(f64)
+    assert_close(tangent, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_forward_mode_takes_the_plain_way() -> None:
+    tree = TREES["ragged"]
+    value, exponents = inputs(tree, num=5)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(value.detach() + 1, torch.ones(5, tree.dim))
+        tangent = torch.autograd.forward_ad.unpack_dual(
+            F.log_radius(dual, exponents, tree)
+        ).tangent
+    assert tangent is not None and tangent.isfinite().all()
+
+
+def test_what_is_not_single_precision_eager_and_of_one_tree_takes_the_plain_way() -> None:
+    value, exponents = torch.randn(3, 6), torch.ones(4)
+    assert fused.applies(value, exponents)
+    assert fused.applies(value.half(), exponents)
+    assert not fused.applies(value.double(), exponents)
+    assert not fused.applies(value, exponents.double())
+    assert not fused.applies(value, exponents.expand(3, 4))
+    assert not fused.applies(value[:0], exponents)
+    assert not fused.applies(value.long(), exponents)
+    torch.func.vmap(lambda x: [x, fused.applies(x, exponents)][0])(value)
+
+
+def test_an_expanded_batch_is_one_row_of_exponents() -> None:
+    p = torch.tensor(2.2, requires_grad=True)
+    wide = ISA([2, 2], 2.1, p).expand((3,))
+    value = torch.randn(5, 3, 4)
+    narrow = ISA([2, 2], 2.1, p)
+    assert_close(wide.log_prob(value), narrow.log_prob(value))
+    assert wide.log_prob(value[0, 0]).shape == (3,)
+    grads = [torch.autograd.grad(d.log_prob(value).sum(), p)[0] for d in (wide, narrow)]
+    assert_close(grads[0], grads[1])
+
+
+def test_in_place_changes_of_a_value_are_caught() -> None:
+    value, exponents = inputs(TREES["isa"])
+    moved = value * 1
+    result = F.log_radius(moved, exponents, TREES["isa"])
+    moved.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        result.sum().backward()
+
+
+def test_the_kept_area_follows_the_exponents() -> None:
+    dist = ISA([2, 3], torch.tensor(2.0), torch.tensor([1.0, 3.0]))
+    value = torch.randn(5)
+    with torch.inference_mode():
+        dist.log_prob(value)
+    before = dist.log_prob(value.requires_grad_())
+    before.backward()
+    dist.exponents.copy_(torch.tensor([2.0, 1.5, 2.5]))
+    anew = ISA([2, 3], torch.tensor(2.0), torch.tensor([1.5, 2.5]))
+    assert_close(dist.log_prob(value), anew.log_prob(value))
+    assert (dist.log_prob(value) - before).abs() > 1e-3
+
+
+class Count(TorchDispatchMode):
+    """Counts what is dispatched, views aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.kernels += not func.is_view and func is not torch.ops.aten.detach.default
+        return func(*args, **(kwargs or {}))
+
+
+def kernels(tree: LpNestedTree) -> tuple[int, int]:
+    value = torch.randn(8, tree.dim, requires_grad=True)
+    exponents = torch.full((tree.num_nodes,), 2.2)
+    F.log_radius(value, exponents, tree)
+    with Count() as forward:
+        result = F.log_radius(value, exponents, tree)
+    with Count() as backward:
+        result.sum().backward()
+    return forward.kernels, forward.kernels + backward.kernels
+
+
+def test_the_number_of_kernels_does_not_depend_on_the_number_of_nodes() -> None:
+    few, many = (kernels(LpNestedTree.isa([4] * k)) for k in (5, 500))
+    assert few == many
+    assert few[0] <= 60 and few[1] <= 90
+
+
+# Gamma variables --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("a", [1.0, 1.4545, 2.9, 1000.0])
+@pytest.mark.parametrize("dtype", [f32, f64], ids=str)
+def test_gamma_draws_pass_goodness_of_fit_at_ten_million(a: float, dtype: torch.dtype) -> None:
+    """Chi-square over a thousand equally likely bins, and Kolmogorov-Smirnov on a part."""
+    torch.manual_seed(7)
+    counts = np.zeros(1000)
+    law = scipy.stats.gamma(a)
+    edges = torch.tensor(np.log(law.ppf(np.arange(1, 1000) / 1000)))
+    for _ in range(10 if dtype == f32 else 2):
+        draws = log_standard_gamma(torch.tensor([a], dtype=f64), (10**6,), dtype)
+        assert draws.dtype == dtype
+        counts += torch.bucketize(draws.to(f64), edges).bincount(minlength=1000).numpy()
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+    part = draws[:200_000].to(f64).exp().numpy()
+    assert scipy.stats.kstest(part, law.cdf).pvalue > 1e-3
+
+
+def test_shapes_broadcast_to_the_size_and_keep_their_places() -> None:
+    torch.manual_seed(3)
+    a = torch.tensor([1.0, 5.0, 50.0], dtype=f64).reshape(3, 1, 1)
+    draws = log_standard_gamma(a, (3, 2000, 2), f32).exp().double()
+    error = (a.flatten() / 4000).sqrt()
+    assert ((draws.mean((1, 2)) - a.flatten()).abs() < 4 * error).all()
+
+
+def test_the_squeeze_lies_below_the_probability_of_acceptance() -> None:
+    d = torch.logspace(math.log10(2 / 3), 4, 200, dtype=f64).unsqueeze(1)
+    lowest = -(9 * d).sqrt()  # where v = 0
+    part = torch.linspace(0, 1, 20_001, dtype=f64)[1:]
+    for x in (lowest * (1 - part), 10 * part):
+        log_probability = log_acceptance(x, torch.ones((), dtype=f64), d)
+        below = 1 - squeeze(d) * x**4
+        passed = (below <= 0) | (log_probability >= torch.log(below.clamp_min(1e-300)) - 1e-11 * d)
+        assert passed.all()
+
+
+@pytest.mark.parametrize("dtype", [f32, f64], ids=str)
+def test_symmetric_uniforms_are_never_zero_and_symmetric(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    u = symmetric_uniform((10**6,), dtype, torch.device("cpu"))
+    assert u.abs().min() > 0 and u.abs().max() < 1
+    assert scipy.stats.kstest(u.double().numpy(), scipy.stats.uniform(-1, 2).cdf).pvalue > 1e-3
+    step = torch.finfo(dtype).eps / 2
+    assert (((u.double() / step) % 2).abs() == 1).all() or dtype == f64
+
+
+def test_draws_do_not_depend_on_the_number_of_threads() -> None:
+    dist, threads = ISA([4] * 5, 2.1, 2.2), torch.get_num_threads()
+    draws = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        torch.manual_seed(5)
+        draws.append(dist.sample((30_000,)))
+    torch.set_num_threads(threads)
+    assert_close(*draws, rtol=1e-5, atol=1e-6)  # the last digits may differ
