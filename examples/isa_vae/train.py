@@ -16,6 +16,7 @@ from checkpoint import State
 from config import Config, UsageError, parse
 from data import Sprites, default_cache, draw_dsprites, load_dsprites_npz, unpack
 from interrupt import StopRequest
+from memory import keep_freed_memory
 from models import VAE
 from objectives import elbo
 from report import finish, start
@@ -180,6 +181,7 @@ def run(argv: Sequence[str]) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 1 diverged, 2 wrong use, 130 Ctrl-C."""
+    keep_freed_memory()
     try:
         run(argv)
     except UsageError as error:
