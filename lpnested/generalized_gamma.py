@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from lpnested.gamma import log_gamma_sample
+from lpnested.kept import kept
 from lpnested.precision import as_parameters, check_finite, exp, narrow, widen
 
 __all__ = ["GeneralizedGamma"]
@@ -79,13 +80,12 @@ class GeneralizedGamma(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        n, p, scale = self._parameters()
+        n, p, log_scale, constant = self.log_density_parameters()
         r = widen(value)
         zero = r == 0
         log_r = torch.where(zero, 1.0, r).log()
         at_zero = torch.xlogy(n.detach() - 1, torch.zeros_like(r))
-        shape_of_r = (n - 1) * log_r - exp(p * (log_r - scale.log()))
-        constant = p.log() - (n / p).lgamma() - n * scale.log()
+        shape_of_r = (n - 1) * log_r - exp(p * (log_r - log_scale))
         return self._narrow(constant + torch.where(zero, at_zero, shape_of_r), value)
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
@@ -144,12 +144,28 @@ class GeneralizedGamma(Distribution):
         mode = scale * ((n - 1).clamp_min(0) / p) ** (1 / p)
         return self._narrow(torch.where(n < 1, torch.nan, mode))
 
+    def log_density_parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        r"""In float64: :math:`n`, :math:`p`, :math:`\log s`, and the logarithm of the constant."""
+
+        def make() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            return log_density_parameters(*self._parameters())
+
+        return kept(self, "_kept_parameters", (self.dim, self.p, self.scale), make)
+
     def _parameters(self) -> tuple[Tensor, Tensor, Tensor]:
         return widen(self.dim), widen(self.p), widen(self.scale)
 
     def _narrow(self, result: Tensor, value: Tensor | None = None) -> Tensor:
         dtypes = [self.dim.dtype] + ([] if value is None else [value.dtype])
         return narrow(result, torch.promote_types(dtypes[0], dtypes[-1]))
+
+
+def log_density_parameters(
+    n: Tensor, p: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    r"""With :math:`\log s` and :math:`\log p - \log\Gamma(n/p) - n \log s`."""
+    log_scale = scale.log()
+    return n, p, log_scale, p.log() - (n / p).lgamma() - n * log_scale
 
 
 def _second_difference_of_lgamma(n: Tensor, p: Tensor) -> Tensor:

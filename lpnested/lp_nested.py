@@ -11,6 +11,7 @@ from torch.distributions import Distribution, constraints
 
 from lpnested import functional as F
 from lpnested.generalized_gamma import GeneralizedGamma
+from lpnested.kept import kept
 from lpnested.layout import layout_of
 from lpnested.precision import as_parameter, check_finite, narrow, widen
 from lpnested.radial import (
@@ -20,7 +21,6 @@ from lpnested.radial import (
     log_shell,
 )
 from lpnested.radial_moments import log_radial_moment, mean_log, radial_entropy, shell_mode
-from lpnested.tracing import is_eager
 from lpnested.tree import LpNestedTree, Nested
 
 __all__ = ["LpNested"]
@@ -121,16 +121,12 @@ class LpNested(Distribution):
         )
 
     def _log_area(self) -> Tensor:
-        """The logarithm of the surface area in float64, kept while nothing can have changed it."""
-        exponents = self.exponents
-        if exponents.requires_grad or exponents.is_inference() or not is_eager(exponents):
-            return F.log_surface_area(widen(exponents), self.tree)
-        kept: tuple[int, Tensor] | None = self.__dict__.get("_kept_area")
-        if kept is None or kept[0] != exponents._version:
-            with torch.inference_mode(False):  # what is kept must serve training too
-                area = F.log_surface_area(widen(exponents), self.tree)
-            kept = self._kept_area = exponents._version, area
-        return kept[1]
+        """The logarithm of the surface area in float64."""
+
+        def make() -> Tensor:
+            return F.log_surface_area(widen(self.exponents), self.tree)
+
+        return kept(self, "_kept_log_area", (self.exponents,), make)
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:

@@ -26,7 +26,7 @@ from torch.distributions import (
     constraints,
 )
 
-from lpnested.generalized_gamma import GeneralizedGamma
+from lpnested.generalized_gamma import GeneralizedGamma, log_density_parameters
 from lpnested.precision import exp, widen
 
 __all__ = ["check_radial", "first_parameter", "generalized_gamma_parameters", "log_shell"]
@@ -124,15 +124,23 @@ def log_shell(radial: Distribution, log_r: Tensor, dim: int) -> Tensor:
     return torch.where(inside, density - (dim - 1) * log_r, -math.inf)
 
 
-@log_shell.register(GeneralizedGamma)
+@log_shell.register
+def _(radial: GeneralizedGamma, log_r: Tensor, dim: int) -> Tensor:
+    return _generalized_gamma_shell(*radial.log_density_parameters(), log_r, dim)
+
+
 @log_shell.register(Gamma)
 @log_shell.register(Exponential)
 @log_shell.register(Weibull)
 @log_shell.register(HalfNormal)
 def _(radial: Distribution, log_r: Tensor, dim: int) -> Tensor:
-    n, p, scale = generalized_gamma_parameters(radial)
-    log_scale = scale.log()
-    constant = p.log() - (n / p).lgamma() - n * log_scale
+    parameters = log_density_parameters(*generalized_gamma_parameters(radial))
+    return _generalized_gamma_shell(*parameters, log_r, dim)
+
+
+def _generalized_gamma_shell(
+    n: Tensor, p: Tensor, log_scale: Tensor, constant: Tensor, log_r: Tensor, dim: int
+) -> Tensor:
     return constant + (n - dim) * log_r - exp(p * (log_r - log_scale))
 
 

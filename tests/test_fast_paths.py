@@ -1,6 +1,8 @@
 """What is fast gives what is plain: the norm in place, the kept area, vectorised gamma draws."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -200,6 +202,16 @@ def test_the_kept_area_follows_the_exponents() -> None:
     anew = ISA([2, 3], torch.tensor(2.0), torch.tensor([1.5, 2.5]))
     assert_close(dist.log_prob(value), anew.log_prob(value))
     assert (dist.log_prob(value) - before).abs() > 1e-3
+
+
+def test_a_copy_does_not_keep_what_was_true_of_the_original() -> None:
+    dist = ISA([2, 3], torch.tensor(2.0), torch.tensor([1.0, 3.0]))
+    value = torch.randn(5)
+    dist.log_prob(value)
+    dist.radial.scale.fill_(2.0)
+    expected = ISA([2, 3], 2.0, [1.0, 3.0], 2.0).log_prob(value)
+    for twin in (copy.deepcopy(dist), pickle.loads(pickle.dumps(dist)), dist.expand((2,)), dist):
+        assert_close(twin.log_prob(value), expected.expand(twin.batch_shape))
 
 
 class Count(TorchDispatchMode):
