@@ -86,7 +86,7 @@ _LAYOUTS: dict[tuple[LpNestedTree, torch.device], Layout] = {}
 def layout_of(tree: LpNestedTree, device: torch.device) -> Layout:
     """The layout of a tree on a device, made once and kept."""
     # A plain dict: Dynamo ignores functools.lru_cache.
-    if is_faked(device):
+    if is_faked():
         return _make_layout(tree, device)
     layout = _LAYOUTS.get((tree, device))
     if layout is None and torch.compiler.is_compiling():

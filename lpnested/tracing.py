@@ -9,9 +9,15 @@ from torch.autograd import forward_ad
 __all__ = ["is_eager", "is_faked", "is_transformed"]
 
 
-def is_faked(device: torch.device) -> bool:
-    """Whether new tensors are a tracer's fakes: these die with it and mix with no others."""
-    return type(torch.empty(0, device=device)) is not Tensor
+def is_faked() -> bool:
+    """Whether new tensors are a tracer's fakes: these die with it and mix with no others.
+
+    Dynamo has fakes too, and hides them from the code that it traces.
+    """
+    fake = torch._C._TorchDispatchModeKey.FAKE
+    return not torch.compiler.is_dynamo_compiling() and (
+        torch._C._get_dispatch_mode(fake) is not None
+    )
 
 
 def is_transformed(*tensors: Tensor) -> bool:
@@ -29,5 +35,5 @@ def is_eager(*tensors: Tensor) -> bool:
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined]
         or is_transformed(*tensors)
-        or is_faked(tensors[0].device)
+        or is_faked()
     )
