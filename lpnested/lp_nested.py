@@ -192,7 +192,7 @@ class LpNested(Distribution):
 
     @property
     def covariance_matrix(self) -> Tensor:
-        """The diagonal matrix of the variances: coordinates are uncorrelated, not independent."""
+        """The diagonal matrix of the variances; coordinates are uncorrelated, not independent."""
         return torch.diag_embed(self.variance)
 
     def entropy(self) -> Tensor:

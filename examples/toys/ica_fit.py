@@ -1,0 +1,136 @@
+"""Fits of over-complete ICA: variational EM from the truth, then a climb to the maximum.
+
+Only improving steps are taken. EM is slow where the noise is small; the climb moves all of q, and
+with it the weights, which are the best ones for q.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from ica_model import best_weights, free_energy
+from torch import Tensor
+
+EVERY = 10  # EM steps between two points of the path
+INNER = 5  # steps of q within an EM step
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fit over-complete ICA by VI and beta-VI, from the truth. One to two minutes."""
+
+    nu: float = 3.0
+    """Degrees of freedom of the sources: the lower, the sparser."""
+    noise_std: float = 0.1
+    """Standard deviation of the observation noise."""
+    angles: tuple[float, float, float] = (0.0, 60.0, 120.0)
+    """Directions of the true weights in degrees; they have norm 1."""
+    num: int = 250
+    """Number of data."""
+    betas: tuple[float, ...] = (1.0, 3.0, 8.0)
+    """Weights of the divergence; 1 is plain VI."""
+    seeds: int = 10
+    """Number of data sets."""
+    em_steps: int = 100
+    """Steps of variational EM before the climb to the maximum."""
+    out: Path = Path("runs/toys")
+    """Folder of the results files."""
+
+
+def true_weights(config: Config) -> Tensor:
+    """Columns of norm 1, shape (2, 3)."""
+    angles = torch.tensor(config.angles, dtype=torch.float64).deg2rad()
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def draw(config: Config, seed: int) -> Tensor:
+    """Data of the model, shape (N, 2)."""
+    generator = np.random.default_rng(seed)
+    sources = torch.from_numpy(generator.standard_t(config.nu, (config.num, 3)))
+    noise = torch.from_numpy(generator.standard_normal((config.num, 2)))
+    return sources @ true_weights(config).T + config.noise_std * noise
+
+
+def start(x: Tensor, config: Config, beta: float) -> tuple[Tensor, Tensor]:
+    """Mean and log standard deviation of the best q for normal sources and the true weights."""
+    weights, noise = true_weights(config), beta * config.noise_std**2
+    inner = weights.T @ weights + noise * torch.eye(3, dtype=x.dtype)
+    mean = torch.linalg.solve(inner, weights.T @ x.T).T
+    log_std = -(1 + weights.square().sum(0) / noise).log() / 2
+    return mean.contiguous(), log_std.repeat(len(x), 1)
+
+
+def climb(value: Callable[..., Tensor], parameters: list[Tensor], steps: int) -> float:
+    """Improve the parameters in place, by steps that make the value higher; returns it."""
+    before, kept = value(*parameters).item(), [p.clone() for p in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        parameters,
+        max_iter=steps,
+        history_size=30,
+        tolerance_grad=1e-4,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        negative = -value(*parameters)
+        negative.backward()
+        return negative
+
+    optimiser.step(loss)
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    if (after := value(*parameters).item()) >= before:
+        return after
+    for parameter, old in zip(parameters, kept, strict=True):
+        parameter.copy_(old)
+    return before
+
+
+class Point(NamedTuple):
+    """One point on the way of a fit."""
+
+    stage: str  # truth, em or converged
+    em_step: int
+    free_energy: float
+    weights: Tensor
+    gradient: float  # largest slope of the free energy of q with the best weights
+
+
+def largest_slope(value: Callable[..., Tensor], parameters: list[Tensor]) -> float:
+    """The largest absolute entry of the gradient."""
+    leaves = [parameter.clone().requires_grad_() for parameter in parameters]
+    slopes = torch.autograd.grad(value(*leaves), leaves)
+    return max(slope.abs().max().item() for slope in slopes)
+
+
+def fit(x: Tensor, config: Config, beta: float) -> list[Point]:
+    """The way of a fit: the truth with the best q for it, EM at every tenth step, the maximum."""
+    q = list(start(x, config, beta))
+    weights = true_weights(config)
+    settings = (config.nu, config.noise_std, beta)
+
+    def with_weights(mean: Tensor, log_std: Tensor) -> Tensor:
+        return free_energy(x, weights, mean, log_std, *settings)
+
+    def with_best_weights(mean: Tensor, log_std: Tensor) -> Tensor:
+        return free_energy(x, best_weights(x, mean, log_std), mean, log_std, *settings)
+
+    def point(stage: str, step: int, value: float) -> Point:
+        return Point(stage, step, value, weights, largest_slope(with_best_weights, q))
+
+    path = [point("truth", 0, climb(with_weights, q, 300))]
+    for step in range(1, config.em_steps + 1):
+        weights = best_weights(x, *q)
+        value = climb(with_weights, q, INNER)
+        if step % EVERY == 0 or step == config.em_steps:
+            path.append(point("em", step, value))
+    value = climb(with_best_weights, q, 3000)
+    weights = best_weights(x, *q)
+    return [*path, point("converged", config.em_steps, value)]
