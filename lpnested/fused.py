@@ -215,11 +215,11 @@ def _descend(
         mine, blocks = blocks[-len(level.blocks) :], blocks[: -len(level.blocks)]
         edges = []
         for place, block in zip(level.blocks, mine, strict=True):
-            of_nodes = node_roots.narrow(0, place.start, place.count)
+            of_nodes = node_roots.narrow(0, place.start, place.num_nodes)
             edges.append(block.roots.mul_((of_nodes * block.scale).unsqueeze(1)).flatten(0, 1))
             if slopes is not None and block.slope is not None:
                 slope = block.slope.mul_(of_nodes.square().square_())
-                slopes.narrow(0, level.start + place.start, place.count).copy_(slope)
+                slopes.narrow(0, level.start + place.start, place.num_nodes).copy_(slope)
         roots = torch.cat(edges) if len(edges) > 1 else edges[0]
         roots = in_layout_order(roots, level.edge_slots)
         if level.num_leaves:

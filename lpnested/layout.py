@@ -8,8 +8,8 @@ then the nodes of the next depth. A level's nodes are worked on in blocks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,28 +22,26 @@ __all__ = ["Block", "Layout", "Level", "layout_of"]
 Node = tuple[Nested, ...]
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Nodes of a level, side by side, that are worked on together."""
 
     start: int
     """The place of the first node in the level."""
-    count: int
+    num_nodes: int
     width: int
     """The number of slots for children."""
     first_edge: int
     slots: Tensor | None
-    """Which edge of the level fills each slot, shape ``(count * width,)``; the number after the
-    last edge stands for no child. ``None`` where they are all there, in order from the first."""
+    """Which edge of the level fills each slot, shape ``(num_nodes * width,)``; the number after
+    the last edge stands for no child. ``None`` where all are there, in order from the first."""
 
 
-@dataclass(frozen=True)
-class Level:
+class Level(NamedTuple):
     """The nodes of one depth and their edges to their children."""
 
     start: int
     """The place of the first node in :attr:`Layout.nodes`."""
-    count: int
+    num_nodes: int
     first_edge: int
     """The place of the first edge in :attr:`Layout.parents`."""
     blocks: tuple[Block, ...]
@@ -57,8 +55,7 @@ class Level:
     """Where each edge stands among the slots of all blocks; ``None`` where that is in order."""
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """The levels of a tree, root first, and what is known of every node and edge."""
 
     levels: tuple[Level, ...]
@@ -124,7 +121,7 @@ def _make_layout(tree: LpNestedTree, device: torch.device) -> Layout:
         levels=tuple(
             Level(
                 start=start,
-                count=len(level),
+                num_nodes=len(level),
                 first_edge=first_edge,
                 blocks=tuple(_blocks(level, to_children, integers)),
                 first_leaf=first_leaf,
@@ -180,12 +177,11 @@ def _edges(level: list[Node], below: list[Node]) -> list[tuple[int, Nested]]:
     return leaves + sorted(inner, key=lambda edge: place[edge[1]])
 
 
-@dataclass(frozen=True)
-class _Slots:
+class _Slots(NamedTuple):
     """Of a block: its first node, its number of nodes, and the edge in every slot."""
 
     start: int
-    count: int
+    num_nodes: int
     edges: list[int]
 
 
@@ -195,8 +191,10 @@ def _slots(level: list[Node], edges: list[tuple[int, Nested]]) -> Iterator[_Slot
     for edge, (parent, _) in enumerate(edges):
         of_node[parent].append(edge)
     split = _is_wasteful(level)
-    for _, group in groupby(range(len(level)), lambda k: _bucket(level[k]) if split else 0):
-        members = list(group)
+    groups: dict[int, list[int]] = {}  # Dynamo traces no groupby with a key
+    for k, node in enumerate(level):
+        groups.setdefault(_bucket(node) if split else 0, []).append(k)
+    for members in groups.values():
         width = max(len(of_node[k]) for k in members)
         absent = len(edges)
         padded = [of_node[k] + [absent] * (width - len(of_node[k])) for k in members]
@@ -213,8 +211,8 @@ def _blocks(
         in_order = slots == list(range(slots[0], slots[0] + len(slots))) and slots[-1] < len(edges)
         yield Block(
             start=block.start,
-            count=block.count,
-            width=len(slots) // block.count,
+            num_nodes=block.num_nodes,
+            width=len(slots) // block.num_nodes,
             first_edge=slots[0],
             slots=None if in_order else integers(slots),
         )

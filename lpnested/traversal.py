@@ -51,10 +51,10 @@ def _blocks(level: Level, edges: Tensor, fill: float) -> list[Tensor]:
     padding = (0, 0) * (edges.dim() - 1) + (0, 1)
     return [
         (
-            edges.narrow(0, block.first_edge, block.count * block.width)
+            edges.narrow(0, block.first_edge, block.num_nodes * block.width)
             if block.slots is None
             else pad(edges, padding, value=fill).index_select(0, block.slots)
-        ).reshape(block.count, block.width, *edges.shape[1:])
+        ).reshape(block.num_nodes, block.width, *edges.shape[1:])
         for block in level.blocks
     ]
 
@@ -74,7 +74,7 @@ def climb(
         if levels:
             edges = torch.cat([edges, levels[0][1]]) if level.num_leaves else levels[0][1]
         nodes = [
-            combine(children, p.narrow(0, level.start + block.start, block.count))
+            combine(children, p.narrow(0, level.start + block.start, block.num_nodes))
             for block, children in zip(level.blocks, _blocks(level, edges, fill), strict=True)
         ]
         levels.insert(0, (edges, torch.cat(nodes) if len(nodes) > 1 else nodes[0]))

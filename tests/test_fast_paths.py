@@ -12,10 +12,11 @@ import torch
 from hypothesis import given
 from strategies import Problem
 from torch import Tensor
+from torch.distributions import Distribution
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lpnested import ISA, LpNestedTree, fused
+from lpnested import ISA, GeneralizedGamma, LpNested, LpNestedTree, fused, layout
 from lpnested import functional as F
 from lpnested.gamma import log_acceptance, log_standard_gamma, squeeze, symmetric_uniform
 
@@ -301,3 +302,28 @@ def test_draws_do_not_depend_on_the_number_of_threads() -> None:
         draws.append(dist.sample((30_000,)))
     torch.set_num_threads(threads)
     assert_close(*draws, rtol=1e-5, atol=1e-6)  # the last digits may differ
+
+
+# Compiling --------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@every_tree
+def test_a_prior_that_is_built_in_compiled_code_needs_no_call_before(tree: LpNestedTree) -> None:
+    """The layout of a tree that was never used is made while tracing."""
+    value, exponents = inputs(tree, num=4)
+    radial = GeneralizedGamma(tree.dim, 2.0, validate_args=False)
+
+    def log_prob(value: Tensor, exponents: Tensor) -> Tensor:
+        return LpNested(tree, exponents, radial, validate_args=False).log_prob(value)
+
+    layout._LAYOUTS.pop((tree, value.device), None)
+    torch._dynamo.reset()
+    try:
+        compiled = torch.compile(log_prob, fullgraph=True, backend="aot_eager")
+        ours = torch.autograd.grad(compiled(value, exponents).sum(), (value, exponents))
+    finally:
+        Distribution.set_default_validate_args(True)
+    theirs = torch.autograd.grad(log_prob(value, exponents).sum(), (value, exponents))
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_close(mine, other, rtol=1e-5, atol=1e-5)
