@@ -139,7 +139,7 @@ WASTEFUL = LpNestedTree(
 
 def test_padding_at_most_doubles_the_work_of_a_lopsided_tree():
     for level in layout_of(WASTEFUL, torch.device("cpu")).levels:
-        slots = sum(block.count * block.width for block in level.blocks)
+        slots = sum(block.num_nodes * block.width for block in level.blocks)
         assert slots <= 2 * level.num_edges
 
 
