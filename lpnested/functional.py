@@ -197,6 +197,8 @@ def _common_row(exponents: Tensor) -> Tensor | None:
     batch = exponents.dim() - 1
     if any(exponents.stride(k) and exponents.shape[k] != 1 for k in range(batch)):
         return None
+    if batch and exponents.requires_grad and torch.is_grad_enabled():
+        return None  # each row has a gradient of its own
     return exponents[(0,) * batch] if exponents.numel() else None
 
 

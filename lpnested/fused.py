@@ -188,8 +188,8 @@ def _log_norm(children: Tensor, p: Tensor) -> Tensor:
 def _log_norm_and_shares(children: Tensor, p: Tensor, slope: bool) -> tuple[Tensor, _Block]:
     """The same, and what it means for the gradient.
 
-    Shares are kept as fourth roots: these fit float32 wherever the gradient does, even where the
-    shares themselves, down to 1e-150, would not.
+    Shares are kept as fourth roots: these fit float32 down to shares of 1e-150, which even the
+    steepest radius that float32 holds does not lift into the range of a gradient.
     """
     largest = children.amax(1)
     quarters = children.sub_(largest.unsqueeze(1)).mul_(p.unsqueeze(1) / 4)

@@ -31,8 +31,9 @@ def log_gamma_sample(shape: Tensor, size: Sequence[int], dtype: torch.dtype) -> 
 
 def symmetric_uniform(size: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Uniform on (-1, 1): the odd multiples of the smallest step, so never 0."""
-    step = torch.finfo(dtype).eps / 2
-    return torch.rand(torch.Size(size), dtype=dtype, device=device).mul_(2).sub_(1 - step)
+    steps = 2 / torch.finfo(dtype).eps  # on some devices torch.rand has finer ones near 0
+    cell = torch.rand(torch.Size(size), dtype=dtype, device=device).mul_(steps).floor_()
+    return cell.mul_(2).add_(1 - steps).mul_(1 / steps)
 
 
 def log_standard_gamma(shape: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -59,13 +60,14 @@ def _marsaglia_tsang(shape: Tensor, size: torch.Size, dtype: torch.dtype) -> Ten
     drawn anew, one by one.
     """
     d = shape - 1 / 3
-    x, u = torch.randn(size, dtype=dtype), torch.rand(size, dtype=dtype)
-    v = torch.addcmul(torch.ones((), dtype=dtype), x, (9 * d).rsqrt().to(dtype))
+    like = torch.empty(size, dtype=dtype, device=shape.device)
+    x, u = torch.randn_like(like), torch.rand_like(like)
+    v = torch.addcmul(like.new_ones(()), x, (9 * d).rsqrt().to(dtype))
     squeezed = (x.square() * squeeze(d).sqrt().to(dtype)).square_().add_(u) < 1
     unsure = squeezed.logical_not_().view(-1).nonzero().squeeze(1)
     d_unsure = d.expand(size)[torch.unravel_index(unsure, size)]
     x, u = (a.view(-1)[unsure].to(torch.float64) for a in (x, u))
-    rejected = log_acceptance(x, u, d_unsure) <= 0
+    rejected = ~(log_acceptance(x, u, d_unsure) > 0)  # NaN, where v and u are 0, is rejected
     result = v.log_().mul_(3).add_(d.log().to(dtype))
     anew = torch._standard_gamma(d_unsure[rejected] + 1 / 3)
     result.view(-1)[unsure[rejected]] = anew.log().to(dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,18 +15,40 @@ __all__ = ["kept"]
 T = TypeVar("T")
 
 
+class _Kept:
+    """A result, and the tensors and versions that it is of. Copies of it are empty."""
+
+    def __init__(self, tensors: tuple[Tensor, ...] = (), result: Any = None) -> None:
+        self.tensors, self.result = tensors, result
+        self.versions = [x._version for x in tensors]
+
+    def is_of(self, tensors: tuple[Tensor, ...]) -> bool:
+        return (
+            len(self.tensors) == len(tensors)
+            and all(a is b for a, b in zip(self.tensors, tensors, strict=True))
+            and self.versions == [x._version for x in tensors]
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Kept:
+        return _Kept()
+
+    def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
+        return _Kept, ()
+
+
 def kept(owner: object, name: str, tensors: tuple[Tensor, ...], make: Callable[[], T]) -> T:
     """What ``make`` makes of the tensors: from the last time, if nothing was written to them.
 
-    It is made anew where a tensor asks for a gradient, or under a tracer or transform.
+    Writes through ``.data`` or numpy go unseen, as they do for autograd. It is made anew where a
+    tensor asks for a gradient, or under a tracer or transform.
     """
     # Dynamo traces no is_inference, so what kind of call this is comes first.
     if not is_eager(*tensors) or any(x.requires_grad or x.is_inference() for x in tensors):
         return make()
-    state = [(id(x), x._version) for x in tensors]  # a copy of the owner has other tensors
-    last: tuple[list[tuple[int, int]], T] | None = owner.__dict__.get(name)
-    if last is None or last[0] != state:
+    last: _Kept | None = owner.__dict__.get(name)
+    if last is None or not last.is_of(tensors):
         with torch.inference_mode(False):  # what is kept must serve training too
-            last = state, make()
+            last = _Kept(tensors, make())
         setattr(owner, name, last)
-    return last[1]
+    result: T = last.result
+    return result

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lpnested.tracing import is_faked
+from lpnested.tracing import is_faked, is_transformed
 from lpnested.tree import LpNestedTree, Nested
 
 __all__ = ["Block", "Layout", "Level", "layout_of"]
@@ -86,7 +86,8 @@ def layout_of(tree: LpNestedTree, device: torch.device) -> Layout:
     if is_faked():
         return _make_layout(tree, device)
     layout = _LAYOUTS.get((tree, device))
-    if layout is None and torch.compiler.is_compiling():
+    # What is made within a transform belongs to it.
+    if layout is None and (torch.compiler.is_compiling() or is_transformed()):
         return _make_layout(tree, device)
     if layout is None:
         with torch.inference_mode(False):  # what is kept must serve training too

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lpnested.arguments import prepare
+from lpnested.arguments import check_exponents, prepare
 from lpnested.gamma import log_standard_gamma, symmetric_uniform
 from lpnested.layout import Layout
 from lpnested.tracing import is_eager
@@ -47,7 +47,7 @@ def sample_sphere(
         True
     """
     p, layout = prepare(exponents, tree)
-    dtype, num = torch.as_tensor(exponents).dtype, math.prod(sample_shape)
+    dtype, num = check_exponents(exponents, tree).dtype, math.prod(sample_shape)
     rows = max(num, 1)
     if p.device.type == "cpu" and is_eager(p):
         rows = max(1, _DRAWS // max(1, p[0].numel() * tree.dim))  # what fits a cache

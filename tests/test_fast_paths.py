@@ -169,7 +169,9 @@ def test_what_is_not_single_precision_eager_and_of_one_tree_takes_the_plain_way(
     assert not fused.applies(value, exponents.expand(3, 4))
     assert not fused.applies(value[:0], exponents)
     assert not fused.applies(value.long(), exponents)
-    torch.func.vmap(lambda x: [x, fused.applies(x, exponents)][0])(value)
+    seen = []
+    torch.func.vmap(lambda x: (seen.append(fused.applies(x, exponents)), x)[1])(value)
+    assert seen == [False]
 
 
 def test_an_expanded_batch_is_one_row_of_exponents() -> None:
@@ -181,6 +183,25 @@ def test_an_expanded_batch_is_one_row_of_exponents() -> None:
     assert wide.log_prob(value[0, 0]).shape == (3,)
     grads = [torch.autograd.grad(d.log_prob(value).sum(), p)[0] for d in (wide, narrow)]
     assert_close(grads[0], grads[1])
+
+
+def test_rows_of_expanded_exponents_have_gradients_of_their_own() -> None:
+    tree = LpNestedTree.isa([2, 2])
+    rows = torch.tensor([2.0, 1.5, 3.0]).expand(3, 3).requires_grad_()
+    value = torch.randn(5, 3, 4)
+    grads = [
+        torch.autograd.grad(f(value, rows, tree).sum(), rows)[0] for f in (F.log_radius, plain)
+    ]
+    assert_close(*grads, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layout_that_a_transform_made_is_not_kept() -> None:
+    tree = LpNestedTree((0, (1, 2)))
+    layout._LAYOUTS.clear()
+    point, exponents = torch.rand(3) + 1, torch.full((2,), 2.5)
+    for _ in range(2):
+        hessian = torch.func.hessian(lambda x: F.log_norm(x, exponents, tree).sum())(point)
+        assert hessian.isfinite().all()
 
 
 def test_in_place_changes_of_a_value_are_caught() -> None:
@@ -203,6 +224,14 @@ def test_the_kept_area_follows_the_exponents() -> None:
     anew = ISA([2, 3], torch.tensor(2.0), torch.tensor([1.5, 2.5]))
     assert_close(dist.log_prob(value), anew.log_prob(value))
     assert (dist.log_prob(value) - before).abs() > 1e-3
+
+
+def test_the_kept_area_is_of_the_exponents_at_hand() -> None:
+    dist, value = ISA([2], 2.0, 2.0), torch.ones(2)
+    for p in (9.0, 1.5, 3.0, 9.0, 0.7):
+        dist.exponents = torch.tensor([2.0, p])
+        dist.exponents = torch.tensor([2.0, p + 1])
+        assert_close(dist.log_prob(value), ISA([2], 2.0, p + 1).log_prob(value))
 
 
 def test_a_copy_does_not_keep_what_was_true_of_the_original() -> None:
@@ -290,7 +319,18 @@ def test_symmetric_uniforms_are_never_zero_and_symmetric(dtype: torch.dtype) -> 
     assert u.abs().min() > 0 and u.abs().max() < 1
     assert scipy.stats.kstest(u.double().numpy(), scipy.stats.uniform(-1, 2).cdf).pvalue > 1e-3
     step = torch.finfo(dtype).eps / 2
-    assert (((u.double() / step) % 2).abs() == 1).all() or dtype == f64
+    assert ((u / step) % 2 == 1).all()
+
+
+def test_uniforms_on_a_finer_grid_do_not_hit_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some devices draw multiples of 2^-25 below one half."""
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.full((3,), 0.5 - 2.0**-25))
+    assert (symmetric_uniform((3,), f32, torch.device("cpu")).abs() > 0).all()
+
+
+def test_a_draw_that_cannot_be_judged_is_rejected() -> None:
+    x, u, d = (torch.tensor(v, dtype=f64) for v in (-3.0, 0.0, 2 / 3))
+    assert not log_acceptance(x, u, d) > 0
 
 
 def test_draws_do_not_depend_on_the_number_of_threads() -> None:
