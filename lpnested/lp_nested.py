@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from lpnested import functional as F
+from lpnested.arguments import check_exponents
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.kept import kept
 from lpnested.layout import layout_of
@@ -80,11 +81,7 @@ class LpNested(Distribution):
         check = Distribution._validate_args if validate_args is None else validate_args
         check_radial(radial, check)
         exponents = as_parameter("exponents", exponents, like=first_parameter(radial))
-        if exponents.shape[-1:] != (tree.num_nodes,):
-            raise ValueError(
-                f"{tree!r} has {tree.num_nodes} inner nodes, so exponents must have shape "
-                f"(*batch, {tree.num_nodes}), but got {tuple(exponents.shape)}"
-            )
+        exponents = check_exponents(exponents, tree)
         batch_shape = torch.broadcast_shapes(exponents.shape[:-1], radial.batch_shape)
         layout_of(tree, exponents.device)  # made here, so that a compiled log_prob finds it
         self.tree = tree

@@ -11,7 +11,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc's malloc to keep what is freed up to 1 GiB; whether there was one to tell.
 
     A batch of 2048 pictures in float is 32 MiB, which malloc would map and unmap each time: the
-    kernel then clears every page, at ten times the cost of using it.
+    kernel then clears every page, which costs more than using it.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:

@@ -15,8 +15,8 @@ class SparseLinear(nn.Linear):
     """A linear layer for rows that are mostly zero: it adds up the weights of the others.
 
     Parameters and results are those of nn.Linear, up to rounding. Only the storage of the weight
-    differs, transposed, so that what belongs to one input lies side by side. One pixel in
-    twenty-five of dSprites is white, which makes the layer 2.5 times as fast on a CPU.
+    differs, transposed, so that what belongs to one input lies side by side. Few
+    pixels of dSprites are white, which makes the layer faster on a CPU.
     """
 
     DENSE = 0.15  # the share of nonzeros from which a matrix product is faster

@@ -25,15 +25,8 @@ from objectives import elbo
 from render import all_classes
 from torch.distributions import Independent, Normal, kl_divergence
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SCRIPT = Path(script.__file__)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

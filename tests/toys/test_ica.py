@@ -11,16 +11,9 @@ from records import RESULTS, read_csv, read_json
 from scipy.integrate import quad
 from scipy.stats import norm, t
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 NU, NOISE_STD = 3.0, 0.4
 SMALL = Config(num=40, em_steps=12, noise_std=NOISE_STD)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
