@@ -1,10 +1,11 @@
-"""dSprites in memory: drawn and cached, or read from the real npz; 512 bytes a picture.
+"""Pictures in memory, and dSprites: drawn and cached, or read from the real npz.
 
-The set stays bit-packed (377 MB instead of 3 GB of bytes or 12 GB of floats) on the device that
+dSprites stay bit-packed (377 MB instead of 3 GB of bytes or 12 GB of floats) on the device that
 trains, and a batch is unpacked there with a lookup table: no worker processes, no host transfers.
 """
 
 import hashlib
+import math
 import os
 import tempfile
 import warnings
@@ -15,13 +16,15 @@ import numpy as np
 import torch
 from npz import read_npz
 from numpy.typing import NDArray
-from render import FACTORS, SIZES, all_classes, as_bytes, render_dsprites, render_words
+from render import FACTORS, MIG_FACTORS, SIZES, all_classes, as_bytes, render_dsprites, render_words
 from torch import Tensor
 
 __all__ = [
     "FACTORS",
+    "MIG_FACTORS",
     "SIZES",
-    "Sprites",
+    "Pictures",
+    "as_pixels",
     "default_cache",
     "draw_dsprites",
     "load_dsprites_npz",
@@ -32,12 +35,20 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Sprites:
+class Pictures:
     """Pictures and the factors they show; a row of one is a row of the other."""
 
-    packed: NDArray[np.uint8]  # (N, 512)
-    classes: NDArray[np.int64]  # (N, 6): color, shape, scale, orientation, posX, posY
-    source: str  # "drawn", or the npz they were read from
+    packed: NDArray[np.uint8]  # (N, bytes): a grey value to a byte, or eight binary pixels
+    classes: NDArray[np.int64]  # (N, factors), whole numbers from 0
+    source: str  # "drawn", "stand-in: ...", or the file they were read from
+    factors: tuple[str, ...] = FACTORS
+    mig_factors: tuple[str, ...] = MIG_FACTORS  # those that the MIG is a mean over
+    shape: tuple[int, int, int] = (1, 64, 64)  # channels, height, width
+
+    @property
+    def pixels(self) -> int:
+        """Numbers in a picture."""
+        return math.prod(self.shape)
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -55,11 +66,16 @@ def pack(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def unpack(packed: Tensor) -> Tensor:
-    """(N, 512) uint8 -> (N, 4096) float32, on the device of its argument."""
+    """(N, 512) uint8 -> (N, 4096) zeros and ones in float32, on the device of its argument."""
     table = torch.arange(256, device=packed.device)[:, None] >> torch.arange(
         8, device=packed.device
     )
     return torch.nn.functional.embedding(packed.int(), (table & 1).float()).flatten(1)
+
+
+def as_pixels(packed: Tensor, pixels: int) -> Tensor:
+    """(N, bytes) uint8 -> (N, pixels) from 0 to 1: a byte is one pixel, or eight binary ones."""
+    return unpack(packed) if packed.shape[1] < pixels else packed.float() / 255
 
 
 def default_cache() -> Path:
@@ -67,13 +83,13 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lpnested"
 
 
-def load_dsprites_npz(path: str | Path, progress: bool = False) -> Sprites:
+def load_dsprites_npz(path: str | Path, progress: bool = False) -> Pictures:
     """The real set, or a part of it, from its npz; see npz.py for what is accepted."""
     packed, classes = read_npz(Path(path), progress)
-    return Sprites(packed, classes, source=str(path))
+    return Pictures(packed, classes, source=str(path))
 
 
-def draw_dsprites(cache: Path | None = None, progress: bool = False) -> Sprites:
+def draw_dsprites(cache: Path | None = None, progress: bool = False) -> Pictures:
     """All 737,280 pictures, drawn in a second or two, or taken from the cache if one is given."""
     classes = all_classes()
     packed = read_cache(cache / CACHE_NAME, (len(classes), 512)) if cache else None
@@ -81,7 +97,7 @@ def draw_dsprites(cache: Path | None = None, progress: bool = False) -> Sprites:
         packed = as_bytes(render_words(classes, progress))
         if cache:
             write_cache(cache / CACHE_NAME, packed)
-    return Sprites(packed, classes, source="drawn")
+    return Pictures(packed, classes, source="drawn")
 
 
 CACHE_NAME = "dsprites-drawn-v1.npy"

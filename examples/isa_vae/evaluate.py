@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from data import FACTORS, Sprites, unpack
+from data import FACTORS, Pictures, unpack
 from metrics import MIG_FACTORS, active_units, disentanglement
 from models import VAE
 from objectives import log_likelihood
@@ -29,7 +29,7 @@ def evaluate(
     vae: VAE,
     prior: Distribution,
     packed: Tensor,
-    sprites: Sprites,
+    sprites: Pictures,
     rows: Tensor,
     seed: int,
     progress: bool = False,

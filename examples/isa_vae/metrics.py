@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from render import MIG_FACTORS
 from torch import Tensor
 from tqdm import tqdm
 
-MIG_FACTORS = ("scale", "orientation", "posX", "posY")  # Chen et al. leave shape out
 STEPS_PER_SIGMA = 6  # grid points in a standard deviation of the narrowest posterior
 MAX_GRID = 2**15
 MARGIN = 7.0  # standard deviations that a grid reaches beyond every mean
@@ -30,6 +30,7 @@ class Disentanglement:
     """What each latent tells about each factor, in nats."""
 
     factors: tuple[str, ...]
+    mig_factors: tuple[str, ...]  # those of them that the MIG is a mean over
     information: Tensor  # I(z_j; v_k), (z, factors)
     entropy: Tensor  # H(v_k), (factors,)
 
@@ -42,8 +43,9 @@ class Disentanglement:
 
     @property
     def mig(self) -> float:
-        """Mean gap over scale, orientation, posX and posY; NaN if one of them never varies."""
-        return sum(self.gaps[factor] for factor in MIG_FACTORS) / len(MIG_FACTORS)
+        """Mean gap over the factors of the MIG; NaN if one of them never varies."""
+        gaps = self.gaps
+        return sum(gaps[factor] for factor in self.mig_factors) / len(self.mig_factors)
 
 
 def active_units(mean: Tensor) -> Tensor:
@@ -52,7 +54,12 @@ def active_units(mean: Tensor) -> Tensor:
 
 
 def disentanglement(
-    mean: Tensor, std: Tensor, classes: Tensor, factors: Sequence[str], progress: bool = False
+    mean: Tensor,
+    std: Tensor,
+    classes: Tensor,
+    factors: Sequence[str],
+    progress: bool = False,
+    mig_factors: Sequence[str] = MIG_FACTORS,
 ) -> Disentanglement:
     """Mutual information of every latent with every factor, by quadrature.
 
@@ -62,6 +69,7 @@ def disentanglement(
         classes: Values of the factors as whole numbers, (N, factors).
         factors: Their names.
         progress: Whether to show a bar.
+        mig_factors: Those of them that the MIG is a mean over; by default those of dSprites.
     """
     if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
         raise ValueError("posteriors must have finite means and positive, finite deviations")
@@ -77,7 +85,7 @@ def disentanglement(
             disable=not progress,
         )
     ]
-    return Disentanglement(tuple(factors), torch.stack(rows), entropy)
+    return Disentanglement(tuple(factors), tuple(mig_factors), torch.stack(rows), entropy)
 
 
 def entropy_of(p: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 FACTORS = ("color", "shape", "scale", "orientation", "posX", "posY")
 SIZES = (1, 3, 6, 40, 32, 32)  # of the factors, in the column order of the npz; posY runs fastest
+MIG_FACTORS = ("scale", "orientation", "posX", "posY")  # Chen et al. leave shape out
 SHAPES = ("square", "ellipse", "heart")
 
 SUBPIXEL = 256  # vertices live on a grid of 1/256 pixel

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from checkpoint import State
 from config import Config
-from data import Sprites
+from data import Pictures
 from evaluate import choose_rows, evaluate
-from figures import reconstructions, traversal
+from panels import reconstructions, traversal
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -33,7 +33,7 @@ def finish(
     state: State,
     prior: Distribution,
     packed: Tensor,
-    sprites: Sprites,
+    sprites: Pictures,
     folder: Path,
 ) -> None:
     """Score the model, write everything, and print the summary."""

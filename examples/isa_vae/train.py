@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from checkpoint import State
 from config import Config, UsageError, parse
-from data import Sprites, default_cache, draw_dsprites, load_dsprites_npz, unpack
+from data import Pictures, default_cache, draw_dsprites, load_dsprites_npz, unpack
 from interrupt import StopRequest
 from memory import keep_freed_memory
 from models import VAE
@@ -52,7 +52,7 @@ def make_prior(config: Config) -> Distribution:
     return ISA(config.sizes, p0, p, scale=scale, validate_args=False)
 
 
-def load_data(config: Config) -> Sprites:
+def load_data(config: Config) -> Pictures:
     """The real set where a file is given, else the drawn one."""
     if config.data is None:
         return draw_dsprites(config.cache or default_cache(), progress=True)

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from data import FACTORS, Sprites, pack, render_dsprites
+from data import FACTORS, Pictures, pack, render_dsprites
 from evaluate import choose_rows, evaluate
 from metrics import (
     MIG_FACTORS,
@@ -203,7 +203,7 @@ class Blurry(torch.nn.Module):
 def sprites():
     rows = torch.randperm(737_280, generator=torch.Generator().manual_seed(0))[:5000]
     classes = all_classes()[rows.numpy()]
-    return Sprites(pack(render_dsprites(classes)), classes, "drawn")
+    return Pictures(pack(render_dsprites(classes)), classes, "drawn")
 
 
 def test_scores_are_means_over_all_rows(sprites):
