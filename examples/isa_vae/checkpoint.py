@@ -3,16 +3,17 @@
 import json
 import os
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from config import Config, UsageError
 from models import VAE
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-FORMAT = 1
+FORMAT = 2
 CHECKPOINT = "checkpoint.pt"  # everything that training needs to go on
 MODEL = "model.pt"  # the weights alone
 CONFIG = "config.json"
@@ -23,9 +24,25 @@ class State:
     """All that changes in training, but for the random number generators, which torch holds."""
 
     vae: VAE
+    prior: nn.Module  # returns p(z) when called
     optimiser: Optimizer
+    discriminator: nn.Module | None = None
+    discriminator_optimiser: Optimizer | None = None
     step: int = 0
     seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)  # means over some steps each
+    running: dict[str, Tensor] = field(default_factory=dict)  # sums of the terms since then
+
+    def parts(self) -> dict[str, nn.Module | Optimizer]:
+        """What has a state dict, by name."""
+        names = ("vae", "prior", "optimiser", "discriminator", "discriminator_optimiser")
+        found = {name: getattr(self, name) for name in names}
+        return {name: part for name, part in found.items() if part is not None}
+
+    def parameters(self) -> list[Tensor]:
+        """All that is learned."""
+        modules = [part for part in self.parts().values() if isinstance(part, nn.Module)]
+        return [weight for module in modules for weight in module.parameters()]
 
 
 def save(state: State, config: Config, fingerprint: str, folder: Path) -> None:
@@ -37,8 +54,9 @@ def save(state: State, config: Config, fingerprint: str, folder: Path) -> None:
         "data": fingerprint,
         "step": state.step,
         "seconds": state.seconds,
-        "vae": state.vae.state_dict(),
-        "optimiser": state.optimiser.state_dict(),
+        "history": state.history,
+        "running": state.running,
+        "parts": {name: part.state_dict() for name, part in state.parts().items()},
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
@@ -49,9 +67,11 @@ def restore(state: State, content: dict[str, Any], config: Config, fingerprint: 
     """Put a checkpoint's content back, if it belongs to these data."""
     if content["data"] != fingerprint:
         raise UsageError("--resume: the images are not those that the run began with; see --data")
-    state.vae.load_state_dict(content["vae"])
-    state.optimiser.load_state_dict(content["optimiser"])
+    for name, part in state.parts().items():
+        part.load_state_dict(content["parts"][name])
     state.step, state.seconds = content["step"], content["seconds"]
+    state.history = content["history"]
+    state.running = {name: value.to(config.device) for name, value in content["running"].items()}
     torch.set_rng_state(content["rng"])
     if content["cuda_rng"] is not None:
         torch.cuda.set_rng_state(content["cuda_rng"], torch.device(config.device))
@@ -88,9 +108,14 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     return content
 
 
+def make_vae(config: Config, channels: int) -> VAE:
+    """The untrained model of a run."""
+    return VAE(config.latents, config.hidden, config.activation, config.model, channels)
+
+
 def load_model(folder: Path) -> tuple[Config, VAE]:
     """A finished run's settings and model, from its config.json and model.pt."""
     config = Config.from_json(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-    vae = VAE(config.latents, config.hidden, config.activation)
+    vae = make_vae(config, channels=3 if config.data_set == "cars3d" else 1)
     vae.load_state_dict(torch.load(folder / MODEL, map_location="cpu", weights_only=True))
-    return config, vae
+    return config, vae.eval()

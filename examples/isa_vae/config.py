@@ -14,7 +14,7 @@ import tyro
 Preset = Literal["quick", "dsprites-paper", "smoke"]
 
 # A resumed run may differ in these, for they change no number (data are known by checksum).
-FREE_ON_RESUME = {"data", "cache", "checkpoint_seconds", "out", "resume"}
+FREE_ON_RESUME = {"data", "cache", "checkpoint_seconds", "tensorboard", "out", "resume"}
 
 
 class UsageError(Exception):
@@ -23,20 +23,27 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """Train the ISA-VAE (Stuehmer, Turner and Nowozin, AISTATS 2020) on dSprites, and score it.
+    """Train the ISA-VAE (Stuehmer, Turner and Nowozin, AISTATS 2020), and score it.
 
-    Without arguments: a small model, a few minutes on two cores. Figures, metrics and the model
-    are written to a new folder under runs/.
+    Without arguments: a small model on dSprites, a few minutes on two cores. Figures, metrics and
+    the model are written to a new folder under runs/.
     """
 
     preset: Preset = "quick"
     """Defaults of all other flags. quick: a small model, a few minutes on two cores;
     dsprites-paper: the paper's configuration, meant for a GPU; smoke: half a minute, to see that
     everything works."""
+    data_set: Literal["dsprites", "faces", "cars3d"] = "dsprites"
+    """dsprites is drawn, to all but a few pixels as published; of faces and cars3d a STAND-IN is
+    drawn unless --data names the real files. Numbers on a stand-in say nothing about the paper."""
     data: Path | None = None
-    """The real dSprites npz. By default the set is drawn (all but a few pixels are the same)."""
+    """The real files of that set: the dSprites npz, basel_face_renders.pth, or the cars3d archive
+    or folder."""
     cache: Path | None = None
     """Folder to keep the drawn set in: by default lpnested in $XDG_CACHE_HOME or in ~/.cache."""
+    objective: Literal["vae", "tcvae", "factorvae"] = "vae"
+    """What is maximised: vae is equation 12 (the beta-VAE with a normal prior); tcvae weights the
+    total correlation; factorvae estimates it with a discriminator."""
     prior: Literal["isa", "normal"] = "isa"
     """isa: independent subspaces, equations 9-11; normal: independent normals."""
     sizes: tuple[int, ...] = (4, 4, 4, 4, 4)
@@ -49,9 +56,25 @@ class Config:
     """Scale of the isa prior (1.0: as the paper's release), or the standard deviation of the
     normal one; unit-variance: the scale at which the latents have variance 1."""
     beta: float = 1.0
-    """Weight of the KL term (equation 12)."""
+    """Weight of the KL term (equation 12), or of the total correlation."""
+    kl: Literal["monte-carlo", "analytic"] = "monte-carlo"
+    """Of the vae objective: one sample, as the paper's release, or exact (normal prior only)."""
+    tc: Literal["dims", "groups"] = "dims"
+    """Total correlation of the tcvae objective: between all latents, or between subspaces."""
+    estimator: Literal["mws", "mss"] = "mws"
+    """Of q(z) from a batch: minibatch-weighted or minibatch-stratified sampling."""
+    alpha: float = 1.0
+    """Weight of the mutual information of pictures and code in the tcvae objective."""
+    gamma: float = 1.0
+    """Weight of what is left of the rate in the tcvae objective."""
+    learn_exponents: bool = False
+    """Learn the exponents of the subspaces, from --p; p0 stays."""
+    exponent_rate: float = 5e-4
+    """Learning rate of the logarithms of the exponents."""
+    model: Literal["mlp", "conv"] = "mlp"
+    """mlp: the paper's for dSprites; conv: the paper's for faces and cars3d."""
     hidden: int = 256
-    """Width of the hidden layers of encoder and decoder."""
+    """Width of the hidden layers of the mlp."""
     activation: Literal["tanh", "relu"] = "relu"
     """Of the decoder. The paper has tanh, which learns more slowly in a short run."""
     epochs: float = 2.5
@@ -66,6 +89,10 @@ class Config:
     """Share of the steps, at the end, over which the learning rate falls linearly to zero."""
     eval_images: int | None = None
     """Score this many random images instead of all of them."""
+    scores: Literal["mig", "light", "all"] = "mig"
+    """Metrics beside the MIG: none; those that take seconds; or SAP and DCI as well."""
+    tensorboard: bool = False
+    """Log every term for TensorBoard, in a folder of the run."""
     seed: int = 0
     """Of weights, batches and noise."""
     device: str = "auto"
@@ -85,7 +112,8 @@ class Config:
     @property
     def run_name(self) -> str:
         """Name of the run's folder unless --out is given."""
-        return f"{self.preset}-{self.prior}-seed{self.seed}"
+        kind = "" if self.objective == "vae" else f"-{self.objective}"
+        return f"{self.preset}-{self.prior}{kind}-seed{self.seed}"
 
     def num_steps(self, images: int) -> int:
         """Steps of the whole training."""
@@ -104,6 +132,12 @@ class Config:
         tuples = {key: tuple(values[key]) for key in ("sizes", "p")}
         return cls(**(values | tuples | {"data": values["data"] and Path(values["data"])}))
 
+
+REAL_FILES = {
+    "dsprites": "the dSprites npz",
+    "faces": "the file basel_face_renders.pth",
+    "cars3d": "nips2015-analogy-data.tar.gz or the folder it unpacks to",
+}
 
 PRESETS: dict[str, Config] = {
     "quick": Config(),
@@ -152,13 +186,13 @@ def flag(key: str) -> str:
 
 def check(config: Config) -> None:
     """Raise a UsageError that names the first flag with a value that cannot work."""
-    positive = ["p0", "hidden", "epochs", "batch_size", "learning_rate"]
+    positive = ["p0", "hidden", "epochs", "batch_size", "learning_rate", "exponent_rate"]
     positive += [key for key in ("steps", "eval_images") if getattr(config, key) is not None]
     positive += [] if config.scale == "unit-variance" else ["scale"]
     for key in positive:
         value = getattr(config, key)
         require(math.isfinite(value) and value > 0, key, "a positive number", value)
-    for key in ("beta", "checkpoint_seconds"):
+    for key in ("alpha", "beta", "gamma", "checkpoint_seconds"):
         value = getattr(config, key)
         require(math.isfinite(value) and value >= 0, key, "zero or a positive number", value)
     sizes, p = config.sizes, config.p
@@ -168,7 +202,23 @@ def check(config: Config) -> None:
     require(0 <= config.decay <= 1, "decay", "a number from 0 to 1", config.decay)
     require(0 <= config.seed < 2**31, "seed", "a whole number from 0 to 2^31 - 1", config.seed)
     if config.data is not None:
-        require(config.data.is_file(), "data", "the dSprites npz", f"no such file: {config.data}")
+        wanted = REAL_FILES[config.data_set]
+        exists = config.data.is_file() or (config.data_set == "cars3d" and config.data.is_dir())
+        require(exists, "data", wanted, f"no such file: {config.data}")
+    check_together(config)
+
+
+def check_together(config: Config) -> None:
+    """Settings that each are right but do not go together."""
+    isa, tcvae = config.prior == "isa", config.objective == "tcvae"
+    require(config.kl == "monte-carlo" or not isa, "kl", "monte-carlo with --prior isa", config.kl)
+    require(isa or not config.learn_exponents, "learn-exponents", "False with --prior normal", True)
+    colour = config.data_set == "cars3d"
+    require(not (colour and config.model == "mlp"), "model", "conv with colour pictures", "mlp")
+    require(not tcvae or config.batch_size > 1, "batch_size", "2 or more with tcvae", 1)
+    for key in ("alpha", "gamma"):
+        value = getattr(config, key)
+        require(tcvae or value == 1, key, "1 unless --objective is tcvae", value)
 
 
 def require(condition: bool, key: str, wanted: str, got: object) -> None:

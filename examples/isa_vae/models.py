@@ -1,5 +1,6 @@
-"""The MLP autoencoder of the paper for 64 x 64 binary images, with its width as a parameter."""
+"""The autoencoders of the paper for 64 x 64 pictures, and the discriminator of FactorVAE."""
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -78,10 +79,97 @@ class Decoder(nn.Module):
         return self.layers(z)
 
 
-class VAE(nn.Module):
-    """Encoder and decoder; the prior is a distribution and no part of it."""
+def convolution(channels: int, filters: int, size: int, stride: int, padding: int) -> nn.Sequential:
+    """A hidden layer of the encoder."""
+    layer = nn.Conv2d(channels, filters, size, stride, padding)
+    return nn.Sequential(layer, nn.BatchNorm2d(filters), nn.ReLU())
 
-    def __init__(self, latents: int, hidden: int, activation: Activation = "tanh") -> None:
+
+def deconvolution(
+    channels: int, filters: int, size: int, stride: int = 1, padding: int = 0
+) -> nn.Sequential:
+    """A hidden layer of the decoder."""
+    layer = nn.ConvTranspose2d(channels, filters, size, stride, padding)
+    return nn.Sequential(layer, nn.BatchNorm2d(filters), nn.ReLU())
+
+
+class ConvEncoder(nn.Module):
+    """q(z | x) of 64 x 64 pictures by four strided convolutions, as the paper's for faces."""
+
+    def __init__(self, latents: int, channels: int) -> None:
         super().__init__()
-        self.encoder = Encoder(latents, hidden)
-        self.decoder = Decoder(latents, hidden, activation)
+        self.shape = (channels, 64, 64)
+        self.layers = nn.Sequential(
+            convolution(channels, 32, 4, 2, 1),
+            convolution(32, 32, 4, 2, 1),
+            convolution(32, 64, 4, 2, 1),
+            convolution(64, 64, 4, 2, 1),
+            convolution(64, 512, 4, 1, 0),
+            nn.Conv2d(512, 2 * latents, 1),
+        )
+
+    def forward(self, x: Tensor) -> Normal:
+        """(N, channels 64 64) -> a factorised normal over (N, latents)."""
+        images = x.unflatten(-1, self.shape).contiguous(memory_format=torch.channels_last)
+        mean, log_std = self.layers(images).flatten(1).chunk(2, dim=-1)
+        return Normal(mean, log_std.exp(), validate_args=False)
+
+
+class ConvDecoder(nn.Module):
+    """Logits of p(x | z) by transposed convolutions: the encoder in reverse."""
+
+    def __init__(self, latents: int, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            deconvolution(latents, 512, 1),
+            deconvolution(512, 64, 4),
+            deconvolution(64, 64, 4, 2, 1),
+            deconvolution(64, 32, 4, 2, 1),
+            deconvolution(32, 32, 4, 2, 1),
+            nn.ConvTranspose2d(32, channels, 4, 2, 1),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(*batch, latents) -> logits of the pixels, (*batch, channels 64 64)."""
+        images = self.layers(z.reshape(-1, z.shape[-1], 1, 1))
+        return images.reshape(*z.shape[:-1], -1)
+
+
+class VAE(nn.Module):
+    """Encoder and decoder; the prior is a distribution and no part of it.
+
+    Args:
+        latents: Number of them.
+        hidden: Width of the MLP.
+        activation: Of the MLP's decoder.
+        model: ``"mlp"`` for one channel, or ``"conv"``.
+        channels: Of the pictures, which are 64 x 64.
+    """
+
+    def __init__(
+        self,
+        latents: int,
+        hidden: int,
+        activation: Activation = "tanh",
+        model: Literal["mlp", "conv"] = "mlp",
+        channels: int = 1,
+    ) -> None:
+        super().__init__()
+        if model == "mlp":
+            self.encoder: nn.Module = Encoder(latents, hidden)
+            self.decoder: nn.Module = Decoder(latents, hidden, activation)
+        else:
+            self.encoder = ConvEncoder(latents, channels)
+            self.decoder = ConvDecoder(latents, channels)
+            self.to(memory_format=torch.channels_last)
+
+
+class Discriminator(nn.Sequential):
+    """FactorVAE's: six hidden layers of 1000 leaky ReLUs; logits of (joint, product)."""
+
+    def __init__(self, latents: int, hidden: int = 1000, depth: int = 6) -> None:
+        widths = [latents] + [hidden] * depth
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
+        super().__init__(*layers, nn.Linear(hidden, 2))

@@ -1,32 +1,204 @@
-"""The evidence lower bound with one sample of z, for any prior with a log_prob."""
+r"""What is maximised: every objective is a function that returns its terms, means over the batch.
 
+One sample :math:`z \sim q(z \mid x)` for each picture, for any prior with a ``log_prob``. The
+entry ``objective`` of what is returned is the weighted sum that is maximised.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
 from models import VAE
-from torch import Tensor
-from torch.distributions import Distribution
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+Terms = dict[str, Tensor]
 
 
 def log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
-    """Log p(x | z) of binary pixels under independent Bernoullis: (N, pixels) -> (N,)."""
+    """Log p(x | z) under independent Bernoullis, also of grey pixels: (N, pixels) -> (N,)."""
     return -binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
 
 
-def elbo(x: Tensor, vae: VAE, prior: Distribution, beta: float) -> Tensor:
-    r"""Equation 12 of the paper, one sample of z for each picture.
+def elbo(
+    x: Tensor,
+    vae: VAE,
+    prior: Distribution,
+    beta: float,
+    kl: Literal["monte-carlo", "analytic"] = "monte-carlo",
+) -> Terms:
+    r"""Equation 12 of the paper: the VAE, beta-VAE, ISA-VAE and ISA-beta-VAE.
 
-    .. math:: \log p(x \mid z) - \beta \, (\log q(z \mid x) - \log p(z)), \quad z \sim q(z \mid x)
+    .. math:: \log p(x \mid z) - \beta \, (\log q(z \mid x) - \log p(z))
 
     Args:
-        x: Binary pixels, (N, 4096).
+        x: Pixels from 0 to 1, (N, pixels).
         vae: q(z | x) and p(x | z).
         prior: Over vectors z, event shape (latents,). The normal prior is sampled like any other,
             so that the arms of a comparison differ in nothing but the prior.
         beta: Weight of the rate.
-
-    Returns:
-        The bound for each picture, (N,).
+        kl: ``"analytic"`` takes the exact rate, which a normal prior has, instead of the sample's.
     """
     posterior = vae.encoder(x)
     z = posterior.rsample()
-    rate = posterior.log_prob(z).sum(-1) - prior.log_prob(z)
-    return log_likelihood(x, vae.decoder(z)) - beta * rate
+    log_px = log_likelihood(x, vae.decoder(z)).mean()
+    if kl == "analytic":
+        rate = kl_divergence(Independent(posterior, 1), prior).mean()
+    else:
+        rate = (posterior.log_prob(z).sum(-1) - prior.log_prob(z)).mean()
+    return {"objective": log_px - beta * rate, "log_px": log_px, "kl": rate}
+
+
+def tcvae(
+    x: Tensor,
+    vae: VAE,
+    prior: Distribution,
+    beta: float,
+    total: int,
+    sizes: Sequence[int],
+    *,
+    tc: Literal["dims", "groups"] = "dims",
+    estimator: Literal["mws", "mss"] = "mws",
+    alpha: float = 1.0,
+    gamma: float = 1.0,
+) -> Terms:
+    r"""The beta-TCVAE of Chen et al. (2018), and the ISA-beta-TCVAE, in three parts of the rate.
+
+    .. math::
+        \log p(x \mid z) - \alpha \log \frac{q(z \mid x)}{q(z)}
+        - \beta \log \frac{q(z)}{\prod_k q(z_k)} - \gamma \log \frac{\prod_k q(z_k)}{p(z)}
+
+    The products run over all latents (``tc="dims"``) or over the subspaces (``"groups"``). The
+    last part is a sum of KL divergences only if p factorises in the same way: the normal does,
+    ISA does over its subspaces. For ISA over all latents it can be negative; the joint density of
+    the prior is in it, and no marginal is needed. With all weights 1 this is the bound itself.
+
+    Args:
+        x: Pixels from 0 to 1, (N, pixels).
+        vae: q(z | x) and p(x | z).
+        prior: Over vectors z, event shape (latents,).
+        beta: Weight of the total correlation.
+        total: Number of pictures in the training set.
+        sizes: Dimensions of the subspaces.
+        tc: Between what the total correlation is.
+        estimator: Of q(z); with ``"mws"`` the parts are off by constants, see `log_weights`.
+        alpha: Weight of the mutual information of pictures and code.
+        gamma: Weight of the last part.
+    """
+    posterior = vae.encoder(x)
+    z = posterior.rsample()
+    log_px = log_likelihood(x, vae.decoder(z)).mean()
+    groups = [1] * z.shape[1] if tc == "dims" else list(sizes)
+    log_joint, log_product = aggregate(z, posterior, groups, log_weights(len(z), total, estimator))
+    log_qzx, log_pz = posterior.log_prob(z).sum(-1), prior.log_prob(z)
+    information = (log_qzx - log_joint).mean()
+    correlation = (log_joint - log_product).mean()
+    rest = (log_product - log_pz).mean()
+    correlation_name, rest_name = part_names(tc, prior)
+    return {
+        "objective": log_px - alpha * information - beta * correlation - gamma * rest,
+        "log_px": log_px,
+        "kl": (log_qzx - log_pz).mean(),
+        "index_code_mi": information,
+        correlation_name: correlation,
+        rest_name: rest,
+    }
+
+
+def part_names(tc: str, prior: Distribution) -> tuple[str, str]:
+    """What the second and the third part of the rate are."""
+    if tc == "groups":
+        return "tc_between_subspaces", "subspace_kl"
+    factorises = isinstance(prior, Independent)
+    return "total_correlation", "dimension_wise_kl" if factorises else "product_to_prior"
+
+
+def log_weights(batch: int, total: int, estimator: Literal["mws", "mss"]) -> Tensor:
+    r"""Logarithms of the weights w_ij in :math:`q(z_i) \approx \sum_j w_{ij} q(z_i \mid x_j)`.
+
+    With minibatch-weighted sampling all are 1 / (total batch): they sum to 1 / total, so that an
+    estimated log q(z) is low by about log(total), and a total correlation of d parts is high by
+    (d - 1) log(total). Gradients are those of the plain batch mean.
+
+    With minibatch-stratified sampling the rows sum to 1, and the estimate of q(z_i) is
+    unbiased if x_i is fixed and the others are drawn without replacement: 1 / total for the
+    picture itself, 1 / M for each of the other M = batch - 1, except that one of them stands for
+    all that are not in the batch, with (total - M) / (total M).
+
+    Returns:
+        (batch, batch); row i is for z_i.
+    """
+    if estimator == "mws":
+        return torch.full((batch, batch), -math.log(total * batch))
+    others = batch - 1
+    weights = torch.full((batch, batch), 1 / others, dtype=torch.float64)
+    weights.fill_diagonal_(1 / total)
+    row = torch.arange(batch)
+    weights[row, (row + 1) % batch] = (total - others) / (total * others)
+    return weights.log().float()
+
+
+def aggregate(
+    z: Tensor, posterior: Normal, groups: Sequence[int], log_weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Log q(z) and the sum of log q(z_k) over groups of latents, from a batch: two of (N,).
+
+    Args:
+        z: A sample of each posterior, (N, latents).
+        posterior: q(z | x_j) of the batch, batch shape (N, latents).
+        groups: Numbers of latents that belong together, in their order.
+        log_weights: As `log_weights` returns them, (N, N).
+    """
+    log_q = posterior.log_prob(z[:, None])  # (i, j, latent)
+    log_weights = log_weights.to(log_q)
+    if all(size == 1 for size in groups):
+        parts = log_q
+    else:
+        parts = torch.stack([part.sum(-1) for part in log_q.split(list(groups), dim=-1)], dim=-1)
+    log_joint = torch.logsumexp(log_q.sum(-1) + log_weights, dim=1)
+    log_parts = torch.logsumexp(parts + log_weights[..., None], dim=1)
+    return log_joint, log_parts.sum(-1)
+
+
+def factorvae(
+    x: Tensor, vae: VAE, prior: Distribution, beta: float, discriminator: nn.Module
+) -> tuple[Terms, Tensor]:
+    r"""FactorVAE (Kim and Mnih 2018): the bound less the total correlation that a classifier sees.
+
+    .. math::
+        \log p(x \mid z) - \log \frac{q(z \mid x)}{p(z)} - \beta \log \frac{D(z)}{1 - D(z)}
+
+    D(z) is the discriminator's probability that z comes from q(z) and not from the product of its
+    marginals, so its log ratio estimates the total correlation.
+
+    Returns:
+        The terms, and the sample z of each picture for `discriminator_loss`, (N, latents).
+    """
+    posterior = vae.encoder(x)
+    z = posterior.rsample()
+    log_px = log_likelihood(x, vae.decoder(z)).mean()
+    rate = (posterior.log_prob(z).sum(-1) - prior.log_prob(z)).mean()
+    logits = discriminator(z)
+    correlation = (logits[:, 0] - logits[:, 1]).mean()
+    terms = {
+        "objective": log_px - rate - beta * correlation,
+        "log_px": log_px,
+        "kl": rate,
+        "total_correlation_by_discriminator": correlation,
+    }
+    return terms, z.detach()
+
+
+def discriminator_loss(discriminator: nn.Module, z: Tensor, other: Tensor) -> Tensor:
+    """Cross entropy of telling z of q(z) (class 0) from shuffled ones of other pictures (1)."""
+    joint, product = discriminator(z), discriminator(shuffle_latents(other))
+    zeros = torch.zeros(len(z), dtype=torch.long, device=z.device)
+    return (cross_entropy(joint, zeros) + cross_entropy(product, zeros + 1)) / 2
+
+
+def shuffle_latents(z: Tensor) -> Tensor:
+    """Permute every latent over the batch on its own: a sample of the product of marginals."""
+    order = torch.rand(z.shape, device=z.device).argsort(0)
+    return z.gather(0, order)

@@ -1,10 +1,11 @@
 """Two pictures of a trained model: reconstructions, and what each latent does."""
 
+import math
 from pathlib import Path
 
 import matplotlib
 import torch
-from data import unpack
+from data import as_pixels
 from models import VAE
 from torch import Tensor
 
@@ -18,16 +19,16 @@ UNUSED = 2  # latents below the threshold of active units that are drawn too
 
 
 def tile(images: Tensor, gap: int = 4) -> Tensor:
-    """(rows, columns, 64, 64) -> one picture with white gaps."""
+    """(rows, columns, channels, 64, 64) -> one picture with white gaps, (height, width, 1 or 3)."""
     padded = torch.nn.functional.pad(images, (gap // 2,) * 4, value=1.0)
-    return padded.permute(0, 2, 1, 3).flatten(2, 3).flatten(0, 1)
+    return padded.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
 
 
 def show(grid: Tensor, labels: list[str], title: str, path: Path) -> None:
-    """Write a grid of pictures, (rows, columns, 64, 64), with a label beside each row."""
+    """Write a grid of pictures, (rows, columns, channels, 64, 64), with a label beside each row."""
     rows, columns = grid.shape[:2]
     figure, axes = plt.subplots(figsize=(0.75 * columns + 1.9, 0.75 * rows + 0.6), dpi=120)
-    axes.imshow(tile(grid).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(tile(grid).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_yticks([68 * row + 34 for row in range(rows)], labels)
     axes.set_xticks([])
     axes.tick_params(length=0)
@@ -38,13 +39,15 @@ def show(grid: Tensor, labels: list[str], title: str, path: Path) -> None:
 
 
 @torch.no_grad()
-def reconstructions(vae: VAE, packed: Tensor, seed: int, path: Path) -> None:
+def reconstructions(
+    vae: VAE, packed: Tensor, shape: tuple[int, int, int], seed: int, path: Path
+) -> None:
     """Random pictures, each above what the decoder makes of its posterior mean."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(packed), (2 * COLUMNS,), generator=generator)
-    x = unpack(packed[rows.to(packed.device)])
+    x = as_pixels(packed[rows.to(packed.device)], math.prod(shape))
     decoded = vae.decoder(vae.encoder(x).mean).sigmoid()
-    pairs = torch.stack([x, decoded], dim=1).cpu().view(2, COLUMNS, 2, 64, 64)
+    pairs = torch.stack([x, decoded], dim=1).cpu().view(2, COLUMNS, 2, *shape)
     grid = pairs.transpose(1, 2).flatten(0, 1)
     title = "Reconstructions of random pictures (decoder at the posterior mean)"
     show(grid, ["original", "model"] * 2, title, path)
@@ -52,13 +55,20 @@ def reconstructions(vae: VAE, packed: Tensor, seed: int, path: Path) -> None:
 
 @torch.no_grad()
 def traversal(
-    vae: VAE, packed: Tensor, row: int, variance: list[float], stddev: Tensor, path: Path
+    vae: VAE,
+    packed: Tensor,
+    shape: tuple[int, int, int],
+    row: int,
+    variance: list[float],
+    stddev: Tensor,
+    path: Path,
 ) -> None:
     """Move one latent at a time through the prior's range, from the code of one picture.
 
     Args:
         vae: The trained model.
-        packed: The pictures, (N, 512).
+        packed: The pictures, (N, bytes).
+        shape: Of one: channels, height, width.
         row: Of the one to start from.
         variance: Of the posterior mean of each latent: they are drawn in this order, (latents,).
         stddev: Of the prior, (latents,).
@@ -66,12 +76,12 @@ def traversal(
     """
     order = sorted(range(len(variance)), key=lambda j: -variance[j])
     order = order[: sum(v > 0.01 for v in variance) + UNUSED]
-    code = vae.encoder(unpack(packed[row : row + 1])).mean[0]
+    code = vae.encoder(as_pixels(packed[row : row + 1], math.prod(shape))).mean[0]
     moves = torch.linspace(-SPAN, SPAN, STEPS, device=code.device)
     z = code.repeat(len(order), STEPS, 1)
     for line, j in enumerate(order):
         z[line, :, j] = moves * stddev[j]
-    grid = vae.decoder(z).sigmoid().cpu().view(len(order), STEPS, 64, 64)
+    grid = vae.decoder(z).sigmoid().cpu().view(len(order), STEPS, *shape)
     labels = [f"z{j}   Var {variance[j]:.2f}" for j in order]
     title = (
         f"One latent at a time, from {-SPAN} to {SPAN} standard deviations of the prior:\n"

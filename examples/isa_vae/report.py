@@ -4,6 +4,8 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ from config import Config
 from data import Pictures
 from evaluate import choose_rows, evaluate
 from panels import reconstructions, traversal
+from priors import exponents
+from scores import all_scores
 from torch import Tensor
-from torch.distributions import Distribution
 
 METRICS = "metrics.json"
-TRAVERSED = (0, 2, 3, 0, 16, 16)  # a heart in the middle, or the picture most like it
+MIDDLE = {"dsprites": (0, 2, 3, 0, 16, 16)}  # a heart in the middle; the traversal starts there
 
 
 def start(config: Config, folder: Path) -> None:
@@ -29,28 +32,43 @@ def start(config: Config, folder: Path) -> None:
 
 
 def finish(
-    config: Config,
-    state: State,
-    prior: Distribution,
-    packed: Tensor,
-    sprites: Pictures,
-    folder: Path,
-) -> None:
+    config: Config, state: State, packed: Tensor, pictures: Pictures, folder: Path
+) -> dict[str, Any]:
     """Score the model, write everything, and print the summary."""
-    vae, began = state.vae.eval(), time.monotonic()
+    vae, prior = state.vae.eval(), state.prior()
     weights = {key: value.cpu() for key, value in vae.state_dict().items()}
     checkpoint.write_whole(weights, folder / checkpoint.MODEL)
-    rows = choose_rows(len(sprites), config.eval_images, config.seed)
-    scores = evaluate(vae, prior, packed, sprites, rows, config.seed, progress=True)
-    metrics = {
+    metrics = score(config, state, packed, pictures)
+    write_json(metrics, folder / METRICS)
+    reconstructions(vae, packed, pictures.shape, config.seed, folder / "reconstructions.png")
+    middle = MIDDLE.get(config.data_set, pictures.classes.max(0) // 2)
+    row = int(np.abs(pictures.classes - np.array(middle)).sum(1).argmin())
+    variance = metrics["scores"]["posterior_mean_variance"]
+    stddev = prior.variance.detach().sqrt()
+    traversal(vae, packed, pictures.shape, row, variance, stddev, folder / "traversal.png")
+    print(summary(metrics, folder), flush=True)
+    return metrics
+
+
+def score(
+    config: Config, state: State, packed: Tensor, pictures: Pictures, progress: bool = True
+) -> dict[str, Any]:
+    """All scores of a trained model, with what is needed to tell what was scored."""
+    vae, prior, began = state.vae.eval(), state.prior(), time.monotonic()
+    rows = choose_rows(len(pictures), config.eval_images, config.seed)
+    more = further_scores(config, pictures)
+    scores = evaluate(vae, prior, packed, pictures, rows, config.seed, progress, more)
+    return {
         "config": config.to_json(),
-        "images": {"source": sprites.source, "count": len(sprites)},
+        "images": {"source": pictures.source, "count": len(pictures)},
         "evaluated": {
-            "rows": "all" if len(rows) == len(sprites) else "random subset",
+            "rows": "all" if len(rows) == len(pictures) else "random subset",
             "count": len(rows),
         },
         "steps": state.step,
         "scores": scores,
+        "exponents": exponents(prior),
+        "history": state.history,
         "versions": {
             "python": platform.python_version(),
             "torch": str(torch.__version__),
@@ -58,12 +76,22 @@ def finish(
         },
         "seconds": {"training": state.seconds, "scoring": time.monotonic() - began},
     }
-    write_json(metrics, folder / METRICS)
-    reconstructions(vae, packed, config.seed, folder / "reconstructions.png")
-    row = int(np.abs(sprites.classes - np.array(TRAVERSED)).sum(1).argmin())
-    variance, stddev = scores["posterior_mean_variance"], prior.variance.sqrt()
-    traversal(vae, packed, row, variance, stddev, folder / "traversal.png")
-    print(summary(metrics, folder), flush=True)
+
+
+def further_scores(
+    config: Config, pictures: Pictures
+) -> Callable[[Tensor, Tensor, Tensor], dict[str, float | None]] | None:
+    """The metrics beside the MIG that --scores asks for."""
+    if config.scores == "mig":
+        return None
+    return partial(
+        all_scores,
+        factors=pictures.factors,
+        mig_factors=pictures.mig_factors,
+        sizes=config.sizes,
+        seed=config.seed,
+        heavy=config.scores == "all",
+    )
 
 
 def write_json(values: dict[str, Any], path: Path) -> None:
@@ -84,12 +112,14 @@ def summary(metrics: dict[str, Any], folder: Path) -> str:
         else (f"A RANDOM SUBSET of {metrics['evaluated']['count']:,} of {images['count']:,}")
     )
     sizes = "x".join(map(str, config["sizes"]))
-    exponents = f", p0 {config['p0']}, p {config['p']}" if config["prior"] == "isa" else ""
+    exponents = "".join(f", {name} {value:.3g}" for name, value in metrics["exponents"].items())
+    objective = "" if config["objective"] == "vae" else f"{config['objective']}, "
+    more = "".join(f"  {name:<34} {text(value)}\n" for name, value in scores["more"].items())
     analytic = "" if scores["kl_analytic"] is None else f", {scores['kl_analytic']:.3f} analytic"
     gaps = "   ".join(f"{k} {text(v)}" for k, v in scores["mig_per_factor"].items())
     seconds = metrics["seconds"]
     return f"""
-{config["prior"]} prior, subspaces {sizes}{exponents}, beta {config["beta"]}, seed {config["seed"]}
+{objective}{config["prior"]} prior, subspaces {sizes}{exponents}, beta {config["beta"]}, seed {config["seed"]}
 Scored on {rows} images ({source})
 
   MIG                 {text(scores["mig"])}
@@ -98,7 +128,7 @@ Scored on {rows} images ({source})
   KL(q(z|x) || p(z))  {scores["kl_monte_carlo"]:.3f} nats (Monte Carlo, standard error \
 {text(scores["kl_monte_carlo_standard_error"])}){analytic}
   active units        {scores["active_units"]} of {sum(config["sizes"])}
-  time                {seconds["training"]:.0f} s training ({metrics["steps"]} steps), \
+{more}  time                {seconds["training"]:.0f} s training ({metrics["steps"]} steps), \
 {seconds["scoring"]:.0f} s scoring
 
 Written to {folder}:

@@ -1,10 +1,12 @@
-"""Train the ISA-VAE on dSprites and score it: `python examples/isa_vae/train.py [--help]`."""
+"""Train the ISA-VAE and score it: `python examples/isa_vae/train.py [--help]`."""
 
+import math
 import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 # Waiting threads sleep: spinning ones make training some twenty times slower on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -12,21 +14,24 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import checkpoint
 import numpy as np
 import torch
-from checkpoint import State
+from board import Board
+from cars import draw_cars, load_cars3d
+from checkpoint import State, make_vae
 from config import Config, UsageError, parse
-from data import Pictures, default_cache, draw_dsprites, load_dsprites_npz, unpack
+from data import Pictures, as_pixels, default_cache, draw_dsprites, load_dsprites_npz
+from faces import draw_faces, load_faces_pth
 from interrupt import StopRequest
 from memory import keep_freed_memory
-from models import VAE
-from objectives import elbo
+from models import Discriminator
+from objectives import Terms, discriminator_loss, elbo, factorvae, tcvae
+from priors import exponents, make_prior
 from report import finish, start
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
 from tqdm import tqdm
 
-from lpnested import ISA
-
-LOOK = 50  # steps between two looks at the loss, each of which waits for the device
+LOOK = 50  # steps between two looks at the terms, each of which waits for the device
+DIVERGED = 1  # exit status
+DISCRIMINATOR_ADAM = {"lr": 1e-4, "betas": (0.5, 0.9)}  # Kim and Mnih 2018
 
 
 class StoppedError(Exception):
@@ -37,29 +42,36 @@ class StoppedError(Exception):
         self.status = status
 
 
-def make_prior(config: Config) -> Distribution:
-    """p(z), on the device of the run; both kinds have event shape (latents,)."""
-    device = torch.device(config.device)
-    unit = config.scale == "unit-variance"
-    if config.prior == "normal":
-        loc = torch.zeros(config.latents, device=device)
-        scale = torch.full_like(loc, 1.0 if unit else float(config.scale))
-        return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
-    p0, p = torch.tensor(config.p0, device=device), torch.tensor(config.p, device=device)
-    if unit:
-        return ISA.unit_variance(config.sizes, p0, p, validate_args=False)
-    scale = torch.tensor(float(config.scale), device=device)
-    return ISA(config.sizes, p0, p, scale=scale, validate_args=False)
-
-
-def load_data(config: Config) -> Pictures:
+def load_data(config: Config, progress: bool = True) -> Pictures:
     """The real set where a file is given, else the drawn one."""
+    cache = config.cache or default_cache()
     if config.data is None:
-        return draw_dsprites(config.cache or default_cache(), progress=True)
+        draw = {"dsprites": draw_dsprites, "faces": draw_faces, "cars3d": draw_cars}
+        return draw[config.data_set](cache, progress=progress)
+    load = {"dsprites": load_dsprites_npz, "faces": load_faces_pth, "cars3d": load_cars3d}
     try:
-        return load_dsprites_npz(config.data, progress=True)
+        return load[config.data_set](config.data, progress=progress)
     except (ValueError, OSError) as error:
         raise UsageError(f"--data: {error}") from error
+
+
+def make_state(config: Config, channels: int) -> State:
+    """Models and optimisers before the first step: a function of the settings."""
+    torch.manual_seed(config.seed)
+    vae = make_vae(config, channels).to(config.device)
+    prior = make_prior(config)
+    groups: list[dict[str, Any]] = [{"params": vae.parameters(), "lr": config.learning_rate}]
+    if config.learn_exponents:
+        groups.append({"params": prior.parameters(), "lr": config.exponent_rate})
+    for group in groups:
+        group["full_rate"] = group["lr"]
+    state = State(vae, prior, torch.optim.Adam(groups, fused=True))
+    if config.objective == "factorvae":
+        state.discriminator = Discriminator(config.latents).to(config.device)
+        state.discriminator_optimiser = torch.optim.Adam(
+            state.discriminator.parameters(), **DISCRIMINATOR_ADAM, fused=True
+        )
+    return state
 
 
 def permutation(epoch: int, total: int, config: Config) -> Tensor:
@@ -69,59 +81,114 @@ def permutation(epoch: int, total: int, config: Config) -> Tensor:
     return order.to(config.device)
 
 
-def learning_rate(step: int, steps: int, config: Config) -> float:
-    """Constant, then linear to zero over the last part."""
-    left = (steps - step) / max(1.0, config.decay * steps)
-    return config.learning_rate * min(1.0, left)
+def decayed(step: int, steps: int, config: Config) -> float:
+    """Factor of the learning rates: 1, then linear to zero over the last part."""
+    return min(1.0, (steps - step) / max(1.0, config.decay * steps))
 
 
-def check_finite(loss: Tensor, state: State, folder: Path) -> None:
+def objective(x: Tensor, state: State, config: Config, total: int) -> tuple[Terms, Tensor | None]:
+    """The terms that the settings ask for, and what the discriminator is to learn from."""
+    vae, prior = state.vae, state.prior()
+    if config.objective == "vae":
+        return elbo(x, vae, prior, config.beta, config.kl), None
+    if state.discriminator is not None:
+        return factorvae(x, vae, prior, config.beta, state.discriminator)
+    return tcvae(
+        x,
+        vae,
+        prior,
+        config.beta,
+        total,
+        config.sizes,
+        tc=config.tc,
+        estimator=config.estimator,
+        alpha=config.alpha,
+        gamma=config.gamma,
+    ), None
+
+
+def update(
+    state: State, config: Config, packed: Tensor, rows: Tensor, following: Tensor, pixels: int
+) -> Terms:
+    """One step on the pictures `rows`; FactorVAE's discriminator looks at the next ones too."""
+    terms, z = objective(as_pixels(packed[rows], pixels), state, config, len(packed))
+    state.optimiser.zero_grad()
+    (-terms["objective"]).backward()
+    state.optimiser.step()
+    if state.discriminator is None or state.discriminator_optimiser is None or z is None:
+        return terms
+    with torch.no_grad():
+        unrelated = state.vae.encoder(as_pixels(packed[following], pixels)).sample()
+    loss = discriminator_loss(state.discriminator, z, unrelated)
+    state.discriminator_optimiser.zero_grad()
+    loss.backward()
+    state.discriminator_optimiser.step()
+    return terms | {"discriminator_loss": loss}
+
+
+def record(state: State, folder: Path) -> dict[str, float]:
+    """Add the means of the terms since the last record to the history."""
+    line = {name: value.item() / LOOK for name, value in state.running.items()}
+    check_finite(line["objective"], state, folder)
+    state.running.clear()
+    state.history.append({"step": state.step, **line, **exponents(state.prior())})
+    return state.history[-1]
+
+
+def check_finite(value: float, state: State, folder: Path) -> None:
     """Stop before a NaN gets into a checkpoint."""
-    if loss.isfinite() and all(w.isfinite().all() for w in state.vae.parameters()):
+    if math.isfinite(value) and all(weight.isfinite().all() for weight in state.parameters()):
         return
     raise StoppedError(
         f"the loss is no longer finite near step {state.step}; the last good checkpoint is "
         f"{folder / checkpoint.CHECKPOINT}. Try a smaller --learning-rate.",
-        status=1,
+        status=DIVERGED,
     )
 
 
 def train(
-    config: Config, state: State, prior: Distribution, packed: Tensor, folder: Path, data: str
+    config: Config,
+    state: State,
+    packed: Tensor,
+    pixels: int,
+    folder: Path,
+    data: str,
+    progress: bool = True,
 ) -> None:
     """The loop; what it makes of `state` depends on config and data, not on interruptions."""
-    vae, optimiser = state.vae, state.optimiser
     total, steps = len(packed), config.num_steps(len(packed))
     per_epoch = total // config.batch_size  # the last images of a permutation are left out
     order = permutation(state.step // per_epoch, total, config)
-    running = torch.zeros((), device=packed.device)
     began = saved = time.monotonic()
     before = state.seconds
-    bar = tqdm(total=steps, initial=state.step, desc="training", unit="step")
-    with StopRequest() as stop, bar:
+    bar = tqdm(
+        total=steps, initial=state.step, desc="training", unit="step", disable=not progress
+    )
+    with StopRequest() as stop, bar, Board(folder, state.step, config.tensorboard) as board:
         while state.step < steps:
             epoch, batch = divmod(state.step, per_epoch)
             if batch == 0:
                 order = permutation(epoch, total, config)
-            rows = order[batch * config.batch_size : (batch + 1) * config.batch_size]
-            optimiser.param_groups[0]["lr"] = learning_rate(state.step, steps, config)
-
-            loss = -elbo(unpack(packed[rows]), vae, prior, config.beta).mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            rows, following = (
+                order[start : start + config.batch_size]
+                for start in (batch * config.batch_size, (batch + 1) % per_epoch * config.batch_size)
+            )
+            for group in state.optimiser.param_groups:
+                group["lr"] = group["full_rate"] * decayed(state.step, steps, config)
+            terms = update(state, config, packed, rows, following, pixels)
 
             state.step += 1
             state.seconds = before + time.monotonic() - began
-            running += loss.detach()
+            for name, value in terms.items():
+                state.running[name] = state.running.get(name, 0.0) + value.detach()
             bar.update()
             if state.step % LOOK == 0:
-                check_finite(running, state, folder)
-                bar.set_postfix(elbo=f"{-running.item() / LOOK:.1f}")
-                running.zero_()
+                line = record(state, folder)
+                board.add(line)
+                bar.set_postfix(objective=f"{line['objective']:.1f}")
             due = time.monotonic() - saved >= config.checkpoint_seconds
             if due or stop.signal is not None or state.step == steps:
-                check_finite(running, state, folder)
+                check_finite(terms["objective"].item(), state, folder)
                 checkpoint.save(state, config, data, folder)
                 saved = time.monotonic()
             if stop.signal is not None:
@@ -146,6 +213,26 @@ def run_folder(config: Config) -> Path:
     return folder
 
 
+def fit(
+    config: Config,
+    pictures: Pictures,
+    packed: Tensor,
+    folder: Path,
+    content: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> State:
+    """Train from the first step, or from the content of a checkpoint, to the last."""
+    data = pictures.fingerprint()
+    state = make_state(config, pictures.shape[0])
+    if content is not None:
+        checkpoint.restore(state, content, config, data)
+    else:
+        start(config, folder)
+        checkpoint.save(state, config, data, folder)
+    train(config, state, packed, pictures.pixels, folder, data, progress)
+    return state
+
+
 def run(argv: Sequence[str]) -> None:
     """Everything, from flags to figures."""
     config = parse(argv)
@@ -153,26 +240,15 @@ def run(argv: Sequence[str]) -> None:
     if config.resume:
         content = checkpoint.read_checkpoint(folder)
         config = parse(argv, saved=Config.from_json(content["config"]))
-    sprites = load_data(config)
-    if config.batch_size > len(sprites):
-        raise UsageError(f"--batch-size {config.batch_size} is more than {len(sprites)} images")
-    data = sprites.fingerprint()
-
-    torch.manual_seed(config.seed)
-    vae = VAE(config.latents, config.hidden, config.activation).to(config.device)
-    state = State(vae, torch.optim.Adam(vae.parameters(), config.learning_rate, fused=True))
-    prior = make_prior(config)
-    packed = torch.from_numpy(sprites.packed).to(config.device)
-    if content is not None:
-        checkpoint.restore(state, content, config, data)
-    else:
-        start(config, folder)
-        checkpoint.save(state, config, data, folder)
+    pictures = load_data(config)
+    if config.batch_size > len(pictures):
+        raise UsageError(f"--batch-size {config.batch_size} is more than {len(pictures)} images")
+    packed = torch.from_numpy(pictures.packed).to(config.device)
     try:
-        train(config, state, prior, packed, folder, data)
-        finish(config, state, prior, packed, sprites, folder)
+        state = fit(config, pictures, packed, folder, content)
+        finish(config, state, packed, pictures, folder)
     except (KeyboardInterrupt, StoppedError) as stop:
-        if isinstance(stop, StoppedError) and stop.status == 1:
+        if isinstance(stop, StoppedError) and stop.status == DIVERGED:
             raise
         status = stop.status if isinstance(stop, StoppedError) else 130
         command = f"python {sys.argv[0]} --resume --out {folder}"

@@ -1,0 +1,43 @@
+"""TensorBoard, where it was asked for."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from config import UsageError
+
+
+class Board:
+    """Writes each record of the history for TensorBoard; does nothing unless wanted."""
+
+    def __init__(self, folder: Path, step: int, wanted: bool) -> None:
+        self.writer: Any = None
+        if not wanted:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UsageError(
+                "--tensorboard needs the package tensorboard: "
+                "python -m pip install -c constraints.txt -e '.[examples]'"
+            ) from error
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def add(self, record: dict[str, float]) -> None:
+        """One line of the history."""
+        if self.writer is not None:
+            for name, value in record.items():
+                if name != "step":
+                    self.writer.add_scalar(name, value, int(record["step"]))
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.writer is not None:
+            self.writer.close()
