@@ -212,7 +212,9 @@ def check_together(config: Config) -> None:
     """Settings that each are right but do not go together."""
     isa, tcvae = config.prior == "isa", config.objective == "tcvae"
     require(config.kl == "monte-carlo" or not isa, "kl", "monte-carlo with --prior isa", config.kl)
-    require(isa or not config.learn_exponents, "learn-exponents", "False with --prior normal", True)
+    require(
+        isa or not config.learn_exponents, "learn-exponents", "False with --prior normal", True
+    )
     colour = config.data_set == "cars3d"
     require(not (colour and config.model == "mlp"), "model", "conv with colour pictures", "mlp")
     require(not tcvae or config.batch_size > 1, "batch_size", "2 or more with tcvae", 1)

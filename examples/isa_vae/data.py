@@ -16,7 +16,15 @@ import numpy as np
 import torch
 from npz import read_npz
 from numpy.typing import NDArray
-from render import FACTORS, MIG_FACTORS, SIZES, all_classes, as_bytes, render_dsprites, render_words
+from render import (
+    FACTORS,
+    MIG_FACTORS,
+    SIZES,
+    all_classes,
+    as_bytes,
+    render_dsprites,
+    render_words,
+)
 from torch import Tensor
 
 __all__ = [

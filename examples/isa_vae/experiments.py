@@ -56,7 +56,6 @@ QUICK = replace(
     steps=3000,
     learning_rate=2e-3,
     eval_images=73_728,
-    scores="light",
     checkpoint_seconds=300.0,
 )
 MEDIUM = replace(
@@ -68,9 +67,7 @@ MEDIUM = replace(
     checkpoint_seconds=60.0,
 )
 CONV: dict[str, Any] = {"model": "conv", "decay": 0.0, "batch_size": 2048}
-FACES = replace(
-    PAPER, data_set="faces", sizes=(2,) * 5, p0=2.1, p=(1.9,), epochs=1500, **CONV
-)
+FACES = replace(PAPER, data_set="faces", sizes=(2,) * 5, p0=2.1, p=(1.9,), epochs=1500, **CONV)
 CARS = replace(PAPER, data_set="cars3d", sizes=(4,) * 3, p0=2.0, p=(2.1,), epochs=2000, **CONV)
 SHORT: dict[str, Any] = {
     "batch_size": 32,

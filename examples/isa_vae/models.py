@@ -79,7 +79,9 @@ class Decoder(nn.Module):
         return self.layers(z)
 
 
-def convolution(channels: int, filters: int, size: int, stride: int, padding: int) -> nn.Sequential:
+def convolution(
+    channels: int, filters: int, size: int, stride: int, padding: int
+) -> nn.Sequential:
     """A hidden layer of the encoder."""
     layer = nn.Conv2d(channels, filters, size, stride, padding)
     return nn.Sequential(layer, nn.BatchNorm2d(filters), nn.ReLU())

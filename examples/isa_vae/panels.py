@@ -19,16 +19,18 @@ UNUSED = 2  # latents below the threshold of active units that are drawn too
 
 
 def tile(images: Tensor, gap: int = 4) -> Tensor:
-    """(rows, columns, channels, 64, 64) -> one picture with white gaps, (height, width, 1 or 3)."""
+    """(rows, columns, channels, 64, 64) -> one picture with gaps, (height, width, 1 or 3)."""
     padded = torch.nn.functional.pad(images, (gap // 2,) * 4, value=1.0)
     return padded.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
 
 
 def show(grid: Tensor, labels: list[str], title: str, path: Path) -> None:
-    """Write a grid of pictures, (rows, columns, channels, 64, 64), with a label beside each row."""
+    """Write a grid of pictures, (rows, columns, channels, 64, 64), with a label for each row."""
     rows, columns = grid.shape[:2]
     figure, axes = plt.subplots(figsize=(0.75 * columns + 1.9, 0.75 * rows + 0.6), dpi=120)
-    axes.imshow(tile(grid).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(
+        tile(grid).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
     axes.set_yticks([68 * row + 34 for row in range(rows)], labels)
     axes.set_xticks([])
     axes.tick_params(length=0)

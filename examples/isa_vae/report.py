@@ -18,7 +18,6 @@ from data import Pictures
 from evaluate import choose_rows, evaluate
 from panels import reconstructions, traversal
 from priors import exponents
-from scores import all_scores
 from torch import Tensor
 
 METRICS = "metrics.json"
@@ -84,6 +83,8 @@ def further_scores(
     """The metrics beside the MIG that --scores asks for."""
     if config.scores == "mig":
         return None
+    from scores import all_scores  # scikit-learn takes a second to import
+
     return partial(
         all_scores,
         factors=pictures.factors,
@@ -119,7 +120,8 @@ def summary(metrics: dict[str, Any], folder: Path) -> str:
     gaps = "   ".join(f"{k} {text(v)}" for k, v in scores["mig_per_factor"].items())
     seconds = metrics["seconds"]
     return f"""
-{objective}{config["prior"]} prior, subspaces {sizes}{exponents}, beta {config["beta"]}, seed {config["seed"]}
+{objective}{config["prior"]} prior, subspaces {sizes}{exponents}, beta {config["beta"]}, \
+seed {config["seed"]}
 Scored on {rows} images ({source})
 
   MIG                 {text(scores["mig"])}

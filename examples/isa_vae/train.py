@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,9 @@ import checkpoint
 import numpy as np
 import torch
 from board import Board
-from cars import draw_cars, load_cars3d
 from checkpoint import State, make_vae
 from config import Config, UsageError, parse
 from data import Pictures, as_pixels, default_cache, draw_dsprites, load_dsprites_npz
-from faces import draw_faces, load_faces_pth
 from interrupt import StopRequest
 from memory import keep_freed_memory
 from models import Discriminator
@@ -44,15 +42,26 @@ class StoppedError(Exception):
 
 def load_data(config: Config, progress: bool = True) -> Pictures:
     """The real set where a file is given, else the drawn one."""
-    cache = config.cache or default_cache()
+    load, draw = loaders(config.data_set)
     if config.data is None:
-        draw = {"dsprites": draw_dsprites, "faces": draw_faces, "cars3d": draw_cars}
-        return draw[config.data_set](cache, progress=progress)
-    load = {"dsprites": load_dsprites_npz, "faces": load_faces_pth, "cars3d": load_cars3d}
+        return draw(config.cache or default_cache(), progress=progress)
     try:
-        return load[config.data_set](config.data, progress=progress)
+        return load(config.data, progress=progress)
     except (ValueError, OSError) as error:
         raise UsageError(f"--data: {error}") from error
+
+
+def loaders(data_set: str) -> tuple[Callable[..., Pictures], Callable[..., Pictures]]:
+    """How a set is read from its real files, and how it or its stand-in is drawn."""
+    if data_set == "dsprites":
+        return load_dsprites_npz, draw_dsprites
+    if data_set == "faces":  # imported where used: the others need none of it
+        from faces import draw_faces, load_faces_pth
+
+        return load_faces_pth, draw_faces
+    from cars import draw_cars, load_cars3d
+
+    return load_cars3d, draw_cars
 
 
 def make_state(config: Config, channels: int) -> State:
@@ -161,9 +170,7 @@ def train(
     order = permutation(state.step // per_epoch, total, config)
     began = saved = time.monotonic()
     before = state.seconds
-    bar = tqdm(
-        total=steps, initial=state.step, desc="training", unit="step", disable=not progress
-    )
+    bar = tqdm(total=steps, initial=state.step, desc="training", unit="step", disable=not progress)
     with StopRequest() as stop, bar, Board(folder, state.step, config.tensorboard) as board:
         while state.step < steps:
             epoch, batch = divmod(state.step, per_epoch)
@@ -171,7 +178,10 @@ def train(
                 order = permutation(epoch, total, config)
             rows, following = (
                 order[start : start + config.batch_size]
-                for start in (batch * config.batch_size, (batch + 1) % per_epoch * config.batch_size)
+                for start in (
+                    batch * config.batch_size,
+                    (batch + 1) % per_epoch * config.batch_size,
+                )
             )
             for group in state.optimiser.param_groups:
                 group["lr"] = group["full_rate"] * decayed(state.step, steps, config)

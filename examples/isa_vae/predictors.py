@@ -1,0 +1,156 @@
+r"""Scores that ask how well a factor can be predicted: SAP (Kumar et al. 2018) and DCI (Eastwood
+and Williams 2018).
+
+Both learn on some rows and are measured on others, always by the balanced accuracy (the mean over
+the values of a factor of the share that is found), whose chance level is 1 / V.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from udr import scikit_learn, standardised
+
+TRAIN, TEST = 10_000, 5_000  # rows, as in disentanglement_lib
+PENALTY = 0.01  # the C of disentanglement_lib's linear SVM
+TREES = 10
+LEAF = 5  # rows at least in a leaf, else the trees learn noise by heart
+
+Accuracy = Callable[[Tensor, Tensor, Tensor, Tensor], float]  # x, v to learn from; x, v to test
+
+
+def split_rows(
+    total: int, generator: torch.Generator, train: int = TRAIN, test: int = TEST
+) -> tuple[Tensor, Tensor]:
+    """Random rows to learn from and others to test on; of a small set, two thirds and the rest."""
+    if train + test > total:
+        train = 2 * total // 3
+    order = torch.randperm(total, generator=generator)
+    return order[:train], order[train : train + test]
+
+
+def balanced_accuracy(predicted: Tensor, value: Tensor) -> float:
+    """Mean over the values of the share of each that is found: (N,), (N,) -> a number."""
+    count = torch.bincount(value)
+    found = torch.bincount(value[predicted == value], minlength=len(count))
+    return float((found[count > 0] / count[count > 0]).mean())
+
+
+def nearest_mean(x: Tensor, value: Tensor, x_test: Tensor, value_test: Tensor) -> float:
+    """Accuracy of the thresholds halfway between neighbouring class means."""
+    count = torch.bincount(value)
+    means, order = (torch.bincount(value, x) / count).nan_to_num(torch.inf).sort()
+    seen = int((count > 0).sum())  # values that are not among the rows to learn from come last
+    thresholds = (means[1:seen] + means[: seen - 1]) / 2
+    return balanced_accuracy(order[torch.searchsorted(thresholds, x_test)], value_test)
+
+
+def linear_svm(x: Tensor, value: Tensor, x_test: Tensor, value_test: Tensor) -> float:
+    """Accuracy of a linear SVM, one value against the rest; the primal solver draws nothing."""
+    model = scikit_learn("svm").LinearSVC(C=PENALTY, class_weight="balanced", dual=False)
+    model.fit(x[:, None].numpy(), value.numpy())
+    return balanced_accuracy(torch.from_numpy(model.predict(x_test[:, None].numpy())), value_test)
+
+
+def sap(mean: Tensor, classes: Tensor, rows: tuple[Tensor, Tensor], accuracy: Accuracy) -> float:
+    r"""Separated attribute predictability: the lead of the best single latent for a factor.
+
+    .. math:: \frac1K \sum_k \big( S_{j^* k} - \max_{j \ne j^*} S_{jk} \big)
+
+    S_jk is the balanced accuracy in predicting factor k from latent j alone, which is first given
+    mean 0 and variance 1. Kumar et al. fit thresholds, which `nearest_mean` does by a rule:
+    factors have an order, and a latent that encodes one has one interval for each value.
+    `linear_svm` is what disentanglement_lib takes, and what most published values are by. It is
+    kept for them only: one value against the rest, a linear rule in one dimension can find
+    nothing but the two ends of a scale, so a perfect code of a position scores near chance.
+
+    Args:
+        mean: Of the posteriors, (N, z).
+        classes: Values of the factors as whole numbers, (N, factors).
+        rows: To learn from, and to test on.
+        accuracy: `nearest_mean` or `linear_svm`.
+
+    Returns:
+        From 0 to 1 - mean(1 / V); NaN if a factor never varies.
+    """
+    x = standardised(mean.double())
+    known = x.abs().amax(0) > 0
+    gaps = []
+    for column in classes.T:
+        value = column.unique(return_inverse=True)[1]
+        chance = 1 / (int(value.max()) + 1)
+        if chance == 1:
+            return torch.nan
+        parts = [(x[part], value[part]) for part in rows]
+        (x_train, v_train), (x_test, v_test) = parts
+        scores = [
+            accuracy(x_train[:, j], v_train, x_test[:, j], v_test)
+            for j in known.nonzero().squeeze(1).tolist()
+        ]
+        best = torch.tensor([chance, chance, *scores]).topk(2).values  # a constant has chance
+        gaps.append(float(best[0] - best[1]))
+    return sum(gaps) / len(gaps)
+
+
+@dataclass(frozen=True)
+class DCI:
+    """Of a matrix of importances, (z, factors), each column of which sums to 1, or to 0."""
+
+    importance: Tensor
+    informativeness: float  # mean balanced accuracy on the rows to test on
+
+    @property
+    def disentanglement(self) -> float:
+        """Whether each latent matters for one factor only, weighted by how much it matters."""
+        return concentration(self.importance)
+
+    @property
+    def completeness(self) -> float:
+        """Whether for each factor one latent only matters."""
+        return concentration(self.importance.T)
+
+
+def concentration(importance: Tensor) -> float:
+    r"""Mean of one minus the entropy of each row, in units of its maximum, weighted by its sum.
+
+    .. math:: \sum_i \rho_i \Big( 1 + \sum_k p_{ik} \log_K p_{ik} \Big),
+        \quad p_{ik} = \frac{R_{ik}}{\sum_k R_{ik}}, \quad \rho_i = \frac{\sum_k R_{ik}}{\sum R}
+
+    A row of zeros weighs nothing. NaN for a single column; 0 if nothing matters at all.
+    """
+    total = importance.sum(1)
+    if importance.shape[1] < 2:
+        return torch.nan
+    p = importance[total > 0] / total[total > 0, None]
+    entropy = -torch.xlogy(p, p).sum(1) / torch.tensor(float(importance.shape[1])).log()
+    return float((total[total > 0] * (1 - entropy)).sum() / total.sum().clamp_min(1e-300))
+
+
+def dci(
+    mean: Tensor, classes: Tensor, rows: tuple[Tensor, Tensor], seed: int, trees: int = TREES
+) -> DCI:
+    """Disentanglement, completeness and informativeness by random forests, as in the paper.
+
+    Each split looks at all latents (a random part of them would give noise an importance), and
+    importance is the decrease of the Gini impurity. Boosted trees, as in disentanglement_lib,
+    take minutes where a factor has 40 values.
+
+    Args:
+        mean: Of the posteriors, (N, z).
+        classes: Values of the factors as whole numbers, (N, factors), none constant.
+        rows: To learn from, and to test on.
+        seed: Of the forests.
+        trees: In a forest, one for each factor.
+    """
+    forest = scikit_learn("ensemble").RandomForestClassifier
+    x = [mean[part].float().numpy() for part in rows]
+    importance, accuracy = [], []
+    for column in classes.T:
+        value = column.unique(return_inverse=True)[1]
+        model = forest(
+            trees, max_features=None, min_samples_leaf=LEAF, random_state=seed, n_jobs=1
+        ).fit(x[0], value[rows[0]].numpy())
+        importance.append(torch.from_numpy(model.feature_importances_))
+        accuracy.append(balanced_accuracy(torch.from_numpy(model.predict(x[1])), value[rows[1]]))
+    return DCI(torch.stack(importance, dim=-1), sum(accuracy) / len(accuracy))

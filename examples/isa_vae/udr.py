@@ -1,0 +1,111 @@
+r"""Unsupervised disentanglement ranking (Duan et al. 2020): do models agree on their latents?
+
+Without a label: if models that differ in nothing but the seed find the same latents, up to order
+and sign, then these are presumably the factors. Of a pair (i, j), with R(a, b) the similarity of
+latent a of model i and latent b of model j, from 0 to 1:
+
+.. math::
+    UDR_{ij} = \frac1{d_a + d_b} \Big[ \sum_b \frac{r_b^2}{\sum_a R(a, b)}
+                                     + \sum_a \frac{r_a^2}{\sum_b R(a, b)} \Big],
+    \quad r_b = \max_a R(a, b), \quad r_a = \max_b R(a, b)
+
+Sums, maxima and the counts d_a, d_b are over informative latents only, those with a KL above 0.01;
+the authors' code leaves the others out in this way. The score of a model is the median over its
+pairs. All models must have seen the same images, in the same order.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+INFORMATIVE = 0.01  # nats
+LASSO_PENALTY = 0.1  # of the authors' code
+
+Similarity = Callable[[Tensor, Tensor], Tensor]
+
+
+def udr(models: Sequence[tuple[Tensor, Tensor]], similarity: Similarity | None = None) -> Tensor:
+    """Score of each model: the median of its UDR with every other one, from 0 to 1.
+
+    Args:
+        models: Of each, the posterior means, (N, z), and the mean KL of every latent, (z,), or
+            True for those that count.
+        similarity: `spearman`, the default, or `lasso`.
+
+    Returns:
+        (models,).
+    """
+    if len(models) < 2:
+        raise ValueError(f"UDR compares models, so it needs at least 2, but got {len(models)}")
+    if len({len(mean) for mean, _ in models}) > 1:
+        raise ValueError("all models must be given on the same images, in the same order")
+    kept = [mean[:, kl > INFORMATIVE].double() for mean, kl in models]
+    count = len(kept)
+    scores = torch.zeros(count, count, dtype=torch.float64)
+    for i in range(count):
+        for j in range(count):
+            scores[i, j] = udr_of((similarity or spearman)(kept[i], kept[j])) if i != j else 0
+    pairs = (scores + scores.T) / 2  # the same, but for a similarity that has a direction
+    others = ~torch.eye(count, dtype=torch.bool)
+    return pairs[others].view(count, count - 1).quantile(0.5, dim=1)
+
+
+def udr_of(similarity: Tensor) -> float:
+    """UDR of a pair from R(a, b), (d_a, d_b); 0 if one of them has no informative latent."""
+    if similarity.numel() == 0:
+        return 0.0
+    strength = [relative_strength(similarity, dim).sum() for dim in (0, 1)]
+    return float(sum(strength) / sum(similarity.shape))
+
+
+def relative_strength(similarity: Tensor, dim: int) -> Tensor:
+    """max(R)^2 / sum(R): 1 for a latent with one partner that equals it; 0 / 0 is 0."""
+    total = similarity.sum(dim)
+    return torch.where(total > 0, similarity.amax(dim).square() / total, 0.0)
+
+
+def spearman(left: Tensor, right: Tensor) -> Tensor:
+    """|rank correlation| of every pair of columns, 0 for constant ones: (N, a), (N, b) -> (a, b)."""
+    ranked = [standardised(ranks(columns)) for columns in (left, right)]
+    return (ranked[0].T @ ranked[1]).abs().div(len(left)).clamp_max(1)
+
+
+def lasso(left: Tensor, right: Tensor) -> Tensor:
+    """|weight| of each column of left in a Lasso regression of each of right: (a, b)."""
+    if left.shape[1] == 0 or right.shape[1] == 0:
+        return torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64)
+    model = scikit_learn("linear_model").Lasso(alpha=LASSO_PENALTY)
+    model.fit(standardised(left).numpy(), standardised(right).numpy())
+    weights = torch.from_numpy(model.coef_).view(right.shape[1], left.shape[1])
+    return weights.abs().T.double()
+
+
+def standardised(columns: Tensor) -> Tensor:
+    """With mean 0 and variance 1; constant columns become 0."""
+    centred = columns - columns.mean(0)
+    scale = centred.square().mean(0).sqrt()
+    noise = 1e-12 * columns.abs().amax(0)  # what rounding leaves of a constant
+    return torch.where(scale > noise, centred / scale, 0.0)
+
+
+def ranks(columns: Tensor) -> Tensor:
+    """From 1, the mean rank where values are equal: (N, z) -> (N, z)."""
+    ranked = []
+    for column in columns.T:
+        _, place, count = column.unique(return_inverse=True, return_counts=True)
+        ranked.append((count.cumsum(0) - (count - 1) / 2).double()[place])
+    return torch.stack(ranked, dim=-1) if ranked else columns.double()
+
+
+def scikit_learn(module: str) -> Any:
+    """A module of scikit-learn, which only some scores need."""
+    try:
+        return importlib.import_module(f"sklearn.{module}")
+    except ImportError as error:
+        raise ImportError(
+            "SAP by linear SVM, DCI and UDR by Lasso need scikit-learn: "
+            "pip install 'lpnested[examples]'"
+        ) from error
