@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 FORMAT = 2
 CHECKPOINT = "checkpoint.pt"  # everything that training needs to go on
 MODEL = "model.pt"  # the weights alone
+PRIOR = "prior.pt"  # its parameters, where they are learned
 CONFIG = "config.json"
 
 
@@ -111,6 +112,18 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 def make_vae(config: Config, channels: int) -> VAE:
     """The untrained model of a run."""
     return VAE(config.latents, config.hidden, config.activation, config.model, channels)
+
+
+def save_model(state: State, folder: Path) -> None:
+    """Write the weights of a run, and its prior if that was learned."""
+    write_whole(on_cpu(state.vae), folder / MODEL)
+    if list(state.prior.parameters()):
+        write_whole(on_cpu(state.prior), folder / PRIOR)
+
+
+def on_cpu(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a module for any machine."""
+    return {name: value.cpu() for name, value in module.state_dict().items()}
 
 
 def load_model(folder: Path) -> tuple[Config, VAE]:

@@ -1,113 +1,109 @@
-"""Scores a trained model: likelihood, KL, active units and the mutual information gap."""
+"""Score trained models: `python examples/isa_vae/evaluate.py --help`."""
 
-import math
-from collections.abc import Callable
-from typing import Any
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
+# Waiting threads sleep: spinning ones make everything slower on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import checkpoint
 import torch
-from data import Pictures, as_pixels
-from metrics import active_units, disentanglement
-from models import VAE
-from objectives import log_likelihood
-from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
-from tqdm import tqdm
+import tyro
+from checkpoint import State, load_model
+from config import Config, UsageError, find_device, require
+from data import Pictures
+from memory import keep_freed_memory
+from priors import make_prior
+from report import score, summary, write_json
+from sources import load_data
 
-BATCH = 4096
-
-
-def choose_rows(total: int, wanted: int | None, seed: int) -> Tensor:
-    """All rows, or that many random ones, in the order of the data."""
-    if wanted is None or wanted >= total:
-        return torch.arange(total)
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(total, generator=generator)[:wanted].sort().values
+SCORES = "scores.json"
 
 
-@torch.no_grad()
-def evaluate(
-    vae: VAE,
-    prior: Distribution,
-    packed: Tensor,
-    pictures: Pictures,
-    rows: Tensor,
-    seed: int,
-    progress: bool = False,
-    more: Callable[[Tensor, Tensor, Tensor], dict[str, float | None]] | None = None,
-) -> dict[str, Any]:
-    """All scores over the given rows, one sample of z for each picture, as plain numbers.
+@dataclass(frozen=True)
+class Evaluation:
+    """Score models that were trained before, with every metric there is.
 
-    Args:
-        vae: The trained model.
-        prior: p(z).
-        packed: The pictures on the device of the model, (N, bytes).
-        pictures: The same, with their factors.
-        rows: Of the pictures to score.
-        seed: Of the samples of z.
-        progress: Whether to show bars.
-        more: Further scores, of (mean, deviation) of the posteriors and the classes.
+    A model is a folder with model.pt and config.json, as train.py leaves it and sweep.py with
+    --keep-models. What is written into it is scores.json, in the form of train.py's metrics.json.
     """
-    torch.manual_seed(seed)
-    scores = []  # log p(x|z), log q(z|x) - log p(z), and its mean over z where that is known
-    means, stds = [], []
-    for batch in tqdm(rows.split(BATCH), desc="scoring", unit="batch", disable=not progress):
-        x = as_pixels(packed[batch.to(packed.device)], pictures.pixels)
-        posterior = vae.encoder(x)
-        z = posterior.sample()
-        rate = posterior.log_prob(z).sum(-1) - prior.log_prob(z)
-        exact = analytic_kl(posterior, prior)
-        scores.append(torch.stack([log_likelihood(x, vae.decoder(z)), rate, exact]).double().cpu())
-        means.append(posterior.mean.cpu())
-        stds.append(posterior.stddev.cpu())
-    mean, std = torch.cat(means), torch.cat(stds)
-    likelihood, rate, exact = torch.cat(scores, dim=1)
-    classes = torch.from_numpy(pictures.classes)[rows]
-    return {
-        "log_likelihood": float(likelihood.mean()),
-        "log_likelihood_standard_error": standard_error(likelihood),
-        "kl_monte_carlo": float(rate.mean()),
-        "kl_monte_carlo_standard_error": standard_error(rate),
-        "kl_analytic": number(float(exact.mean())),
-        "elbo": float((likelihood - rate).mean()),
-        "active_units": int(active_units(mean).sum()),
-        "posterior_mean_variance": mean.double().var(0, correction=0).tolist(),
-        **disentanglement_scores(mean, std, classes, pictures, progress),
-        "more": more(mean, std, classes) if more else {},
-    }
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of the models."""
+    scores: Literal["mig", "light", "all"] = "all"
+    """Metrics beside the MIG: none; those that take seconds; or SAP and DCI as well."""
+    eval_images: int | None = None
+    """Score this many random images instead of all of them."""
+    data: Path | None = None
+    """The real files of the data set, as for train.py."""
+    cache: Path | None = None
+    """Folder of the drawn data sets, as for train.py."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: cuda where there is one."""
 
 
-def analytic_kl(posterior: Normal, prior: Distribution) -> Tensor:
-    """KL(q(z | x) || p(z)) for a normal prior, (N,); NaN for one without a closed form."""
-    if isinstance(prior, Independent):
-        return kl_divergence(Independent(posterior, 1), prior)
-    return torch.full_like(posterior.mean[:, 0], math.nan)
+def load(folder: Path, evaluation: Evaluation) -> tuple[Config, State]:
+    """A trained model with its prior, on the device."""
+    try:
+        config, vae = load_model(folder)
+        config = dataclasses.replace(
+            config,
+            scores=evaluation.scores,
+            eval_images=evaluation.eval_images,
+            data=evaluation.data,
+            cache=evaluation.cache,
+            device=str(find_device(evaluation.device)),
+        )
+        prior = make_prior(config)
+        if config.learn_exponents:
+            path = folder / checkpoint.PRIOR
+            prior.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise UsageError(
+            f"{folder} is no folder of a trained model, with {checkpoint.CONFIG} and "
+            f"{checkpoint.MODEL} in it: {error}"
+        ) from error
+    vae, prior = vae.to(config.device), prior.to(config.device)
+    return config, State(vae, prior, torch.optim.Adam(vae.parameters()))
 
 
-def disentanglement_scores(
-    mean: Tensor, std: Tensor, classes: Tensor, pictures: Pictures, progress: bool
-) -> dict[str, Any]:
-    """The gaps and what they were computed from; null for a factor that never varies."""
-    varies = dict(zip(pictures.factors, np.ptp(pictures.classes, axis=0) > 0, strict=True))
-    names = [name for name in pictures.factors if varies[name] or name in pictures.mig_factors]
-    columns = classes[:, [pictures.factors.index(factor) for factor in names]]
-    scores = disentanglement(mean, std, columns, names, progress, pictures.mig_factors)
-    gaps = {factor: number(gap) for factor, gap in scores.gaps.items()}
-    return {
-        "mig": number(scores.mig),
-        "mig_per_factor": {factor: gaps[factor] for factor in pictures.mig_factors},
-        "gaps_not_in_mig": {k: gap for k, gap in gaps.items() if k not in pictures.mig_factors},
-        "factors": names,
-        "factor_entropy": scores.entropy.tolist(),
-        "mutual_information": scores.information.tolist(),  # a row for each latent
-    }
+def run(evaluation: Evaluation) -> None:
+    """Score the models one after the other; models of one data set share it."""
+    require(len(evaluation.folders) > 0, "folders", "one folder or more", "none")
+    loaded: dict[str, Pictures] = {}
+    written: list[Path] = []
+    for folder in evaluation.folders:
+        config, state = load(folder, evaluation)
+        if config.data_set not in loaded:
+            loaded = {config.data_set: load_data(config)}
+        pictures = loaded[config.data_set]
+        packed = torch.from_numpy(pictures.packed).to(config.device)
+        metrics: dict[str, Any] = score(config, state, packed, pictures)
+        write_json(metrics, folder / SCORES)
+        written.append(folder / SCORES)
+        print(summary(metrics, folder, files=False), flush=True)
+    print("\nWritten:", *written, sep="\n  ")
 
 
-def standard_error(values: Tensor) -> float | None:
-    """Of the mean over images."""
-    return number(float(values.std() / math.sqrt(len(values))))
+def main(argv: Sequence[str]) -> int:
+    """Exit status: 0 done, 2 wrong use, 130 Ctrl-C."""
+    keep_freed_memory()
+    evaluation = tyro.cli(Evaluation, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+    try:
+        run(evaluation)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the models scored so far have their scores.json", file=sys.stderr)
+        return 130
+    return 0
 
 
-def number(value: float) -> float | None:
-    """JSON has no NaN: what is not defined is null."""
-    return value if math.isfinite(value) else None
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

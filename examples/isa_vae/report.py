@@ -15,9 +15,9 @@ import torch
 from checkpoint import State
 from config import Config
 from data import Pictures
-from evaluate import choose_rows, evaluate
 from panels import reconstructions, traversal
 from priors import exponents
+from scoring import choose_rows, evaluate
 from torch import Tensor
 
 METRICS = "metrics.json"
@@ -35,8 +35,7 @@ def finish(
 ) -> dict[str, Any]:
     """Score the model, write everything, and print the summary."""
     vae, prior = state.vae.eval(), state.prior()
-    weights = {key: value.cpu() for key, value in vae.state_dict().items()}
-    checkpoint.write_whole(weights, folder / checkpoint.MODEL)
+    checkpoint.save_model(state, folder)
     metrics = score(config, state, packed, pictures)
     write_json(metrics, folder / METRICS)
     reconstructions(vae, packed, pictures.shape, config.seed, folder / "reconstructions.png")
@@ -102,8 +101,8 @@ def write_json(values: dict[str, Any], path: Path) -> None:
     os.replace(temporary, path)
 
 
-def summary(metrics: dict[str, Any], folder: Path) -> str:
-    """The scores as a few lines of text."""
+def summary(metrics: dict[str, Any], folder: Path, files: bool = True) -> str:
+    """The scores as a few lines of text, and what a training wrote."""
     scores, config, images = metrics["scores"], metrics["config"], metrics["images"]
     source = "drawn" if images["source"] == "drawn" else f"read from {images['source']}"
     whole = metrics["evaluated"]["rows"] == "all"
@@ -132,10 +131,15 @@ Scored on {rows} images ({source})
   active units        {scores["active_units"]} of {sum(config["sizes"])}
 {more}  time                {seconds["training"]:.0f} s training ({metrics["steps"]} steps), \
 {seconds["scoring"]:.0f} s scoring
+{written(folder) if files else ""}"""
 
+
+def written(folder: Path) -> str:
+    """The files of a run."""
+    return f"""
 Written to {folder}:
   {METRICS}          all of these numbers, and the settings
-  {checkpoint.MODEL}, {checkpoint.CONFIG}  the model, for checkpoint.load_model
+  {checkpoint.MODEL}, {checkpoint.CONFIG}  the model, for evaluate.py
   {checkpoint.CHECKPOINT}         the state of training, for --resume
   reconstructions.png, traversal.png"""
 

@@ -22,6 +22,7 @@ from engines import Outcome, in_pool, in_ray
 from experiments import OF_THE_PAPER, Run, experiments
 from memory import keep_freed_memory
 from report import score
+from sources import load_data
 from table import Row, as_csv, make_row, read_rows, write_row, write_text
 from tqdm import tqdm
 
@@ -68,7 +69,7 @@ class Sweep:
 @cache
 def pictures_of(config: Config) -> tuple[Pictures, torch.Tensor]:
     """The data set of a process, and the same on its device."""
-    pictures = train.load_data(config, progress=False)
+    pictures = load_data(config, progress=False)
     return pictures, torch.from_numpy(pictures.packed).to(config.device)
 
 
@@ -78,7 +79,7 @@ def data_config(config: Config) -> Config:
     return Config(**{name: getattr(config, name) for name in names})
 
 
-def execute(run: Run, folder: Path, keep_model: bool, data: str = "") -> Row:
+def execute(run: Run, folder: Path, keep_model: bool) -> Row:
     """Train and score one run, from where it was left; in a worker."""
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -97,8 +98,7 @@ def execute(run: Run, folder: Path, keep_model: bool, data: str = "") -> Row:
             raise
         return make_row(run, None, label)
     if keep_model:
-        weights = {key: value.cpu() for key, value in state.vae.state_dict().items()}
-        checkpoint.write_whole(weights, folder / checkpoint.MODEL)
+        checkpoint.save_model(state, folder)
     return make_row(run, score(run.config, state, packed, pictures, progress=False), label)
 
 
@@ -158,7 +158,7 @@ def run_all(sweep: Sweep) -> int:
     left = [run for run in runs if not (rows / f"{run.key}.json").exists()]
     failed = []
     if left:
-        train.load_data(left[0].config)  # drawn once, here, and cached for the workers
+        load_data(left[0].config)  # drawn once, here, and cached for the workers
     bar = tqdm(total=len(runs), initial=len(runs) - len(left), desc=sweep.experiment, unit="run")
     try:
         with bar:

@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ import torch
 from board import Board
 from checkpoint import State, make_vae
 from config import Config, UsageError, parse
-from data import Pictures, as_pixels, default_cache, draw_dsprites, load_dsprites_npz
+from data import Pictures, as_pixels
 from interrupt import StopRequest
 from memory import keep_freed_memory
 from models import Discriminator
 from objectives import Terms, discriminator_loss, elbo, factorvae, tcvae
 from priors import exponents, make_prior
 from report import finish, start
+from sources import load_data
 from torch import Tensor
 from tqdm import tqdm
 
@@ -38,30 +39,6 @@ class StoppedError(Exception):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
-
-
-def load_data(config: Config, progress: bool = True) -> Pictures:
-    """The real set where a file is given, else the drawn one."""
-    load, draw = loaders(config.data_set)
-    if config.data is None:
-        return draw(config.cache or default_cache(), progress=progress)
-    try:
-        return load(config.data, progress=progress)
-    except (ValueError, OSError) as error:
-        raise UsageError(f"--data: {error}") from error
-
-
-def loaders(data_set: str) -> tuple[Callable[..., Pictures], Callable[..., Pictures]]:
-    """How a set is read from its real files, and how it or its stand-in is drawn."""
-    if data_set == "dsprites":
-        return load_dsprites_npz, draw_dsprites
-    if data_set == "faces":  # imported where used: the others need none of it
-        from faces import draw_faces, load_faces_pth
-
-        return load_faces_pth, draw_faces
-    from cars import draw_cars, load_cars3d
-
-    return load_cars3d, draw_cars
 
 
 def make_state(config: Config, channels: int) -> State:

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 from data import FACTORS, Pictures, pack, render_dsprites
-from evaluate import choose_rows, evaluate
+from scoring import choose_rows, evaluate
 from metrics import (
     MIG_FACTORS,
     active_units,

@@ -1,0 +1,113 @@
+"""Scores a trained model: likelihood, KL, active units and the mutual information gap."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from data import Pictures, as_pixels
+from metrics import active_units, disentanglement
+from models import VAE
+from objectives import log_likelihood
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from tqdm import tqdm
+
+BATCH = 4096
+
+
+def choose_rows(total: int, wanted: int | None, seed: int) -> Tensor:
+    """All rows, or that many random ones, in the order of the data."""
+    if wanted is None or wanted >= total:
+        return torch.arange(total)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(total, generator=generator)[:wanted].sort().values
+
+
+@torch.no_grad()
+def evaluate(
+    vae: VAE,
+    prior: Distribution,
+    packed: Tensor,
+    pictures: Pictures,
+    rows: Tensor,
+    seed: int,
+    progress: bool = False,
+    more: Callable[[Tensor, Tensor, Tensor], dict[str, float | None]] | None = None,
+) -> dict[str, Any]:
+    """All scores over the given rows, one sample of z for each picture, as plain numbers.
+
+    Args:
+        vae: The trained model.
+        prior: p(z).
+        packed: The pictures on the device of the model, (N, bytes).
+        pictures: The same, with their factors.
+        rows: Of the pictures to score.
+        seed: Of the samples of z.
+        progress: Whether to show bars.
+        more: Further scores, of (mean, deviation) of the posteriors and the classes.
+    """
+    torch.manual_seed(seed)
+    scores = []  # log p(x|z), log q(z|x) - log p(z), and its mean over z where that is known
+    means, stds = [], []
+    for batch in tqdm(rows.split(BATCH), desc="scoring", unit="batch", disable=not progress):
+        x = as_pixels(packed[batch.to(packed.device)], pictures.pixels)
+        posterior = vae.encoder(x)
+        z = posterior.sample()
+        rate = posterior.log_prob(z).sum(-1) - prior.log_prob(z)
+        exact = analytic_kl(posterior, prior)
+        scores.append(torch.stack([log_likelihood(x, vae.decoder(z)), rate, exact]).double().cpu())
+        means.append(posterior.mean.cpu())
+        stds.append(posterior.stddev.cpu())
+    mean, std = torch.cat(means), torch.cat(stds)
+    likelihood, rate, exact = torch.cat(scores, dim=1)
+    classes = torch.from_numpy(pictures.classes)[rows]
+    return {
+        "log_likelihood": float(likelihood.mean()),
+        "log_likelihood_standard_error": standard_error(likelihood),
+        "kl_monte_carlo": float(rate.mean()),
+        "kl_monte_carlo_standard_error": standard_error(rate),
+        "kl_analytic": number(float(exact.mean())),
+        "elbo": float((likelihood - rate).mean()),
+        "active_units": int(active_units(mean).sum()),
+        "posterior_mean_variance": mean.double().var(0, correction=0).tolist(),
+        **disentanglement_scores(mean, std, classes, pictures, progress),
+        "more": more(mean, std, classes) if more else {},
+    }
+
+
+def analytic_kl(posterior: Normal, prior: Distribution) -> Tensor:
+    """KL(q(z | x) || p(z)) for a normal prior, (N,); NaN for one without a closed form."""
+    if isinstance(prior, Independent):
+        return kl_divergence(Independent(posterior, 1), prior)
+    return torch.full_like(posterior.mean[:, 0], math.nan)
+
+
+def disentanglement_scores(
+    mean: Tensor, std: Tensor, classes: Tensor, pictures: Pictures, progress: bool
+) -> dict[str, Any]:
+    """The gaps and what they were computed from; null for a factor that never varies."""
+    varies = dict(zip(pictures.factors, np.ptp(pictures.classes, axis=0) > 0, strict=True))
+    names = [name for name in pictures.factors if varies[name] or name in pictures.mig_factors]
+    columns = classes[:, [pictures.factors.index(factor) for factor in names]]
+    scores = disentanglement(mean, std, columns, names, progress, pictures.mig_factors)
+    gaps = {factor: number(gap) for factor, gap in scores.gaps.items()}
+    return {
+        "mig": number(scores.mig),
+        "mig_per_factor": {factor: gaps[factor] for factor in pictures.mig_factors},
+        "gaps_not_in_mig": {k: gap for k, gap in gaps.items() if k not in pictures.mig_factors},
+        "factors": names,
+        "factor_entropy": scores.entropy.tolist(),
+        "mutual_information": scores.information.tolist(),  # a row for each latent
+    }
+
+
+def standard_error(values: Tensor) -> float | None:
+    """Of the mean over images."""
+    return number(float(values.std() / math.sqrt(len(values))))
+
+
+def number(value: float) -> float | None:
+    """JSON has no NaN: what is not defined is null."""
+    return value if math.isfinite(value) else None
