@@ -29,7 +29,8 @@ def in_pool(
     waiting, failures = list(tasks), [0] * len(tasks)
     number = {id(task): k for k, task in enumerate(tasks)}
     while waiting:
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+        # In sessions of their own, so that Ctrl-C reaches them once, by the signal below.
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=os.setsid)
         futures: dict[Future[Result], Task] = {}
         broken = False
         try:
@@ -76,14 +77,16 @@ def in_ray(
     import ray
 
     own = {} if address else {"num_cpus": workers, "include_dashboard": False}
+    folder = os.path.dirname(os.path.abspath(__file__))
     environment: dict[str, Any] = {"env_vars": ONE_THREAD}
     if address:  # the other machines have our package, and are sent the example
-        environment["working_dir"] = os.path.dirname(os.path.abspath(__file__))
+        environment["working_dir"] = folder
+    else:
+        environment["env_vars"] = ONE_THREAD | {"PYTHONPATH": folder}
     ray.init(address=address, runtime_env=environment, log_to_driver=False, **own)
     try:
-        remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES, retry_exceptions=True)(
-            function
-        )
+        options = {"num_gpus": gpus, "max_retries": RETRIES, "retry_exceptions": True}
+        remote = ray.remote(num_cpus=1, **options)(lambda task: function(task))
         references = {remote.remote(task): task for task in tasks}
         while references:
             for reference in ray.wait(list(references), num_returns=1)[0]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from config import PRESETS, Config
 
-# Deviation of one latent under the ISA prior as released, (2.1, 2.2), four to a subspace, scale 1.
+# The root of 0.495, the variance of one latent under the ISA prior as released: exponents 2.1 and
+# 2.2, four latents to a subspace, scale 1.
 RELEASED_DEVIATION = 0.7036
 
 # The priors that are compared at beta = 1.

@@ -15,158 +15,53 @@ Protocol, written before the arms below were run:
 - *Arms.* Priors of variance 1: Laplace (1, 1), (2.1, 1.9), normal, (2.1, 2.2), (2.5, 3), (4, 4) as
   (p0, p). Control: the normal prior and a square of places that stands on its corner. There, an
   angle of 0 is along the sides of the square, and 45 along the rows of pixels.
-- *Seeds.* 0 to 29 in every arm; a seed has the same first weights, batches and noise in all of them.
+- *Seeds.* 0 to 29 in every arm; a seed has the same first weights, batches and noise in
+  all of them.
 - *Outcome.* The angle between the latents' axes and those of x and y, from 0 to 45 degrees: fit
   E[z|x] = A (x, y) + c, take the rotation or reflection nearest to A. 22.5 is the mean of chance.
   A run is counted if both latents are active (Var E[z|x] > 0.01); all runs are in the table.
 - *Tests.* Each prior against the normal one by Mann-Whitney (first) and by permutation of the
   difference of means, two-sided, corrected by Holm over the five priors. The control by itself.
   Bootstrap intervals are percentiles of 10 000 resamples.
-- *Second.* Spearman's correlation of the prior's force (nats by which it prefers the axes) with the
-  angle over all runs of the six priors; the same tests for the MIG; and the angle tests over the
-  runs with R^2 of at least 0.9 in the linear fit only, because the angle says little of a folded
-  code.
+- *Second.* Spearman's correlation of the prior's force (nats by which it prefers the axes) with
+  the angle over all runs of the six priors; the same tests for the MIG; and the angle tests over
+  the runs with R^2 of at least 0.9 in the linear fit only, because the angle says little of a
+  folded code.
 
 Radius, side and learning rate were chosen with ten seeds (1000 to 1009) of the normal arm, from
-likelihoods, active units and R^2, before any angle was looked at. Nothing was changed afterwards.
+likelihoods, active units and R^2, before any angle was looked at. The program was tried with three
+seeds and 200 steps of every arm. Nothing was changed afterwards.
 """
 
-import csv
-import dataclasses
 import io
 import json
-import math
 import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 # Waiting threads sleep: spinning ones make training some twenty times slower on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import numpy as np
 import torch
 import tyro
-from config import UsageError, require
+from config import UsageError
 from matplotlib import pyplot as plt
+from mechanism_config import Config, check
 from mechanism_figure import figure
+from mechanism_files import NAME, rounded, summary, versions, write_csv, write_json, write_whole
 from mechanism_model import Arm, centres, draw_disks, factor_grid, score, train
 from mechanism_stats import LINEAR, Row, comparisons, overview, trend
 from memory import keep_freed_memory
 from torch import Tensor
 from tqdm import tqdm
 
-import lpnested
-
-NAME = "mechanism"
 LOOK = 100  # steps between two looks at the weights
-ARMS = (
-    Arm("laplace", "Laplace\n(1, 1)", (1.0, 1.0)),
-    Arm("isa-2.1-1.9", "ISA\n(2.1, 1.9)", (2.1, 1.9)),
-    Arm("normal", "normal\n "),
-    Arm("isa-2.1-2.2", "ISA\n(2.1, 2.2)", (2.1, 2.2)),
-    Arm("isa-2.5-3", "ISA\n(2.5, 3)", (2.5, 3.0)),
-    Arm("isa-4-4", "ISA\n(4, 4)", (4.0, 4.0)),
-    Arm("normal-diamond", "normal, square\non its corner", diamond=True),
-)
-ArmName = Literal[
-    "laplace", "isa-2.1-1.9", "normal", "isa-2.1-2.2", "isa-2.5-3", "isa-4-4", "normal-diamond"
-]
 
 
 class DivergedError(Exception):
     """Weights that are no longer finite."""
-
-
-@dataclass(frozen=True)
-class Config:
-    """Does the ISA prior turn the code of a VAE to the axes? Disks at all x and y, two latents.
-
-    Without arguments: the whole experiment, about 20 minutes on one core. A finished arm is kept,
-    so after Ctrl-C the same command goes on. To see that it works, in half a minute:
-    --seeds 3 --steps 200 --parts runs/mechanism/try
-    """
-
-    arms: tuple[ArmName, ...] = tuple(arm.name for arm in ARMS)  # type: ignore[assignment]
-    """Priors to train with; the others are compared with normal, which must be among them."""
-    seeds: int = 30
-    """Models of an arm, with seeds 0, 1, ...; they are trained side by side."""
-    steps: int = 3000
-    """Of Adam."""
-    batch_size: int = 256
-    """Pictures in a step, of 1024."""
-    learning_rate: float = 2e-3
-    """Of Adam, constant."""
-    beta: float = 1.0
-    """Weight of the KL term."""
-    hidden: int = 64
-    """Width of the hidden layers."""
-    parts: Path = Path("runs/mechanism/arms")
-    """Folder of finished arms, a file each, from which the same command goes on."""
-    out: Path = Path("runs/mechanism")
-    """Folder of the results: mechanism.csv, mechanism.json, mechanism.png."""
-
-    def to_json(self) -> dict[str, Any]:
-        """All that changes a number of an arm."""
-        return {
-            k: v for k, v in dataclasses.asdict(self).items() if k not in ("arms", "out", "parts")
-        }
-
-    @property
-    def chosen(self) -> list[Arm]:
-        """The arms in the order of their force."""
-        return [arm for arm in ARMS if arm.name in self.arms]
-
-
-def check(config: Config) -> None:
-    """Raise a UsageError that names the first flag with a value that cannot work."""
-    for key in ("seeds", "steps", "batch_size", "learning_rate", "hidden"):
-        value = getattr(config, key)
-        require(math.isfinite(value) and value > 0, key, "a positive number", value)
-    beta = config.beta
-    require(math.isfinite(beta) and beta >= 0, "beta", "zero or a positive number", beta)
-    total = len(factor_grid())
-    require(config.batch_size <= total, "batch_size", f"at most {total}", config.batch_size)
-    require("normal" in config.arms, "arms", "a choice with normal in it", config.arms)
-    for key in ("parts", "out"):
-        path = getattr(config, key)
-        require(not path.exists() or path.is_dir(), key, "a folder", f"the file {path}")
-
-
-def rounded(content: Any) -> Any:
-    """All floats in nested lists and dicts to six significant digits."""
-    if isinstance(content, float):
-        return float(f"{content:.6g}")
-    if isinstance(content, dict):
-        return {key: rounded(value) for key, value in content.items()}
-    return [rounded(value) for value in content] if isinstance(content, (list, tuple)) else content
-
-
-def write_whole(content: bytes, path: Path) -> None:
-    """The file appears with all of its content, or stays as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-
-
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Strict JSON: a NaN would be an error."""
-    text = json.dumps(rounded(content), indent=2, allow_nan=False)
-    write_whole(f"{text}\n".encode(), path)
-
-
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """A table with the keys of the first row as its head."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(buffer.getvalue().encode(), path)
 
 
 def finished(arm: Arm, config: Config) -> list[Row] | None:
@@ -239,16 +134,6 @@ def gather(config: Config) -> list[Row]:
     return rows
 
 
-def versions() -> dict[str, str]:
-    """Of all that makes the numbers."""
-    return {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "lpnested": lpnested.__version__,
-    }
-
-
 def run(config: Config) -> str:
     """Everything, from training to the summary."""
     began = time.monotonic()
@@ -271,35 +156,6 @@ def run(config: Config) -> str:
     plt.close(picture)
     write_whole(drawn.getvalue(), config.out / f"{NAME}.png")
     return summary(results, config, time.monotonic() - began)
-
-
-def summary(results: dict[str, Any], config: Config, seconds: float) -> str:
-    """The arms as a table, and where the files are."""
-    tests = {line["arm"]: line for line in results["angle"]["priors"]}
-    text = [f"\n{config.seeds} seeds, {config.steps} steps. Angle of the code in degrees"]
-    text.append("(0: aligned, 45: diagonal, 22.5: chance), runs with two active units only\n")
-    text.append("arm               force  counted  mean [95 %]          median   MIG    p (Holm)")
-    for line in results["arms"]:
-        head = (
-            f"{line['arm']:15} {line['force_nats']:+7.3f}  {line['counted']:3d}/{line['runs']:<3d}"
-        )
-        if line["angle"] is None:
-            text.append(head)
-            continue
-        (low, high), test = line["angle"]["mean_95"], tests.get(line["arm"])
-        p = "" if test is None else f"{test['mann_whitney']:.2g} ({test['mann_whitney_holm']:.2g})"
-        text.append(
-            f"{head}  {line['angle']['mean']:4.1f} [{low:4.1f}, {high:4.1f}]"
-            f"  {line['angle']['median']:10.1f}  {line['mig']['mean']:6.3f}  {p}"
-        )
-    if results["trend"] is not None:
-        text.append(
-            f"\nSpearman's correlation of force and angle {results['trend']['spearman']:.2f}, "
-            f"p {results['trend']['permutation']:.2g} (below 0: a stronger force aligns)"
-        )
-    text.append(f"\n{seconds:.0f} s. Written to {config.out}:")
-    text.append(f"  {NAME}.csv   every run\n  {NAME}.json  settings, intervals, tests")
-    return "\n".join([*text, f"  {NAME}.png   angle and MIG of every run"])
 
 
 def main(argv: Sequence[str]) -> int:

@@ -65,8 +65,9 @@ def figure(rows: Sequence[Row], arms: Sequence[Arm], forces: Sequence[float]) ->
     for place, (arm, force) in enumerate(zip(arms, forces, strict=True)):
         for ax, key in zip(axes, ("angle", "mig"), strict=True):
             strip(ax, place, rows, arm, key, colour(arm, force))
-    axes[0].axhline(CHANCE, color="0.6", linewidth=1, ls="--", zorder=1)
-    axes[0].text(len(arms) - 0.45, CHANCE, "chance", color="0.4", fontsize=9, va="center")
+    end = len(arms) - 0.5
+    axes[0].hlines(CHANCE, -0.6, end, color="0.6", linewidth=1, ls="--", zorder=1)
+    axes[0].text(end + 0.05, CHANCE, "chance", color="0.4", fontsize=9, va="center")
     axes[0].set(ylim=(-1.5, 46.5), yticks=[0, 15, 30, 45])
     axes[0].set_ylabel("angle between code and factors\n0: aligned, 45: diagonal")
     axes[1].set(ylim=(-0.03, 1.03), ylabel="MIG of posX and posY")

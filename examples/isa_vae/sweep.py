@@ -1,6 +1,7 @@
 """Run an experiment of many trainings: `python examples/isa_vae/sweep.py --help`."""
 
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -218,6 +219,7 @@ def main(argv: Sequence[str]) -> int:
     if sweep.experiment == "list":
         print(overview())
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return 1 if run_all(sweep) else 0
     except UsageError as error:

@@ -1,0 +1,322 @@
+"""sweep.py: every run of the table has a row in the end, whatever happens on the way."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import checkpoint
+import engines
+import evaluate
+import experiments
+import numpy as np
+import pytest
+import sweep as script
+import torch
+from config import PRESETS, check
+from render import all_classes, render_dsprites
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+FOLDER = Path(script.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory):
+    classes = all_classes()[::1499]
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    np.savez_compressed(path, imgs=render_dsprites(classes), latents_classes=classes)
+    return path
+
+
+def tiny(arms=("normal", "isa-learned"), seeds=2, **changes):
+    base = replace(
+        PRESETS["quick"], hidden=8, batch_size=16, steps=60, sizes=(2, 2), scores="mig", **changes
+    )
+    table = experiments.some(arms, experiments.ARMS | experiments.METHODS)
+    return experiments.grid("tiny", "quick", base, table, seeds=seeds)
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """Replace the experiments by a small one, which each test may set."""
+    runs = {"tiny": tiny()}
+    monkeypatch.setattr(script, "experiments", lambda: runs)
+    return runs
+
+
+@pytest.fixture
+def flags(npz, tmp_path):
+    return ["tiny", "--data", str(npz), "--out", str(tmp_path / "sweeps"), "--workers", "2"]
+
+
+def rows_of(tmp_path):
+    return script.read_rows(tmp_path / "sweeps" / "tiny" / "rows")
+
+
+def numbers(row):
+    row = json.loads(json.dumps(row))
+    return {key: value for key, value in row.items() if key != "seconds"}
+
+
+# --- the tables of runs ---
+
+
+def test_the_papers_runs_are_enumerated(capsys):
+    assert script.main(["list"]) == 0
+    printed = capsys.readouterr().out
+    assert "1280 runs" in printed
+    assert all(name in printed for name in experiments.experiments())
+    paper = [run for name in experiments.OF_THE_PAPER for run in experiments.experiments()[name]]
+    assert len(paper) == 1280
+
+
+def test_every_run_has_settings_that_can_work_and_a_key_of_its_own():
+    for runs in experiments.experiments().values():
+        for run in runs:
+            check(run.config)
+        assert max(Counter(run.key for run in runs).values()) == 1
+
+
+def test_the_arms_of_the_reproduction():
+    quick = experiments.experiments()["fig5a-quick"]
+    assert min(Counter(run.arm for run in quick).values()) >= 30
+    assert {run.config.data_set for run in quick} == {"dsprites"}
+    released = next(run.config for run in quick if run.arm == "isa-released")
+    prior = script.train.make_prior(replace(released, device="cpu"))()
+    variance = float(prior.variance[0])
+    assert variance == pytest.approx(0.495, abs=1e-3)
+    assert experiments.RELEASED_DEVIATION**2 == pytest.approx(variance, rel=1e-3)
+    betas = {run.config.beta for run in experiments.experiments()["fig5b-quick"]}
+    assert betas >= set(experiments.BETAS)
+
+
+def test_seeds_are_outermost_so_that_a_cut_sweep_is_balanced():
+    for runs in experiments.experiments().values():
+        seeds = [run.config.seed for run in runs]
+        assert seeds == sorted(seeds)
+
+
+# --- a sweep ---
+
+
+def test_a_sweep_writes_a_row_for_each_run_and_a_table(table, flags, tmp_path, capsys):
+    published = tmp_path / "results"
+    assert script.main([*flags, "--keep-models", "--publish", str(published)]) == 0
+    rows = rows_of(tmp_path)
+    assert len(rows) == 4 and {row["status"] for row in rows} == {"done"}
+    with (published / "tiny.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    wanted = {"arm", "seed", "beta", "rung", "mig", "mig_scale", "mig_posX", "mig_posY"}
+    wanted |= {"mig_orientation", "log_px", "kl", "active_units", "status", "p0", "p1", "p2"}
+    assert wanted <= set(lines[0])
+    assert len(lines) == 4
+    by_key = {(row["arm"], row["seed"]): row for row in rows}
+    for line in lines:
+        row = by_key[line["arm"], int(line["seed"])]
+        assert float(line["mig"]) == pytest.approx(row["mig"], rel=1e-5)
+        assert (line["p1"] == "") == (line["arm"] == "normal")
+        gaps = [row[f"mig_{name}"] for name in ("scale", "orientation", "posX", "posY")]
+        assert row["mig"] == pytest.approx(np.mean(gaps))
+    learned = by_key["isa-learned", 0]
+    assert learned["p0"] == pytest.approx(2.1) and learned["p1"] != pytest.approx(2.2, abs=1e-6)
+    assert [line["step"] for line in learned["history"]] == [50]
+    assert learned["history"][0].keys() >= {"objective", "log_px", "kl", "p0", "p1", "p2"}
+    printed = capsys.readouterr().out
+    assert "4 rows (4 done, 0 diverged)" in printed and str(published / "tiny.csv") in printed
+
+    folder = tmp_path / "sweeps/tiny/runs/isa-learned-beta1-seed0"
+    assert not (folder / checkpoint.CHECKPOINT).exists()
+    flags = ["--scores", "light", "--data", flags[2]]
+    assert evaluate.main([str(folder), *flags, "--device", "cpu"]) == 0
+    scores = json.loads((folder / evaluate.SCORES).read_text())
+    assert scores["scores"]["mig"] == pytest.approx(learned["mig"], rel=1e-6)
+    assert scores["exponents"]["p1"] == pytest.approx(learned["p1"], rel=1e-6)
+    assert scores["scores"]["more"]
+
+
+def test_a_run_of_a_sweep_is_the_run_of_train(table, flags, tmp_path, npz):
+    assert script.main([*flags, "--arms", "normal", "--seeds", "1"]) == 0
+    (row,) = rows_of(tmp_path)
+    alone = [
+        *("--data", str(npz), "--prior", "normal", "--scale", "unit-variance", "--seed", "1"),
+        *("--sizes", "2", "2", "--hidden", "8", "--batch-size", "16", "--steps", "60"),
+        *("--device", "cpu", "--out", str(tmp_path / "alone")),
+    ]
+    assert script.train.main(alone) == 0
+    metrics = json.loads((tmp_path / "alone/metrics.json").read_text())
+    assert metrics["scores"]["mig"] == row["mig"]
+    assert metrics["scores"]["log_likelihood"] == row["log_px"]
+    assert metrics["history"] == row["history"]
+
+
+def test_only_what_is_not_there_is_run_again(table, flags, tmp_path, capsys):
+    assert script.main(flags) == 0
+    before = {row["arm"] + str(row["seed"]): row for row in rows_of(tmp_path)}
+    rows = tmp_path / "sweeps/tiny/rows"
+    missing = rows / "normal-beta1-seed1.json"
+    missing.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in rows.iterdir()}
+    assert script.main(flags) == 0
+    assert missing.exists()
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    for row in rows_of(tmp_path):
+        assert numbers(row) == numbers(before[row["arm"] + str(row["seed"])])
+
+
+def test_a_run_that_diverges_is_recorded(table, flags, tmp_path, capsys):
+    table["tiny"] = tiny(arms=["normal"], seeds=1, learning_rate=1e30)
+    assert script.main(flags) == 0
+    (row,) = rows_of(tmp_path)
+    assert row["status"] == "diverged" and row["mig"] is None and row["log_px"] is None
+    assert "1 rows (0 done, 1 diverged)" in capsys.readouterr().out
+    with (tmp_path / "sweeps/tiny/tiny.csv").open() as file:
+        assert [line["status"] for line in csv.DictReader(file)] == ["diverged"]
+
+
+@pytest.mark.parametrize("arm", ["beta-tcvae", "isa-beta-tcvae", "factorvae"])
+def test_every_method_trains_and_resumes_to_the_same_numbers(table, flags, tmp_path, arm, npz):
+    table["tiny"] = tiny(arms=[arm], seeds=1)
+    assert script.main(flags) == 0
+    (whole,) = rows_of(tmp_path)
+    assert whole["history"][0].keys() >= {"objective", "log_px", "kl"}
+    run = replace(
+        table["tiny"][0], config=replace(table["tiny"][0].config, data=npz, device="cpu")
+    )
+    stopped = tmp_path / "stopped"
+    script.train.StopRequest, before = Stop, script.train.StopRequest
+    try:
+        with pytest.raises(script.train.StoppedError):
+            script.execute(run, stopped, keep_model=False)
+    finally:
+        script.train.StopRequest = before
+    assert checkpoint.read_checkpoint(stopped)["step"] == 1
+    assert numbers(script.execute(run, stopped, keep_model=False)) == numbers(whole)
+
+
+class Stop(script.train.StopRequest):
+    """Asks for a stop from the first step on."""
+
+    def __init__(self):
+        super().__init__()
+        self.signal = signal.SIGINT
+
+
+# --- what may go wrong ---
+
+
+def test_bad_flags_are_named(table, flags, capsys):
+    assert script.main(["none"]) == 2
+    assert "no experiment 'none'" in capsys.readouterr().err
+    for flag, value in (("--arms", "gaussian"), ("--seeds", "77"), ("--betas", "3")):
+        assert script.main([*flags, flag, value]) == 2
+        assert f"{flag}: tiny has" in capsys.readouterr().err
+    assert script.main([*flags[:2], "nothing.npz", *flags[3:]]) == 2
+
+
+def die_once(path):
+    """Kill the process on the first call with this path."""
+    if not path.exists():
+        path.write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return path.name
+
+
+def fail(task):
+    raise ValueError(task)
+
+
+def test_a_dead_worker_is_replaced_and_its_task_tried_again(tmp_path):
+    tasks = [tmp_path / name for name in "abc"]
+    results = dict(engines.in_pool(tasks, die_once, 2))
+    assert results == {task: task.name for task in tasks}
+
+
+def test_a_task_that_fails_for_good_is_reported(tmp_path):
+    ((task, error),) = engines.in_pool(["x"], fail, 1)
+    assert task == "x" and isinstance(error, ValueError)
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_rest_goes_on(tmp_path, npz):
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import sys\nsys.path.insert(0, {str(FOLDER)!r})\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import sweep, test_sweep\n"
+        "runs = test_sweep.tiny(seeds=3)\n"
+        "from dataclasses import replace\n"
+        "long = [replace(r, config=replace(r.config, steps=100_000)) for r in runs[1:]]\n"
+        "runs = [runs[0], *long]\n"
+        "sweep.experiments = lambda: {'tiny': runs}\n"
+        "if __name__ == '__main__':\n    sys.exit(sweep.main(sys.argv[1:]))\n"
+    )
+    out = tmp_path / "sweeps"
+    command = [sys.executable, str(program), "tiny", "--data", str(npz), "--out", str(out)]
+    with subprocess.Popen(
+        [*command, "--workers", "1"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        rows, runs = out / "tiny" / "rows", out / "tiny" / "runs"
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline and process.poll() is None:
+            if len(list(rows.glob("*.json"))) == 1 and len(list(runs.glob("*/*.pt"))) == 1:
+                break
+            time.sleep(0.1)
+        time.sleep(2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "goes on from here" in errors
+    done = len(list(rows.iterdir()))
+    assert done == 1
+    assert len((out / "tiny/tiny.csv").read_text().splitlines()) == done + 1
+    held = [path.parent for path in (out / "tiny/runs").glob(f"*/{checkpoint.CHECKPOINT}")]
+    assert len(held) == 1 and checkpoint.read_checkpoint(held[0])["step"] > 0
+
+
+def test_ray_gives_the_same_rows(table, flags, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    table["tiny"] = tiny(arms=["isa-released"], seeds=2)
+    assert script.main([*flags, "--engine", "pool"]) == 0
+    pool = [numbers(row) for row in rows_of(tmp_path)]
+    for path in (tmp_path / "sweeps/tiny/rows").iterdir():
+        path.unlink()
+    assert script.main([*flags, "--engine", "ray"]) == 0
+    assert [numbers(row) for row in rows_of(tmp_path)] == pool
+
+
+# --- the tables ---
+
+
+def test_published_tables_hold_what_was_promised():
+    for path in sorted((FOLDER / "results").glob("fig*.csv")):
+        if path.stem not in experiments.experiments():
+            continue
+        with path.open() as file:
+            lines = list(csv.DictReader(file))
+        runs = {run.key: run for run in experiments.experiments()[path.stem]}
+        assert lines, path
+        for line in lines:
+            key = f"{line['arm']}-beta{float(line['beta']):g}-seed{line['seed']}"
+            assert key in runs, (path, key)
+            assert line["rung"] == runs[key].rung
+            if line["status"] == "done":
+                assert -1e-6 <= float(line["mig"]) <= 1 and float(line["log_px"]) < 0
+
+
+def test_floats_are_shortened_and_missing_values_are_empty(tmp_path):
+    rows = [
+        {"arm": "b", "seed": 0, "beta": 1.0, "mig": 0.123456789, "history": [1]},
+        {"arm": "a", "seed": 1, "beta": 1.0, "mig": None, "p1": 2.0},
+    ]
+    text = script.as_csv(rows)
+    assert text == "arm,seed,beta,mig,p1\na,1,1,,2\nb,0,1,0.123457,\n"
+
+
+def test_torch_is_left_with_the_threads_it_had():
+    assert torch.get_num_threads() == 1
