@@ -19,7 +19,7 @@ class Board:
         except ImportError as error:
             raise UsageError(
                 "--tensorboard needs the package tensorboard: "
-                "python -m pip install -c constraints.txt -e '.[examples]'"
+                "python -m pip install -c constraints.txt -e '.[sweeps]'"
             ) from error
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 

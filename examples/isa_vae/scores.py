@@ -16,13 +16,13 @@ from torch import Tensor
 
 # Draws that the total correlation and the subspaces' information are means over. The densities
 # at each are over all rows: a sample of the rows would change what is estimated.
-HEAVY_DRAWS = 1000
+HEAVY_DRAWS = 500
 LIGHT_DRAWS = 100
 # Batches of the majority vote, to learn from and to test on.
 HEAVY_BATCHES = 10_000, 5_000
 LIGHT_BATCHES = 2_000, 1_000
 # Rows of SAP and DCI, to learn from and to test on.
-ROWS = 10_000, 5_000
+ROWS = 5_000, 5_000
 
 
 def all_scores(

@@ -28,7 +28,7 @@ import torch
 from metrics import entropy_of, number_groups
 from torch import Tensor
 
-CHUNK = 16  # draws at once: (draws, rows) numbers, to stay in the cache
+CHUNK = 8  # draws at once: (draws, rows) numbers, to stay in the cache
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,10 @@ def log_densities(
         generator: Draws them.
     """
     if sum(sizes) != mean.shape[1] or min(sizes) < 1:
-        raise ValueError(f"sizes {tuple(sizes)} do not add up to the {mean.shape[1]} latents")
+        raise ValueError(
+            f"sizes must be positive and add up to the {mean.shape[1]} latents, "
+            f"but got {tuple(sizes)}"
+        )
     if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
         raise ValueError("posteriors must have finite means and positive, finite deviations")
     rows = draw_rows(len(mean), samples, generator)
@@ -119,6 +122,21 @@ def draw_rows(total: int, samples: int, generator: torch.Generator) -> Tensor:
     return torch.randint(total, (samples,), generator=generator)
 
 
+@dataclass(frozen=True)
+class Factor:
+    """The rows with each of its values."""
+
+    value: Tensor  # of each row, numbered from 0, (N,)
+    count: Tensor  # of the rows with each value, (V,)
+    rows: tuple[Tensor, ...]  # with each value
+
+    @classmethod
+    def of(cls, column: Tensor) -> "Factor":
+        """From its values, (N,)."""
+        _, value, count = column.unique(return_inverse=True, return_counts=True)
+        return cls(value, count, value.argsort(stable=True).split(count.tolist()))
+
+
 class Mixture:
     """The aggregate posterior: its log densities at the places z, (S, z), drawn from rows (S,)."""
 
@@ -126,32 +144,26 @@ class Mixture:
         self.mean, self.precision = mean, precision  # (z, N); precision is 1 / std
         self.log_scale = precision.log() - 0.5 * math.log(2 * math.pi)
         self.parts = torch.arange(len(mean)).split(list(sizes))
-        # A column for each value of each factor, to sum over the rows that have it.
-        groups, prior = number_groups(classes) if classes.shape[1] else (classes.T, [])
-        self.groups, self.log_count = groups, torch.cat([torch.zeros(0), *prior]).to(mean)
-        self.log_count = (self.log_count * mean.shape[1]).log()
-        self.members = mean.new_zeros(mean.shape[1], len(self.log_count))
-        for group in groups:
-            self.members.scatter_(1, group[:, None], 1)
+        self.factors = [Factor.of(column) for column in classes.T]
 
     def __call__(self, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Densities log q(z), log q(z_G), log q(z_j) and log q(z_G | v_k)."""
-        count = self.mean.shape[1]
-        joint = z.new_zeros(len(z), count)
+        log_n = math.log(self.mean.shape[1])
+        joint = z.new_zeros(len(z), self.mean.shape[1])
         subspaces, latents, given = [], [], []
         for part in self.parts:
-            inside = z.new_zeros(len(z), count)
+            inside = torch.zeros_like(joint)
             for j in part.tolist():
                 log_q = self.component(z[:, j, None], j)
                 inside += log_q
-                latents.append(log_q.logsumexp(1))
+                # In one dimension the own component is neither 0 nor infinite: no need of a peak.
+                latents.append(log_q.exp_().sum(1).log() - log_n)
             joint += inside
-            whole, by_value = self.summed(inside, rows)
-            subspaces.append(whole)
-            given.append(by_value)
-        log_n = math.log(count)
-        stacked = [torch.stack(columns, dim=1) for columns in (subspaces, latents)]
-        return joint.logsumexp(1) - log_n, *(s - log_n for s in stacked), torch.stack(given, 1)
+            whole, shared = self.summed(inside, rows)
+            subspaces.append(whole - log_n)
+            given.append(shared)
+        stacked = [torch.stack(columns, dim=1) for columns in (subspaces, latents, given)]
+        return joint.logsumexp(1) - log_n, *stacked
 
     def component(self, z: Tensor, j: int) -> Tensor:
         """The log density of latent j at every z under every row: (S, 1) -> (S, N)."""
@@ -168,13 +180,17 @@ class Mixture:
         Returns:
             (S,) and (S, factors).
         """
+        # A draw is not e^87 times as likely elsewhere as where it came from: exp leaves that row.
         peak = log_q.amax(1, keepdim=True)
-        own = log_q.gather(1, rows[:, None])  # is in every sum, even where exp underflows
         weight = (log_q - peak).exp_()
-        whole = torch.maximum(weight.sum(1, keepdim=True).log() + peak, own)
-        column = self.groups[:, rows].T  # of each draw's value of each factor
-        shared = (weight @ self.members).gather(1, column).log() + peak
-        return whole.squeeze(1), torch.maximum(shared, own) - self.log_count[column]
+        whole = weight.sum(1, keepdim=True).log() + peak
+        shared = weight.new_zeros(len(rows), len(self.factors))
+        for k, factor in enumerate(self.factors):
+            for s, value in enumerate(factor.value[rows].tolist()):
+                shared[s, k] = weight[s].index_select(0, factor.rows[value]).sum()
+        count = [factor.count[factor.value[rows]] for factor in self.factors]
+        log_count = torch.stack(count, 1).to(shared).log() if count else shared
+        return whole.squeeze(1), shared.log() + peak - log_count
 
 
 def subspace_gaps(densities: LogDensities, entropy: Tensor) -> Tensor:

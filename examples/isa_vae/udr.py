@@ -14,11 +14,10 @@ the authors' code leaves the others out in this way. The score of a model is the
 pairs. All models must have seen the same images, in the same order.
 """
 
-import importlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
+from predictors import scikit_learn, standardised
 from torch import Tensor
 
 INFORMATIVE = 0.01  # nats
@@ -68,7 +67,7 @@ def relative_strength(similarity: Tensor, dim: int) -> Tensor:
 
 
 def spearman(left: Tensor, right: Tensor) -> Tensor:
-    """|rank correlation| of every pair of columns, 0 for constant ones: (N, a), (N, b) -> (a, b)."""
+    """|rank correlation| of all pairs of columns, 0 for constants: (N, a), (N, b) -> (a, b)."""
     ranked = [standardised(ranks(columns)) for columns in (left, right)]
     return (ranked[0].T @ ranked[1]).abs().div(len(left)).clamp_max(1)
 
@@ -83,14 +82,6 @@ def lasso(left: Tensor, right: Tensor) -> Tensor:
     return weights.abs().T.double()
 
 
-def standardised(columns: Tensor) -> Tensor:
-    """With mean 0 and variance 1; constant columns become 0."""
-    centred = columns - columns.mean(0)
-    scale = centred.square().mean(0).sqrt()
-    noise = 1e-12 * columns.abs().amax(0)  # what rounding leaves of a constant
-    return torch.where(scale > noise, centred / scale, 0.0)
-
-
 def ranks(columns: Tensor) -> Tensor:
     """From 1, the mean rank where values are equal: (N, z) -> (N, z)."""
     ranked = []
@@ -98,14 +89,3 @@ def ranks(columns: Tensor) -> Tensor:
         _, place, count = column.unique(return_inverse=True, return_counts=True)
         ranked.append((count.cumsum(0) - (count - 1) / 2).double()[place])
     return torch.stack(ranked, dim=-1) if ranked else columns.double()
-
-
-def scikit_learn(module: str) -> Any:
-    """A module of scikit-learn, which only some scores need."""
-    try:
-        return importlib.import_module(f"sklearn.{module}")
-    except ImportError as error:
-        raise ImportError(
-            "SAP by linear SVM, DCI and UDR by Lasso need scikit-learn: "
-            "pip install 'lpnested[examples]'"
-        ) from error

@@ -157,6 +157,23 @@ def test_training_learns(tmp_path, flags, npz):
     assert metrics(folder)["scores"]["elbo"] > mean_picture_for_all + 100
 
 
+def test_every_term_is_logged(tmp_path, flags):
+    """In the history of the run, and for TensorBoard where that is asked for."""
+    folder = tmp_path / "run"
+    more = ["--objective", "tcvae", "--tensorboard", "--steps", "120", "--learn-exponents"]
+    assert script.main([*flags, *more, "--out", str(folder)]) == 0
+    history = metrics(folder)["history"]
+    assert [line["step"] for line in history] == [50, 100]
+    terms = {"objective", "log_px", "kl", "index_code_mi", "total_correlation"}
+    assert terms | {"product_to_prior", "p0", "p1", "p2"} | {"step"} == history[0].keys()
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    ).EventAccumulator(str(folder / "tensorboard"))
+    accumulator.Reload()
+    logged = [(event.step, event.value) for event in accumulator.Scalars("log_px")]
+    assert logged == [(line["step"], pytest.approx(line["log_px"])) for line in history]
+
+
 # --- interruptions ---
 
 
@@ -278,6 +295,11 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path, flags, ca
         (["--device", "toaster"], "--device toaster is not available"),
         (["--data", "nothing.npz"], "--data must be .* no such file: nothing.npz"),
         (["--resume"], r"--resume: .*checkpoint.pt does not exist"),
+        (["--kl", "analytic"], "--kl must be monte-carlo with --prior isa"),
+        (["--prior", "normal", "--learn-exponents"], "--learn-exponents must be False with"),
+        (["--data-set", "cars3d"], "--model must be conv with colour pictures, but got mlp"),
+        (["--objective", "tcvae", "--batch-size", "1"], "--batch-size must be 2 or more"),
+        (["--alpha", "2"], "--alpha must be 1 unless --objective is tcvae"),
     ],
 )
 def test_bad_flags_are_named_and_nothing_is_written(tmp_path, flags, capsys, mistake, message):
