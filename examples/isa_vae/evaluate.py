@@ -16,13 +16,18 @@ import torch
 import tyro
 from checkpoint import State, load_model
 from config import Config, UsageError, find_device, require
-from data import Pictures
+from data import Pictures, as_pixels
 from memory import keep_freed_memory
 from priors import make_prior
 from report import score, summary, write_json
+from scoring import choose_rows
 from sources import load_data
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+from udr import udr
 
 SCORES = "scores.json"
+UDR_IMAGES = 2000
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,9 @@ class Evaluation:
     """The real files of the data set, as for train.py."""
     cache: Path | None = None
     """Folder of the drawn data sets, as for train.py."""
+    udr: bool = False
+    """Compare the models with one another too, which should differ in the seed only: writes the
+    unsupervised disentanglement ranking of each into its scores.json."""
     device: str = "auto"
     """cpu, cuda, ...; auto: cuda where there is one."""
 
@@ -72,12 +80,26 @@ def load(folder: Path, evaluation: Evaluation) -> tuple[Config, State]:
     return config, State(vae, prior, torch.optim.Adam(vae.parameters()))
 
 
+@torch.no_grad()
+def seen(state: State, packed: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+    """What UDR compares: posterior means of some pictures, the same for every model, and the
+    mean KL of each latent to a normal of the prior's variance: (N, z), (z,).
+    """
+    rows = choose_rows(len(packed), UDR_IMAGES, seed=0).to(packed.device)
+    posterior = state.vae.encoder(as_pixels(packed[rows], pixels))
+    marginal = Normal(torch.zeros_like(posterior.mean), state.prior().variance.sqrt())
+    return posterior.mean.cpu(), kl_divergence(posterior, marginal).mean(0).cpu()
+
+
 def run(evaluation: Evaluation) -> None:
     """Score the models one after the other; models of one data set share it."""
-    require(len(evaluation.folders) > 0, "folders", "one folder or more", "none")
+    folders = evaluation.folders
+    least = 2 if evaluation.udr else 1
+    require(len(folders) >= least, "folders", f"{least} or more", f"{len(folders)}")
     loaded: dict[str, Pictures] = {}
-    written: list[Path] = []
-    for folder in evaluation.folders:
+    written: dict[Path, dict[str, Any]] = {}
+    models: list[tuple[Tensor, Tensor]] = []
+    for folder in folders:
         config, state = load(folder, evaluation)
         if config.data_set not in loaded:
             loaded = {config.data_set: load_data(config)}
@@ -85,8 +107,15 @@ def run(evaluation: Evaluation) -> None:
         packed = torch.from_numpy(pictures.packed).to(config.device)
         metrics: dict[str, Any] = score(config, state, packed, pictures)
         write_json(metrics, folder / SCORES)
-        written.append(folder / SCORES)
+        written[folder / SCORES] = metrics
         print(summary(metrics, folder, files=False), flush=True)
+        if evaluation.udr:
+            models.append(seen(state, packed, pictures.pixels))
+    if evaluation.udr:
+        for (path, metrics), value in zip(written.items(), udr(models).tolist(), strict=True):
+            metrics["scores"]["more"]["udr_spearman"] = value
+            write_json(metrics, path)
+            print(f"{path.parent}: UDR {value:.3f} among {len(models)}")
     print("\nWritten:", *written, sep="\n  ")
 
 

@@ -91,7 +91,7 @@ def test_the_arms_of_the_reproduction():
     prior = script.train.make_prior(replace(released, device="cpu"))()
     variance = float(prior.variance[0])
     assert variance == pytest.approx(0.495, abs=1e-3)
-    assert experiments.RELEASED_DEVIATION**2 == pytest.approx(variance, rel=1e-3)
+    assert pytest.approx(variance, rel=1e-3) == experiments.RELEASED_DEVIATION**2
     betas = {run.config.beta for run in experiments.experiments()["fig5b-quick"]}
     assert betas >= set(experiments.BETAS)
 
@@ -138,6 +138,13 @@ def test_a_sweep_writes_a_row_for_each_run_and_a_table(table, flags, tmp_path, c
     assert scores["scores"]["mig"] == pytest.approx(learned["mig"], rel=1e-6)
     assert scores["exponents"]["p1"] == pytest.approx(learned["p1"], rel=1e-6)
     assert scores["scores"]["more"]
+    others = [str(folder.with_name(f"isa-learned-beta1-seed{seed}")) for seed in (0, 1)]
+    assert evaluate.main([*others, *flags[2:], "--scores", "mig", "--udr"]) == 0
+    scores = json.loads((folder / evaluate.SCORES).read_text())
+    assert 0 <= scores["scores"]["more"]["udr_spearman"] <= 1
+    assert evaluate.main([others[0], *flags[2:], "--udr"]) == 2
+    assert evaluate.main([str(tmp_path), *flags[2:]]) == 2
+    assert "is no folder of a trained model" in capsys.readouterr().err
 
 
 def test_a_run_of_a_sweep_is_the_run_of_train(table, flags, tmp_path, npz):
