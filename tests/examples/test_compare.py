@@ -95,7 +95,7 @@ def test_detectable_difference_has_its_power(n, paired):
     shift = difference / 0.07 * math.sqrt(n if paired else n / 2)
     limit = stats.t.ppf(0.975, df)
     power = stats.nct.sf(limit, df, shift) + stats.nct.cdf(-limit, df, shift)
-    assert power == pytest.approx(0.8, abs=0.02)
+    assert power == pytest.approx(0.8, abs=0.04 if n == 5 else 0.01)
 
 
 def test_detectable_difference_needs_runs():
@@ -119,7 +119,7 @@ def test_size_and_coverage_by_simulation(paired):
 def test_attained_by_hand():
     mig, log_px = [0.1, 0.3, 0.2], [-10.0, -14.0, -12.0]
     # best MIG 0.3 down from -14, 0.2 from -12, 0.1 from -10, none above
-    wanted = (0.3 * 2 + 0.2 * 2 + 0.1 * 2 + 0.3 * 2) / 10
+    wanted = (0.3 * 2 + 0.2 * 2 + 0.1 * 2) / 10
     assert attained(mig, log_px, -16, -6) == pytest.approx(wanted)
     both = attained([mig, [0.0] * 3], [log_px, log_px], -16, -6)
     assert both == pytest.approx([wanted, 0])

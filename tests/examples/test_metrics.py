@@ -6,7 +6,6 @@ from itertools import product
 import pytest
 import torch
 from data import FACTORS, Pictures, pack, render_dsprites
-from scoring import choose_rows, evaluate
 from metrics import (
     MIG_FACTORS,
     active_units,
@@ -18,6 +17,7 @@ from objectives import log_likelihood
 from render import all_classes
 from sampled import information_sampled, mig_sampled
 from scipy import integrate, stats
+from scoring import choose_rows, evaluate
 from torch.distributions import Independent, Normal
 
 COLUMNS = [FACTORS.index(factor) for factor in MIG_FACTORS]

@@ -1,0 +1,136 @@
+"""Figures, verdicts and a report of a sweep: `python examples/isa_vae/figures.py --help`."""
+
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import matplotlib
+import tyro
+from appendix import draw_appendix
+from config import UsageError
+from draw_mig import distributions, trade_off
+from draw_training import histograms, training, trajectories
+from page import write_page
+from runs_read import read_rows
+from table import Row
+from verdicts import betas, write_verdicts
+
+matplotlib.use("Agg")  # draws into files: no display needed
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+What = Literal[
+    "fig5a", "fig5b", "fig5c", "fig6", "fig7", "exponents", "training", "a5", "verdicts", "report"
+]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Draw a figure of the paper from the runs of a sweep, judge its claims, or report on all.
+
+    fig5a: MIG at beta = 1, every run a dot. fig5b, fig5c, fig6: MIG and reconstruction against
+    beta, and against each other. fig7: histograms of the learned exponents; exponents: their way
+    there. training: the objective and its parts during training. a5: the representative model of
+    each arm, of a sweep with --keep-models: latents against factors, traversal. verdicts: the
+    table of differences. report: all of this as one HTML page that needs nothing else.
+    """
+
+    what: tyro.conf.Positional[What]
+    """What to make."""
+    source: tyro.conf.Positional[Path] = Path("runs/sweeps")
+    """Folder of a sweep, or of several; or a table as published in results/. exponents and
+    training need the folder."""
+    experiment: str | None = None
+    """Name of the experiment, where the source has several, e.g. fig5a-quick."""
+    out: Path | None = None
+    """File to write (png, pdf or svg; html for the report), or the folder of the verdicts. By
+    default runs/figures/EXPERIMENT-WHAT.png."""
+    dpi: int = 120
+    """Dots per inch of a png."""
+
+
+DRAW: dict[str, Callable[[Sequence[Row]], Figure]] = {
+    "fig5a": distributions,
+    "fig5b": trade_off,
+    "fig5c": trade_off,
+    "fig6": trade_off,
+    "fig7": histograms,
+    "exponents": trajectories,
+    "training": training,
+}
+
+
+def draw(what: What, config: Config) -> list[Path]:
+    """Make what the settings ask for; returns the files."""
+    if config.dpi <= 0:
+        raise UsageError(f"--dpi must be positive, but got {config.dpi}")
+    start = what if what.startswith("fig") else ""
+    rows = read_rows(config.source, config.experiment, start)
+    name = rows[0]["experiment"]
+    if what == "verdicts":
+        return write_verdicts(rows, config.out or Path("runs/figures"))
+    if what == "a5":
+        folder = config.source if (config.source / "rows").is_dir() else config.source / name
+        return draw_appendix(rows, folder, config.out or Path("runs/figures") / f"{name}-a5")
+    ending = "html" if what == "report" else "png"
+    path = config.out or Path("runs/figures") / f"{name}-{what}.{ending}"
+    allowed = [".html"] if what == "report" else [".png", ".pdf", ".svg"]
+    if path.suffix not in allowed:
+        raise UsageError(f"--out must end in {' or '.join(allowed)}, but got {path}")
+    if what == "report":
+        write_page(rows, pictures_of(rows), path)
+    else:
+        save(DRAW[what](rows), path, config.dpi)
+    return [path]
+
+
+def pictures_of(rows: Sequence[Row]) -> dict[str, bytes]:
+    """All figures that the rows have the data for, as PNG files under their captions."""
+    several = len(betas(rows)) > 1
+    names = [("fig5b", "MIG and reconstruction against beta")] if several else []
+    names += [] if several or 1.0 not in betas(rows) else [("fig5a", "MIG at beta = 1")]
+    if any("learned" in row["arm"] and row["status"] == "done" for row in rows):
+        names += [("fig7", "Learned exponents"), ("exponents", "Exponents during training")]
+    names += [("training", "Training")]
+    if not any(isinstance(row.get("history"), list) for row in rows):  # a published table
+        names = [pair for pair in names if pair[0] not in ("exponents", "training")]
+    return {caption: picture(DRAW[name](rows), "png", 125) for name, caption in names}
+
+
+def save(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(picture(figure, path.suffix[1:], dpi))
+    os.replace(temporary, path)
+
+
+def picture(figure: Figure, ending: str, dpi: int) -> bytes:
+    """The bytes of a figure, which is closed."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=ending, dpi=dpi)
+    plt.close(figure)
+    return drawn.getvalue()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status: 0 done, 2 wrong use or missing runs, 130 Ctrl-C."""
+    config = tyro.cli(Config, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+    try:
+        paths = draw(config.what, config)
+    except (UsageError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    print("Written:", *(f"  {path}" for path in paths), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

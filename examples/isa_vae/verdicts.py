@@ -1,0 +1,274 @@
+"""What the runs of a sweep say about the paper's two claims, by a rule fixed beforehand.
+
+**Claim 4.1**, a higher MIG at beta = 1: the mean MIG of each ISA arm against the normal prior, and
+of the released ISA prior against the normal one of its variance (normal-0.495).
+
+**Claim 4.2**, a better trade-off: at each beta the mean MIG and the mean log p(x|z) of an ISA arm
+against the same objective with a normal prior (isa-beta-tcvae against beta-tcvae, isa-beta-vae
+against beta-vae; isa-learned against either normal arm); and one number for the whole curve,
+"trade-off": the best mean MIG with log p(x|z) >= t, averaged over t (`compare.attained`), over the
+betas that both arms have.
+
+Of each difference the mean, a 95 % bootstrap interval and a permutation p are given. Arms with 3
+seeds or more in common are compared by pairs of runs with one seed, others as independent samples.
+A run that diverged or is missing drops out of its pair and is counted. The p values of all
+comparisons of an experiment are one family, adjusted by Holm's method.
+
+The verdict is the first of these that holds (PROTOCOL.md has the same rule):
+
+- **reproduced**: the interval lies above 0, and Holm's p < 0.05. (The difference may still be
+  small: it stands beside the verdict.)
+- **not reproduced**: the interval lies below the smallest effect of interest, 0.05 for a MIG and 1
+  nat for log p(x|z). This includes every interval below 0.
+- **undecided**: neither. The runs are too few, or vary too much; the detectable difference, the
+  one with 80 % power at the two-sided 5 % level, says how large an effect they could have found.
+
+With n pairs p is at least 2 / 2^n, so that fewer than 6 can reproduce nothing; and with fewer than
+5 the interval is too narrow (`compare.expanded_level`): "not reproduced" is then weak.
+
+A verdict on a STAND-IN data set or on a smaller rung is one on that experiment, not on the paper.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import compare
+import numpy as np
+from config import UsageError
+from experiments import ARMS, METHODS, experiments
+from table import Row, write_text
+
+SMALLEST = {"mig": 0.05, "log_px": 1.0, "trade-off": 0.05}
+
+
+def arms(rows: Iterable[Row]) -> list[str]:
+    """Names of the arms: those with a normal prior first, and in the order of experiments.py."""
+    known = [*ARMS, *METHODS]
+    names = sorted({row["arm"] for row in rows})
+    places = {name: known.index(name) if name in known else len(known) for name in names}
+    return sorted(names, key=lambda name: (name.startswith("isa"), places[name]))
+
+
+def betas(rows: Iterable[Row], arm: str | None = None) -> list[float]:
+    """All betas, or those of an arm."""
+    return sorted({float(row["beta"]) for row in rows if arm in (None, row["arm"])})
+
+
+def scores(rows: Iterable[Row], arm: str, beta: float, key: str) -> dict[int, float]:
+    """The score of each seed of an arm; without the runs that diverged or have none."""
+    chosen = [row for row in rows if (row["arm"], float(row["beta"])) == (arm, beta)]
+    pairs = [(row["seed"], row.get(key)) for row in chosen if row["status"] == "done"]
+    return {seed: float(x) for seed, x in pairs if x is not None and math.isfinite(x)}
+
+
+def planned(rows: Sequence[Row]) -> set[tuple[str, float, int]]:
+    """Arm, beta and seed of every run of the experiment, whether it was made or not."""
+    runs = experiments().get(rows[0]["experiment"], [])
+    if runs:
+        seen = {(row["arm"], float(row["beta"]), row["seed"]) for row in rows}
+        return seen | {(run.arm, run.config.beta, run.config.seed) for run in runs}
+    seeds = {row["seed"] for row in rows}
+    return {(arm, beta, s) for arm in arms(rows) for beta in betas(rows, arm) for s in seeds}
+
+
+def dropped(rows: Sequence[Row], pair: tuple[str, str], shared: Sequence[float], n: int) -> int:
+    """Runs of two arms that are not among the n compared ones: diverged, missing, or unpaired."""
+    seeds = {(arm, seed) for arm, beta, seed in planned(rows) if arm in pair and beta in shared}
+    return len(seeds) - n
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of the table: a difference, and what follows."""
+
+    claim: str
+    arm: str
+    against: str
+    beta: float | None  # None for a whole curve
+    measure: str
+    paired: bool
+    n: int  # pairs, or runs of the smaller arm
+    dropped: int  # runs of either arm that are not compared
+    means: tuple[float, float] | None = None
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    medians: tuple[float, float] | None = None
+    median_interval: tuple[float, float] | None = None
+    unpaired_p: float | None = None
+    p: float | None = None
+    holm: float | None = None
+    detectable: float | None = None
+    smallest: float = 0.0
+    verdict: str = "undecided"
+
+
+def decide(interval: tuple[float, float] | None, p: float | None, smallest: float) -> str:
+    """The rule in the text above, with p adjusted already."""
+    if interval is None or p is None:
+        return "undecided"
+    if interval[0] > 0 and p < 0.05:
+        return "reproduced"
+    return "not reproduced" if interval[1] < smallest else "undecided"
+
+
+def match(a: dict[int, Any], b: dict[int, Any]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Scores of both arms, in pairs if they have 3 seeds in common."""
+    shared = sorted(a.keys() & b.keys())
+    if len(shared) >= 3:
+        return np.array([a[s] for s in shared]), np.array([b[s] for s in shared]), True
+    return np.array(list(a.values())), np.array(list(b.values())), False
+
+
+def compare_arms(
+    rows: Sequence[Row], claim: str, arm: str, against: str, beta: float, measure: str
+) -> Comparison:
+    """One score at one beta."""
+    a, b, paired = match(*(scores(rows, name, beta, measure) for name in (arm, against)))
+    left = dropped(rows, (arm, against), [beta], len(a) + len(b))
+    found = Comparison(claim, arm, against, beta, measure, paired, min(len(a), len(b)), left)
+    if found.n < 2:
+        return found
+    if paired:
+        enough = compare.detectable(float((a - b).std(ddof=1)), len(a))
+    else:
+        squares = ((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum()
+        pooled = math.sqrt(squares / (len(a) + len(b) - 2))
+        enough = compare.detectable(pooled, len(a), len(b))
+    more = {
+        "means": (float(a.mean()), float(b.mean())),
+        "difference": float(a.mean() - b.mean()),
+        "interval": compare.difference_interval(a, b, paired),
+        "medians": (float(np.median(a)), float(np.median(b))),
+        "median_interval": compare.difference_interval(a, b, paired, np.median),
+        "unpaired_p": compare.permutation_p(a, b, False),
+        "p": compare.permutation_p(a, b, paired),
+        "detectable": enough,
+    }
+    return replace(found, **more)
+
+
+def curves(rows: Sequence[Row], arm: str, shared: Sequence[float]) -> dict[int, np.ndarray]:
+    """MIG and log p(x|z) of the seeds that have both at each of the betas, (betas, 2)."""
+    cells = [scores(rows, arm, beta, key) for beta in shared for key in ("mig", "log_px")]
+    seeds = sorted(set.intersection(*(set(cell) for cell in cells)))
+    return {seed: np.array([cell[seed] for cell in cells]).reshape(-1, 2) for seed in seeds}
+
+
+def compare_curves(
+    rows: Sequence[Row], arm: str, against: str, resamples: int = 1_999
+) -> Comparison:
+    """The trade-off curves of two arms: seeds are resampled and swapped whole, with all betas."""
+    shared = sorted(set(betas(rows, arm)) & set(betas(rows, against)))
+    a, b, paired = match(curves(rows, arm, shared), curves(rows, against, shared))
+    n, left = min(len(a), len(b)), dropped(rows, (arm, against), shared, len(a) + len(b))
+    found = Comparison("4.2", arm, against, None, "trade-off", paired, n, left)
+    if n < 2:
+        return found
+    both, generator = np.concatenate([a, b]), np.random.default_rng(0)
+    places = np.concatenate([a.mean(0), b.mean(0)])[:, 1]
+    low, high = float(places.min()), float(places.max())
+
+    def area(picked: np.ndarray, axis: int = -1) -> np.ndarray:
+        """Of the mean curve of the picked seeds, (..., seeds) -> (...)."""
+        mig, log_px = np.moveaxis(both[picked.astype(int)].mean(axis - 2), -1, 0)
+        return compare.attained(mig, log_px, low, high)
+
+    first, second = np.arange(len(a)), np.arange(len(b)) + len(a)
+    means = float(area(first)), float(area(second))
+    interval = compare.difference_interval(
+        first, second, paired, lambda x, axis: area(x), resamples=resamples
+    )
+    if paired:
+        swap = n * (generator.random((resamples, n)) < 0.5)
+        null = np.abs(area(first + swap) - area(second - swap))
+    else:
+        order = generator.permuted(np.tile(np.arange(len(both)), (resamples, 1)), axis=1)
+        null = np.abs(area(order[:, : len(a)]) - area(order[:, len(a) :]))
+    count = int((null >= abs(means[0] - means[1]) - 1e-12).sum())
+    more = {"means": means, "difference": means[0] - means[1], "interval": interval}
+    return replace(found, **more, p=(1 + count) / (1 + resamples))
+
+
+def pairs(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """For either claim the arms that are compared, each with what it is compared with."""
+    isa = [name for name in names if name.startswith("isa")]
+    priors = [(name, "normal") for name in isa] + [("isa-released", "normal-0.495")]
+    objectives = [(name, name.removeprefix("isa-").removesuffix("-learned")) for name in isa]
+    objectives += [("isa-learned", "beta-vae"), ("isa-learned", "beta-tcvae")]
+    return {
+        claim: [pair for pair in dict.fromkeys(found) if set(pair) <= set(names)]
+        for claim, found in (("4.1", priors), ("4.2", objectives))
+    }
+
+
+def judge(rows: Sequence[Row]) -> list[Comparison]:
+    """Every comparison of one experiment, with Holm's p and the verdict."""
+    chosen, found = pairs(arms(rows)), []
+    if 1.0 in betas(rows):
+        found += [compare_arms(rows, "4.1", *pair, 1.0, "mig") for pair in chosen["4.1"]]
+    for pair in chosen["4.2"]:
+        shared = sorted(set(betas(rows, pair[0])) & set(betas(rows, pair[1])))
+        for measure in ("mig", "log_px"):
+            found += [compare_arms(rows, "4.2", *pair, beta, measure) for beta in shared]
+        found += [compare_curves(rows, *pair)] if len(shared) > 1 else []
+    adjusted = compare.holm([c.p for c in found])
+    return [
+        replace(c, holm=p, smallest=least, verdict=decide(c.interval, p, least))
+        for c, p, least in zip(found, adjusted, (SMALLEST[c.measure] for c in found), strict=True)
+    ]
+
+
+HEAD = ("claim", "arm", "against", "beta", "measure", "verdict", "n", "difference")
+HEAD += ("95 % interval", "p", "Holm p", "detectable", "left out")
+
+
+def number(x: float | None, digits: int = 3, sign: str = "") -> str:
+    """A number with a proper minus, or a dash."""
+    return "–" if x is None else f"{x:{sign}.{digits}f}".replace("-", "−")
+
+
+def chance(p: float | None) -> str:
+    """A p value; there is no p of 0."""
+    return "< 0.001" if p is not None and p < 0.001 else number(p)
+
+
+def cells(c: Comparison) -> list[str]:
+    """One line of the table as text."""
+    digits = 2 if c.measure == "log_px" else 3
+    ends = [number(x, digits, "+") for x in c.interval or ()]
+    return [
+        *(c.claim, c.arm, c.against, "all" if c.beta is None else f"{c.beta:g}", c.measure),
+        *(c.verdict, f"{c.n} pairs" if c.paired else f"{c.n} each"),
+        *(number(c.difference, digits, "+"), f"[{', '.join(ends)}]" if ends else "–"),
+        *(chance(c.p), chance(c.holm), number(c.detectable, digits), str(c.dropped)),
+    ]
+
+
+def markdown(found: Sequence[Comparison]) -> str:
+    """The table for a README."""
+    lines = [HEAD, ["---"] * len(HEAD), *(cells(c) for c in found)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_verdicts(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """The comparisons as EXPERIMENT-verdicts.json and EXPERIMENT-verdicts.md."""
+    found, name = judge(rows), rows[0]["experiment"]
+    if not found:
+        raise UsageError(f"{name} has no arms to compare, but {', '.join(arms(rows))}")
+    values = {
+        "experiment": name,
+        "rung": sorted({row["rung"] for row in rows}),
+        "data": sorted({row["data"] for row in rows}),
+        "smallest_effects_of_interest": SMALLEST,
+        "comparisons": [asdict(c) for c in found],
+    }
+    texts = {"json": json.dumps(values, indent=2, allow_nan=False) + "\n", "md": markdown(found)}
+    paths = [folder / f"{name}-verdicts.{ending}" for ending in texts]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_text(text, path)
+    return paths

@@ -1,0 +1,184 @@
+"""verdicts.py on made-up rows with planted effects: each must be found, and nothing else."""
+
+import json
+
+import numpy as np
+import pytest
+import verdicts
+from config import UsageError
+from verdicts import decide, judge, markdown, write_verdicts
+
+
+def runs(arm, shift=0.0, beta=1.0, seeds=range(30), spread=0.02, nats=-60.0, experiment="made"):
+    """Runs whose mean is planted exactly; the seed moves all arms together."""
+    found = []
+    own = np.random.default_rng([len(arm), sum(map(ord, arm)), int(10 * beta)])
+    noise = own.normal(0, spread, len(seeds))
+    noise -= noise.mean()
+    for seed, error in zip(seeds, noise, strict=True):
+        common = np.random.default_rng(seed).normal(0, 0.06)
+        scores = {"mig": 0.2 + shift + common + error, "log_px": nats + 100 * common + 20 * error}
+        name = {"experiment": experiment, "rung": "quick", "arm": arm, "seed": seed, "beta": beta}
+        found.append({**name, "status": "done", "data": "dsprites (drawn)", **scores})
+    return found
+
+
+def diverge(row):
+    return row | {"status": "diverged", "mig": None, "log_px": None}
+
+
+def by_pair(rows):
+    return {(c.arm, c.against, c.measure, c.beta): c for c in judge(rows)}
+
+
+PLANTED = {"isa-released": 0.08, "isa-unit": 0.0, "isa-4-4": -0.04, "isa-2.5-3": 0.006}
+ARMS = [row for arm, shift in PLANTED.items() for row in runs(arm, shift)]
+NORMAL = [*runs("normal"), *runs("normal-0.495", 0.05)]
+
+
+def test_planted_effects_are_found():
+    found = by_pair(NORMAL + ARMS)
+    verdict = {pair[:2]: c.verdict for pair, c in found.items()}
+    assert verdict == {
+        ("isa-released", "normal"): "reproduced",
+        ("isa-released", "normal-0.495"): "reproduced",
+        ("isa-unit", "normal"): "not reproduced",
+        ("isa-4-4", "normal"): "not reproduced",
+        ("isa-2.5-3", "normal"): "not reproduced",
+    }
+    for (arm, against, *_), c in found.items():
+        planted = PLANTED[arm] - (0.05 if against == "normal-0.495" else 0)
+        assert c.difference == pytest.approx(planted, abs=1e-9)
+        assert c.interval[0] < planted < c.interval[1]
+        assert c.paired and (c.n, c.dropped) == (30, 0) and c.smallest == 0.05
+        assert c.p <= c.holm <= 1 and c.detectable < 0.03
+
+
+def test_few_or_varying_runs_decide_nothing():
+    wide = runs("normal", spread=0.2, seeds=range(8)) + runs(
+        "isa-unit", 0.05, spread=0.2, seeds=range(8)
+    )
+    (found,) = judge(wide)
+    assert found.verdict == "undecided" and found.detectable > 0.2
+    (found,) = judge(runs("normal", seeds=[0]) + runs("isa-unit", 0.4, seeds=[0]))
+    assert found.verdict == "undecided" and found.p is None and found.n == 1
+    (found,) = judge(runs("normal", seeds=range(4)) + runs("isa-unit", 0.4, seeds=range(4)))
+    assert found.verdict == "undecided" and found.p == 2 / 16  # 4 pairs cannot show more
+
+
+def test_holm_raises_p_with_the_number_of_comparisons():
+    rows = NORMAL[:30] + ARMS
+    alone = by_pair([*NORMAL[:30], *ARMS[:30]])["isa-released", "normal", "mig", 1.0]
+    among = by_pair(rows)["isa-released", "normal", "mig", 1.0]
+    assert alone.holm == alone.p and among.p == alone.p and among.holm > 2 * among.p
+
+
+@pytest.mark.parametrize(
+    ("interval", "p", "verdict"),
+    [
+        ((0.01, 0.2), 0.01, "reproduced"),
+        ((0.01, 0.04), 0.01, "reproduced"),  # small but proved: the size stands beside it
+        ((0.01, 0.04), 0.2, "not reproduced"),
+        ((0.01, 0.2), 0.05, "undecided"),
+        ((-0.01, 0.04), 0.4, "not reproduced"),
+        ((-0.2, -0.1), 0.001, "not reproduced"),
+        ((-0.01, 0.06), 0.2, "undecided"),
+        (None, None, "undecided"),
+    ],
+)
+def test_the_rule(interval, p, verdict):
+    assert decide(interval, p, 0.05) == verdict
+
+
+def test_lost_runs_drop_out_with_their_partner_and_are_counted():
+    rows = runs("normal") + runs("isa-unit", 0.08)
+    rows[3] = diverge(rows[3])  # seed 3 of normal
+    del rows[35]  # seed 5 of isa-unit
+    (found,) = judge(rows)
+    assert found.paired and (found.n, found.dropped) == (28, 4)  # two lost, and their partners
+    assert found.verdict == "reproduced"
+    rows = runs("normal", experiment="fig5a-quick", seeds=range(20))
+    rows += runs("isa-unit", experiment="fig5a-quick", seeds=range(20))
+    (found,) = judge(rows)
+    assert found.dropped == 2 * 10  # of the 30 seeds that experiments.py has
+
+
+def test_arms_without_common_seeds_are_independent_samples():
+    (found,) = judge(runs("normal") + runs("isa-unit", 0.2, seeds=range(100, 120)))
+    assert not found.paired and found.n == 20 and found.verdict == "reproduced"
+    assert found.p == found.unpaired_p and "20 each" in markdown([found])
+
+
+def test_all_diverged_is_no_answer():
+    rows = runs("normal", seeds=range(3)) + list(map(diverge, runs("isa-unit", seeds=range(3))))
+    (found,) = judge(rows)
+    assert (found.n, found.dropped, found.verdict) == (0, 3, "undecided")
+
+
+def trade_off(shift, nats, betas=(1.0, 2.0, 4.0), seeds=range(12)):
+    """Curves of two arms: one lies above, and to the right of, the other."""
+    rows = []
+    for beta in betas:
+        at = {"beta": beta, "seeds": seeds}
+        rows += runs("beta-tcvae", 0.03 * beta, nats=-60 - 9 * beta, **at)
+        rows += runs("isa-beta-tcvae", 0.03 * beta + shift, nats=-60 - 9 * beta + nats, **at)
+    return rows
+
+
+def test_a_better_trade_off_is_found():
+    found = by_pair(trade_off(0.1, 5.0))
+    assert len(found) == 7 and {c.verdict for c in found.values()} == {"reproduced"}
+    curve = found["isa-beta-tcvae", "beta-tcvae", "trade-off", None]
+    assert curve.difference > 0.1 and curve.interval[0] > 0.05 and curve.n == 12
+
+
+def test_equal_trade_offs_are_not_told_apart():
+    found = by_pair(trade_off(0.0, 0.0))
+    curve = found["isa-beta-tcvae", "beta-tcvae", "trade-off", None]
+    assert curve.interval[0] < 0 < curve.interval[1] and curve.p > 0.05
+    assert {c.verdict for c in found.values() if c.measure == "mig"} == {"not reproduced"}
+
+
+def test_curves_of_arms_without_common_seeds():
+    rows = trade_off(0.1, 5.0, seeds=range(10))
+    for row in rows:
+        row["seed"] += 100 * row["arm"].startswith("isa")
+    curve = by_pair(rows)["isa-beta-tcvae", "beta-tcvae", "trade-off", None]
+    assert not curve.paired and curve.n == 10 and curve.difference > 0.1 and curve.p < 0.05
+
+
+def test_pairs_of_arms():
+    names = ["beta-vae", "beta-tcvae", "factorvae", "isa-beta-vae", "isa-beta-tcvae-learned"]
+    assert verdicts.pairs(names) == {
+        "4.1": [],
+        "4.2": [("isa-beta-vae", "beta-vae"), ("isa-beta-tcvae-learned", "beta-tcvae")],
+    }
+    names = ["normal", "normal-0.495", "isa-released", "isa-learned"]
+    assert verdicts.pairs(names)["4.1"] == [
+        ("isa-released", "normal"),
+        ("isa-learned", "normal"),
+        ("isa-released", "normal-0.495"),
+    ]
+
+
+def test_files_are_strict_and_readable(tmp_path):
+    rows = [*NORMAL, *ARMS, diverge(runs("isa-unit", seeds=[99])[0])]
+    paths = write_verdicts(rows, tmp_path / "new")
+    assert [path.name for path in paths] == ["made-verdicts.json", "made-verdicts.md"]
+    found = json.loads(paths[0].read_text())
+    assert len(found["comparisons"]) == 5 and found["rung"] == ["quick"]
+    assert found["comparisons"][0]["verdict"] == "reproduced"
+    lines = paths[1].read_text().splitlines()
+    assert len(lines) == 2 + 5 and len({line.count("|") for line in lines}) == 1
+    assert lines[2].startswith("| 4.1 | isa-released | normal | 1 | mig | reproduced | 30 pairs |")
+    assert "| +0.080 | [+0.0" in lines[2]
+
+
+def test_nothing_to_compare_is_said(tmp_path):
+    with pytest.raises(UsageError, match="no arms to compare, but normal"):
+        write_verdicts(runs("normal"), tmp_path)
+
+
+def test_the_same_rows_give_the_same_verdicts():
+    rows = trade_off(0.1, 5.0)
+    assert judge(rows) == judge(rows[::-1])
