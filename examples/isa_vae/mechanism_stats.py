@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from compare import detectable, holm, permutation_p
 from mechanism_model import Arm
 from numpy.typing import NDArray
 
-RESAMPLES = 10_000  # of bootstrap intervals and permutation tests
+RESAMPLES = 10_000  # of bootstrap intervals and of the test of the trend
 LINEAR = 0.9  # R^2 from which a code counts as linear
-POWER = 1.959964 + 0.841621  # normal quantiles: two-sided 5 % and a power of 80 %
 
 Row = dict[str, Any]
 Numbers = NDArray[np.float64]
@@ -92,49 +92,32 @@ def mann_whitney(first: Numbers, second: Numbers) -> float:
     return math.erfc(distance / math.sqrt(m * n * (m + n + 1) / 6))
 
 
-def permutation(first: Numbers, second: Numbers) -> float:
-    """Two-sided p value of the difference of means over random relabellings."""
-    both = np.concatenate([first, second])
-    shuffled = np.random.default_rng(0).permuted(np.tile(both, (RESAMPLES, 1)), axis=1)
-    means = shuffled[:, : len(first)].mean(1) - shuffled[:, len(first) :].mean(1)
-    extreme = np.abs(means) >= abs(first.mean() - second.mean()) - 1e-12
-    return float((extreme.sum() + 1) / (RESAMPLES + 1))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Adjusted p values of Holm's step-down procedure."""
-    adjusted, highest = [0.0] * len(p), 0.0
-    for rank, k in enumerate(sorted(range(len(p)), key=lambda k: p[k])):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[k]))
-        adjusted[k] = highest
-    return adjusted
-
-
-def compare(rows: Sequence[Row], arm: Arm, key: str, r2: float = -math.inf) -> Row | None:
+def against_normal(rows: Sequence[Row], arm: Arm, key: str, r2: float = -math.inf) -> Row | None:
     """An arm against the normal one in one column; None with less than two runs in either."""
     own, normal = values(rows, arm.name, key, r2), values(rows, "normal", key, r2)
     if min(len(own), len(normal)) < 2:
         return None
-    error = math.sqrt(own.var(ddof=1) / len(own) + normal.var(ddof=1) / len(normal))
+    squares = ((own - own.mean()) ** 2).sum() + ((normal - normal.mean()) ** 2).sum()
+    pooled = math.sqrt(squares / (len(own) + len(normal) - 2))
     return {
         "arm": arm.name,
         "n": [len(own), len(normal)],
         "difference_of_means": float(own.mean() - normal.mean()),
-        "detectable_difference": POWER * error,
+        "detectable_difference": detectable(pooled, len(own), len(normal)),
         "mann_whitney": mann_whitney(own, normal),
-        "permutation": permutation(own, normal),
+        "permutation": permutation_p(own, normal, paired=False),
     }
 
 
 def comparisons(rows: Sequence[Row], arms: Sequence[Arm], key: str, r2: float = -math.inf) -> Row:
     """All priors against the normal one, corrected together; the turned square by itself."""
-    family = [compare(rows, arm, key, r2) for arm in arms if arm.exponents is not None]
+    family = [against_normal(rows, arm, key, r2) for arm in arms if arm.exponents is not None]
     lines = [line for line in family if line is not None]
     for test in ("mann_whitney", "permutation"):
         adjusted = holm([line[test] for line in lines])
         for line, p in zip(lines, adjusted, strict=True):
             line[f"{test}_holm"] = p
-    control = [compare(rows, arm, key, r2) for arm in arms if arm.diamond]
+    control = [against_normal(rows, arm, key, r2) for arm in arms if arm.diamond]
     return {"priors": lines, "control": [line for line in control if line is not None]}
 
 
