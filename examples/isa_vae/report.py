@@ -104,7 +104,8 @@ def write_json(values: dict[str, Any], path: Path) -> None:
 def summary(metrics: dict[str, Any], folder: Path, files: bool = True) -> str:
     """The scores as a few lines of text, and what a training wrote."""
     scores, config, images = metrics["scores"], metrics["config"], metrics["images"]
-    source = "drawn" if images["source"] == "drawn" else f"read from {images['source']}"
+    named = images["source"] == "drawn" or images["source"].startswith("stand-in")
+    source = images["source"] if named else f"read from {images['source']}"
     whole = metrics["evaluated"]["rows"] == "all"
     rows = (
         f"all {images['count']:,}"

@@ -23,8 +23,9 @@ from engines import Outcome, in_pool, in_ray
 from experiments import OF_THE_PAPER, Run, experiments
 from memory import keep_freed_memory
 from report import score
+from runs_read import read_rows as read_runs
 from sources import load_data
-from table import Row, as_csv, make_row, read_rows, write_row, write_text
+from table import Row, as_csv, key_of, make_row, read_rows, write_row, write_text
 from tqdm import tqdm
 
 
@@ -64,7 +65,8 @@ class Sweep:
     """Keep the weights of each run, which the figures of appendix A.5 need: 5 MB for a quick one,
     57 MB for one of the paper's."""
     publish: Path | None = None
-    """Write the table into this folder too, e.g. examples/isa_vae/results."""
+    """Add to the table in this folder too, e.g. examples/isa_vae/results: the runs that are in it
+    already count as finished, so that several sittings or machines can share an experiment."""
 
 
 @cache
@@ -156,7 +158,9 @@ def run_all(sweep: Sweep) -> int:
     runs, folder = chosen(sweep), (sweep.out / sweep.experiment).absolute()
     rows = folder / "rows"
     rows.mkdir(parents=True, exist_ok=True)
-    left = [run for run in runs if not (rows / f"{run.key}.json").exists()]
+    published = {key_of(row) for row in published_rows(sweep)}
+    there = {path.stem for path in rows.glob("*.json")} | published
+    left = [run for run in runs if run.key not in there]
     failed = []
     if left:
         load_data(left[0].config)  # drawn once, here, and cached for the workers
@@ -177,16 +181,25 @@ def run_all(sweep: Sweep) -> int:
     return len(failed)
 
 
+def published_rows(sweep: Sweep) -> list[Row]:
+    """The rows of the published table, if there is one."""
+    path = sweep.publish / f"{sweep.experiment}.csv" if sweep.publish else None
+    return read_runs(path, sweep.experiment) if path and path.exists() else []
+
+
 def finish(sweep: Sweep, runs: list[Run], folder: Path) -> None:
     """Make the table of the rows there are, and say where it is."""
     rows = read_rows(folder / "rows")
+    here = {key_of(row) for row in rows}
+    rows += [row for row in published_rows(sweep) if key_of(row) not in here]
     table = folder / f"{sweep.experiment}.csv"
     tables = [table, *([sweep.publish / table.name] if sweep.publish else [])]
     for path in tables:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(as_csv(rows), path)
     status = Counter(row["status"] for row in rows)
-    there = sum((folder / "rows" / f"{run.key}.json").exists() for run in runs)
+    finished = {key_of(row) for row in rows}
+    there = sum(run.key in finished for run in runs)
     written = "".join(f"  {path}  the table\n" for path in tables)
     print(
         f"""

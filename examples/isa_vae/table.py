@@ -56,6 +56,11 @@ def make_row(run: Run, metrics: Mapping[str, Any] | None, data: str) -> Row:
     }
 
 
+def key_of(row: Row) -> str:
+    """As `Run.key`, from a row."""
+    return f"{row['arm']}-beta{row['beta']:g}-seed{row['seed']}"
+
+
 def write_text(text: str, path: Path) -> None:
     """A text file, whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")

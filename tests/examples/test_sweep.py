@@ -176,6 +176,21 @@ def test_only_what_is_not_there_is_run_again(table, flags, tmp_path, capsys):
         assert numbers(row) == numbers(before[row["arm"] + str(row["seed"])])
 
 
+def test_what_is_published_is_neither_run_again_nor_lost(table, flags, tmp_path):
+    publish = ["--publish", str(tmp_path / "results")]
+    assert script.main([*flags, *publish, "--seeds", "0"]) == 0
+    published = tmp_path / "results/tiny.csv"
+    before = published.read_text()
+    for path in (tmp_path / "sweeps/tiny/rows").iterdir():
+        path.unlink()  # as on another machine
+    assert script.main([*flags, *publish, "--seeds", "0"]) == 0
+    assert published.read_text() == before and rows_of(tmp_path) == []
+    assert script.main([*flags, *publish]) == 0
+    assert {row["seed"] for row in rows_of(tmp_path)} == {1}
+    lines = published.read_text().splitlines()
+    assert len(lines) == 5 and set(before.splitlines()) < set(lines)
+
+
 def test_a_run_that_diverges_is_recorded(table, flags, tmp_path, capsys):
     table["tiny"] = tiny(arms=["normal"], seeds=1, learning_rate=1e30)
     assert script.main(flags) == 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import train as script
+from cars import draw_cars
 from checkpoint import CHECKPOINT, load_model, read_checkpoint
 from config import PRESETS, Config, UsageError, parse
 from data import default_cache, render_dsprites
@@ -172,6 +174,34 @@ def test_every_term_is_logged(tmp_path, flags):
     accumulator.Reload()
     logged = [(event.step, event.value) for event in accumulator.Scalars("log_px")]
     assert logged == [(line["step"], pytest.approx(line["log_px"])) for line in history]
+
+
+def test_faces_and_cars_are_trained_on_by_the_convolutional_model(tmp_path, capsys):
+    generator = torch.Generator().manual_seed(0)
+    faces = torch.randint(256, (2, 3, 2, 2, 64, 64), dtype=torch.uint8, generator=generator)
+    torch.save(faces, tmp_path / "faces.pth")
+    draw_cars(tmp_path, models=2)
+    sets = {
+        "faces": (tmp_path / "faces.pth", ("azimuth", "elevation", "lighting")),
+        "cars3d": (find_cars(tmp_path), ("elevation", "azimuth")),
+    }
+    for name, (path, factors) in sets.items():
+        folder = tmp_path / name
+        shared = ["--data-set", name, "--data", str(path), "--model", "conv", "--sizes", "2", "2"]
+        more = ["--batch-size", "8", "--steps", "3", "--device", "cpu", "--scores", "light"]
+        assert script.main([*shared, *more, "--out", str(folder)]) == 0
+        scores = metrics(folder)["scores"]
+        assert tuple(scores["mig_per_factor"]) == factors
+        assert math.isfinite(scores["log_likelihood"]) and scores["more"]["factorvae_score"] >= 0
+        assert (folder / "traversal.png").stat().st_size > 1000
+        config, vae = load_model(folder)
+        assert config.data_set == name and not vae.training
+
+
+def find_cars(folder):
+    """The folder that holds data/cars, wherever the cache has it."""
+    (found,) = {path.parents[2] for path in folder.rglob("list.txt")}
+    return found
 
 
 # --- interruptions ---
