@@ -4,8 +4,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from config import UsageError
-
 
 class Board:
     """Writes each record of the history for TensorBoard; does nothing unless wanted."""
@@ -14,13 +12,8 @@ class Board:
         self.writer: Any = None
         if not wanted:
             return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UsageError(
-                "--tensorboard needs the package tensorboard: "
-                "python -m pip install -c constraints.txt -e '.[sweeps]'"
-            ) from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def add(self, record: dict[str, float]) -> None:

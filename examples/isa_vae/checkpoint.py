@@ -1,7 +1,7 @@
 """Checkpoints that survive a kill: written whole or not at all, read as plain data."""
 
+import io
 import json
-import os
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from config import Config, UsageError
+from files import write_whole
 from models import VAE
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -61,7 +62,7 @@ def save(state: State, config: Config, fingerprint: str, folder: Path) -> None:
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
-    write_whole(content, folder / CHECKPOINT)
+    save_whole(content, folder / CHECKPOINT)
 
 
 def restore(state: State, content: dict[str, Any], config: Config, fingerprint: str) -> None:
@@ -74,18 +75,15 @@ def restore(state: State, content: dict[str, Any], config: Config, fingerprint: 
     state.history = content["history"]
     state.running = {name: value.to(config.device) for name, value in content["running"].items()}
     torch.set_rng_state(content["rng"])
-    if content["cuda_rng"] is not None:
+    if content["cuda_rng"] is not None and torch.device(config.device).type == "cuda":
         torch.cuda.set_rng_state(content["cuda_rng"], torch.device(config.device))
 
 
-def write_whole(value: object, path: Path) -> None:
-    """torch.save by way of a temporary file, so that `path` is a complete one at every moment."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        torch.save(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def save_whole(value: object, path: Path) -> None:
+    """torch.save, so that `path` is a complete file at every moment."""
+    content = io.BytesIO()
+    torch.save(value, content)
+    write_whole(content.getvalue(), path)
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
@@ -103,9 +101,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         if found != FORMAT:
             raise ValueError(f"its format is {found}, not {FORMAT}")
     except Exception as error:  # whatever a damaged file does to the readers
-        raise UsageError(
-            f"--resume: {path} is not a complete checkpoint ({error}); it was left as it is"
-        ) from error
+        raise UsageError(f"--resume: {path} is not a complete checkpoint ({error})") from error
     return content
 
 
@@ -116,9 +112,9 @@ def make_vae(config: Config, channels: int) -> VAE:
 
 def save_model(state: State, folder: Path) -> None:
     """Write the weights of a run, and its prior if that was learned."""
-    write_whole(on_cpu(state.vae), folder / MODEL)
+    save_whole(on_cpu(state.vae), folder / MODEL)
     if list(state.prior.parameters()):
-        write_whole(on_cpu(state.prior), folder / PRIOR)
+        save_whole(on_cpu(state.prior), folder / PRIOR)
 
 
 def on_cpu(module: nn.Module) -> dict[str, Tensor]:

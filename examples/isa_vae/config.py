@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -218,6 +219,14 @@ def check_together(config: Config) -> None:
     require(
         isa or not config.learn_exponents, "learn-exponents", "False with --prior normal", True
     )
+    for key, wanted, package in (
+        ("scores", config.scores == "all", "sklearn"),
+        ("tensorboard", config.tensorboard, "tensorboard"),
+    ):
+        missing = wanted and importlib.util.find_spec(package) is None
+        extra = "examples" if package == "sklearn" else "sweeps"
+        hint = f"used with {package}: python -m pip install -c constraints.txt -e '.[{extra}]'"
+        require(not missing, key, hint, "no such package")
     colour = config.data_set == "cars3d"
     require(not (colour and config.model == "mlp"), "model", "conv with colour pictures", "mlp")
     alone = config.batch_size == 1 and (not plain or config.model == "conv")

@@ -7,10 +7,13 @@ tried again.
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED as FIRST
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
@@ -24,39 +27,66 @@ RETRIES = 2  # of a task whose worker died or that raised
 def in_pool(
     tasks: list[Task], function: Callable[[Task], Result], workers: int
 ) -> Iterator[Outcome[Task, Result]]:
-    """Run the tasks in that many processes, one thread each."""
+    """Run the tasks in that many processes, one thread each.
+
+    When a worker dies, nobody knows which task it was: those that were running are tried again one
+    at a time, so that a task that kills its worker is told from its neighbours.
+    """
     os.environ.update(ONE_THREAD)  # for the workers, who read them when they import torch
-    waiting, failures = list(tasks), [0] * len(tasks)
-    number = {id(task): k for k, task in enumerate(tasks)}
-    while waiting:
-        # In sessions of their own, so that Ctrl-C reaches them once, by the signal below.
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=os.setsid)
-        futures: dict[Future[Result], Task] = {}
-        broken = False
-        try:
-            while (waiting or futures) and not broken:
-                while waiting and len(futures) < workers:  # so that few are lost if a worker dies
-                    task = waiting.pop(0)
-                    futures[pool.submit(function, task)] = task
-                for future in wait(futures, return_when=FIRST).done:
-                    task, error = futures.pop(future), future.exception()
-                    broken = broken or isinstance(error, BrokenProcessPool)
+    waiting, suspects = list(tasks), list[Task]()
+    failures: dict[int, int] = {}
+    while waiting or suspects:
+        limit, queue = (1, suspects) if suspects else (workers, waiting)
+        running: dict[Future[Result], Task] = {}
+        with pool_of(limit) as pool:
+            broken = False
+            while (queue or running) and not broken:
+                while queue and len(running) < limit:  # so that few are lost if a worker dies
+                    task = queue.pop(0)
+                    running[pool.submit(function, task)] = task
+                ended = wait(running, return_when=FIRST).done
+                broken = any(isinstance(f.exception(), BrokenProcessPool) for f in ended)
+                for future in ended:
+                    task, error = running.pop(future), future.exception()
                     if error is None:
                         yield task, future.result()
-                        continue
-                    failures[number[id(task)]] += 1
-                    if failures[number[id(task)]] > RETRIES:
-                        yield task, error
+                    elif isinstance(error, BrokenProcessPool) and limit > 1:
+                        suspects.append(task)
+                    elif failures.setdefault(id(task), 0) < RETRIES:
+                        failures[id(task)] += 1
+                        queue.append(task)
                     else:
-                        waiting.append(task)
-            waiting = [*futures.values(), *waiting]  # what was running beside the dead worker
-        except BaseException:  # Ctrl-C: let the workers keep what they have, and come home
-            for process in active_children():
-                if process.pid is not None:
-                    os.kill(process.pid, signal.SIGINT)
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+                        yield task, error
+            suspects += running.values()
+
+
+@contextmanager
+def pool_of(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes in sessions of their own, so that Ctrl-C reaches each once, by the signal here."""
+    pool = ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=begin_worker, initargs=(os.getpid(),)
+    )
+    try:
+        yield pool
+    except BaseException:  # let the workers keep what they have, and come home
+        for process in active_children():
+            if process.pid is not None:
+                os.kill(process.pid, signal.SIGINT)
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def begin_worker(parent: int) -> None:
+    """In a new worker: it ends when its parent is no more, as after a kill."""
+    os.setsid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 ONE_THREAD = {

@@ -11,19 +11,19 @@ from typing import Any, Literal
 # Waiting threads sleep: spinning ones make everything slower on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import checkpoint
 import torch
 import tyro
-from checkpoint import State, load_model
-from config import Config, UsageError, find_device, require
+from checkpoint import State
+from config import UsageError, check, require
 from data import Pictures, as_pixels
+from files import write_json
 from memory import keep_freed_memory
-from priors import make_prior
-from report import score, summary, write_json
+from report import score, summary
 from scoring import choose_rows
 from sources import load_data
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
+from trained import load_trained
 from udr import udr
 
 SCORES = "scores.json"
@@ -55,31 +55,6 @@ class Evaluation:
     """cpu, cuda, ...; auto: cuda where there is one."""
 
 
-def load(folder: Path, evaluation: Evaluation) -> tuple[Config, State]:
-    """A trained model with its prior, on the device."""
-    try:
-        config, vae = load_model(folder)
-        config = dataclasses.replace(
-            config,
-            scores=evaluation.scores,
-            eval_images=evaluation.eval_images,
-            data=evaluation.data,
-            cache=evaluation.cache,
-            device=str(find_device(evaluation.device)),
-        )
-        prior = make_prior(config)
-        if config.learn_exponents:
-            path = folder / checkpoint.PRIOR
-            prior.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise UsageError(
-            f"{folder} is no folder of a trained model, with {checkpoint.CONFIG} and "
-            f"{checkpoint.MODEL} in it: {error}"
-        ) from error
-    vae, prior = vae.to(config.device), prior.to(config.device)
-    return config, State(vae, prior, torch.optim.Adam(vae.parameters()))
-
-
 @torch.no_grad()
 def seen(state: State, packed: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     """What UDR compares: posterior means of some pictures, the same for every model, and the
@@ -96,12 +71,19 @@ def run(evaluation: Evaluation) -> None:
     folders = evaluation.folders
     least = 2 if evaluation.udr else 1
     require(len(folders) >= least, "folders", f"{least} or more", f"{len(folders)}")
+    require(len(set(folders)) == len(folders), "folders", "each given once", "one twice")
     loaded: dict[str, Pictures] = {}
     written: dict[Path, dict[str, Any]] = {}
     models: list[tuple[Tensor, Tensor]] = []
     for folder in folders:
-        config, state = load(folder, evaluation)
+        config, state = load_trained(folder, evaluation.device, evaluation.data, evaluation.cache)
+        config = dataclasses.replace(
+            config, scores=evaluation.scores, eval_images=evaluation.eval_images
+        )
+        check(config)
         if config.data_set not in loaded:
+            alone = not (evaluation.udr and loaded)
+            require(alone, "udr", "used for models of one data set", config.data_set)
             loaded = {config.data_set: load_data(config)}
         pictures = loaded[config.data_set]
         packed = torch.from_numpy(pictures.packed).to(config.device)

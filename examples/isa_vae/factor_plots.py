@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from metrics import ACTIVE
 from numpy.typing import NDArray
 from table import Row
 from torch import Tensor
@@ -14,7 +15,6 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
-ACTIVE = 0.01  # variance of the posterior mean over the set
 GROUP_COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple")
 LIMIT = 3.0  # of the means that are shown
 MOST_GROUPS = 5  # values of a factor that gives each curve a colour

@@ -1,7 +1,6 @@
 """Figures, verdicts and a report of a sweep: `python examples/isa_vae/figures.py --help`."""
 
 import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from appendix import draw_appendix
 from config import UsageError
 from draw_mig import distributions, trade_off
 from draw_training import histograms, training, trajectories
+from files import write_whole
 from page import write_page
 from runs_read import read_rows
 from table import Row
@@ -84,7 +84,7 @@ def draw(what: What, config: Config) -> list[Path]:
     if what == "report":
         write_page(rows, pictures_of(rows), path)
     else:
-        save(DRAW[what](rows), path, config.dpi)
+        write_whole(picture(DRAW[what](rows), path.suffix[1:], config.dpi), path)
     return [path]
 
 
@@ -99,14 +99,6 @@ def pictures_of(rows: Sequence[Row]) -> dict[str, bytes]:
     if not any(isinstance(row.get("history"), list) for row in rows):  # a published table
         names = [pair for pair in names if pair[0] not in ("exponents", "training")]
     return {caption: picture(DRAW[name](rows), "png", 125) for name, caption in names}
-
-
-def save(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a figure whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(picture(figure, path.suffix[1:], dpi))
-    os.replace(temporary, path)
 
 
 def picture(figure: Figure, ending: str, dpi: int) -> bytes:

@@ -47,10 +47,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 import tyro
 from config import UsageError
+from files import write_json, write_whole
 from matplotlib import pyplot as plt
 from mechanism_config import Config, check
 from mechanism_figure import figure
-from mechanism_files import NAME, rounded, summary, versions, write_csv, write_json, write_whole
+from mechanism_files import NAME, rounded, summary, versions, write_csv
 from mechanism_model import Arm, centres, draw_disks, factor_grid, score, train
 from mechanism_stats import LINEAR, Row, comparisons, overview, trend
 from memory import keep_freed_memory
@@ -129,7 +130,7 @@ def gather(config: Config) -> list[Row]:
             if lines is None:
                 lines = fit(arm, config, bar)
                 content = {"config": config.to_json(), "rows": lines}
-                write_json(content, config.parts / f"{arm.name}.json")
+                write_json(rounded(content), config.parts / f"{arm.name}.json")
             rows += lines
     return rows
 
@@ -150,7 +151,7 @@ def run(config: Config) -> str:
         "trend_of_linear": trend(rows, arms, LINEAR),
     }
     write_csv(rows, config.out / f"{NAME}.csv")
-    write_json(results, config.out / f"{NAME}.json")
+    write_json(rounded(results), config.out / f"{NAME}.json")
     picture, drawn = figure(rows, arms, [line["force_nats"] for line in lines]), io.BytesIO()
     picture.savefig(drawn, format="png", dpi=100)
     plt.close(picture)

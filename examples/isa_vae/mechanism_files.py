@@ -2,8 +2,6 @@
 
 import csv
 import io
-import json
-import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from files import write_text
 from mechanism_config import Config
 from mechanism_stats import Row
 
@@ -28,27 +27,13 @@ def rounded(content: Any) -> Any:
     return [rounded(value) for value in content] if isinstance(content, (list, tuple)) else content
 
 
-def write_whole(content: bytes, path: Path) -> None:
-    """The file appears with all of its content, or stays as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-
-
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Strict JSON: a NaN would be an error."""
-    text = json.dumps(rounded(content), indent=2, allow_nan=False)
-    write_whole(f"{text}\n".encode(), path)
-
-
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """A table with the keys of the first row as its head."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(buffer.getvalue().encode(), path)
+    write_text(buffer.getvalue(), path)
 
 
 def versions() -> dict[str, str]:

@@ -19,6 +19,7 @@ from render import MIG_FACTORS
 from torch import Tensor
 from tqdm import tqdm
 
+ACTIVE = 0.01  # variance of the posterior mean from which a latent is active
 STEPS_PER_SIGMA = 6  # grid points in a standard deviation of the narrowest posterior
 MAX_GRID = 2**15
 MARGIN = 7.0  # standard deviations that a grid reaches beyond every mean
@@ -50,7 +51,7 @@ class Disentanglement:
 
 def active_units(mean: Tensor) -> Tensor:
     """Latents with Var_n E[z_j | x_n] > 0.01 (Burda et al. 2016): (N, z) -> (z,) bool."""
-    return mean.double().var(0, correction=0) > 0.01
+    return mean.double().var(0, correction=0) > ACTIVE
 
 
 def disentanglement(

@@ -83,7 +83,8 @@ def tcvae(
         total: Number of pictures in the training set.
         sizes: Dimensions of the subspaces.
         tc: Between what the total correlation is.
-        estimator: Of q(z); with ``"mws"`` the parts are off by constants, see `log_weights`.
+        estimator: Of q(z); with ``"mws"`` the parts are off by constants, see `log_weights`: so
+            the names of the terms say which it was.
         alpha: Weight of the mutual information of pictures and code.
         gamma: Weight of the last part.
     """
@@ -102,9 +103,9 @@ def tcvae(
         "objective": log_px - alpha * information - beta * correlation - gamma * rest,
         "log_px": log_px,
         "kl": (log_qzx - log_pz).mean(),
-        "index_code_mi": information,
-        correlation_name: correlation,
-        rest_name: rest,
+        f"index_code_mi_{estimator}": information,
+        f"{correlation_name}_{estimator}": correlation,
+        f"{rest_name}_{estimator}": rest,
     }
 
 

@@ -14,7 +14,8 @@ import matplotlib
 import numpy as np
 import verdicts
 from factor_plots import representative
-from table import Row, write_text
+from files import write_text
+from table import Row
 from verdicts import arms, betas, chance, number, scores
 
 STYLE = """

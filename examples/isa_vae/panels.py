@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import torch
 from data import as_pixels
+from metrics import ACTIVE
 from models import VAE
 from torch import Tensor
 
@@ -77,7 +78,7 @@ def traversal(
         path: Of the figure.
     """
     order = sorted(range(len(variance)), key=lambda j: -variance[j])
-    order = order[: sum(v > 0.01 for v in variance) + UNUSED]
+    order = order[: sum(v > ACTIVE for v in variance) + UNUSED]
     code = vae.encoder(as_pixels(packed[row : row + 1], math.prod(shape))).mean[0]
     moves = torch.linspace(-SPAN, SPAN, STEPS, device=code.device)
     z = code.repeat(len(order), STEPS, 1)

@@ -1,7 +1,5 @@
 """What a run leaves behind: config.json, model.pt, metrics.json, two figures, and a summary."""
 
-import json
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -15,10 +13,13 @@ import torch
 from checkpoint import State
 from config import Config
 from data import Pictures
+from files import write_json
 from panels import reconstructions, traversal
 from priors import exponents
 from scoring import choose_rows, evaluate
 from torch import Tensor
+
+import lpnested
 
 METRICS = "metrics.json"
 MIDDLE = {"dsprites": (0, 2, 3, 0, 16, 16)}  # a heart in the middle; the traversal starts there
@@ -39,13 +40,18 @@ def finish(
     metrics = score(config, state, packed, pictures)
     write_json(metrics, folder / METRICS)
     reconstructions(vae, packed, pictures.shape, config.seed, folder / "reconstructions.png")
-    middle = MIDDLE.get(config.data_set, pictures.classes.max(0) // 2)
-    row = int(np.abs(pictures.classes - np.array(middle)).sum(1).argmin())
+    row = middle_row(config, pictures)
     variance = metrics["scores"]["posterior_mean_variance"]
     stddev = prior.variance.detach().sqrt()
     traversal(vae, packed, pictures.shape, row, variance, stddev, folder / "traversal.png")
     print(summary(metrics, folder), flush=True)
     return metrics
+
+
+def middle_row(config: Config, pictures: Pictures) -> int:
+    """A picture in the middle of all factors."""
+    middle = MIDDLE.get(config.data_set, pictures.classes.max(0) // 2)
+    return int(np.abs(pictures.classes - np.array(middle)).sum(1).argmin())
 
 
 def score(
@@ -71,6 +77,7 @@ def score(
             "python": platform.python_version(),
             "torch": str(torch.__version__),
             "numpy": np.__version__,
+            "lpnested": lpnested.__version__,
         },
         "seconds": {"training": state.seconds, "scoring": time.monotonic() - began},
     }
@@ -92,13 +99,6 @@ def further_scores(
         seed=config.seed,
         heavy=config.scores == "all",
     )
-
-
-def write_json(values: dict[str, Any], path: Path) -> None:
-    """Strict JSON (a NaN would be an error), whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def summary(metrics: dict[str, Any], folder: Path, files: bool = True) -> str:
@@ -126,8 +126,8 @@ Scored on {rows} images ({source})
 
   MIG                 {text(scores["mig"])}
     per factor        {gaps}
-  log p(x|z)          {scores["log_likelihood"]:.2f} nats per image
-  KL(q(z|x) || p(z))  {scores["kl_monte_carlo"]:.3f} nats (Monte Carlo, standard error \
+  log p(x|z)          {text(scores["log_likelihood"], 2)} nats per image
+  KL(q(z|x) || p(z))  {text(scores["kl_monte_carlo"])} nats (Monte Carlo, standard error \
 {text(scores["kl_monte_carlo_standard_error"])}){analytic}
   active units        {scores["active_units"]} of {sum(config["sizes"])}
 {more}  time                {seconds["training"]:.0f} s training ({metrics["steps"]} steps), \
@@ -145,6 +145,6 @@ Written to {folder}:
   reconstructions.png, traversal.png"""
 
 
-def text(value: float | None) -> str:
-    """A score to three digits, or that there is none."""
-    return "undefined" if value is None else f"{value:.3f}"
+def text(value: float | None, digits: int = 3) -> str:
+    """A score, or that there is none."""
+    return "undefined" if value is None else f"{value:.{digits}f}"

@@ -64,12 +64,12 @@ def evaluate(
     likelihood, rate, exact = torch.cat(scores, dim=1)
     classes = torch.from_numpy(pictures.classes)[rows]
     return {
-        "log_likelihood": float(likelihood.mean()),
+        "log_likelihood": number(float(likelihood.mean())),
         "log_likelihood_standard_error": standard_error(likelihood),
-        "kl_monte_carlo": float(rate.mean()),
+        "kl_monte_carlo": number(float(rate.mean())),
         "kl_monte_carlo_standard_error": standard_error(rate),
         "kl_analytic": number(float(exact.mean())),
-        "elbo": float((likelihood - rate).mean()),
+        "elbo": number(float((likelihood - rate).mean())),
         "active_units": int(active_units(mean).sum()),
         "posterior_mean_variance": mean.double().var(0, correction=0).tolist(),
         **disentanglement_scores(mean, std, classes, pictures, progress),

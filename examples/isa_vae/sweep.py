@@ -1,12 +1,14 @@
 """Run an experiment of many trainings: `python examples/isa_vae/sweep.py --help`."""
 
+import fcntl
 import os
 import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,18 +16,15 @@ from typing import Literal
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import checkpoint
-import torch
-import train
 import tyro
-from config import Config, UsageError, find_device
-from data import Pictures
+from config import UsageError, find_device, require
 from engines import Outcome, in_pool, in_ray
 from experiments import OF_THE_PAPER, Run, experiments
-from memory import keep_freed_memory
-from report import score
+from files import write_text
+from run_one import run_in, settings
 from runs_read import read_rows as read_runs
 from sources import load_data
-from table import Row, as_csv, key_of, make_row, read_rows, write_row, write_text
+from table import Row, as_csv, key_of, read_row, read_rows, write_row
 from tqdm import tqdm
 
 
@@ -48,7 +47,8 @@ class Sweep:
     workers: int | None = None
     """Runs at a time on this machine; by default one for each core."""
     address: str | None = None
-    """Of a Ray cluster, e.g. auto or ray://host:10001."""
+    """Of a Ray cluster, e.g. auto or ray://host:10001. Its machines need this package, and --out,
+    --data and --cache on a file system that they share."""
     gpus: float = 0.0
     """Share of a GPU for a run, e.g. 0.25 for four runs on each; 0: on the CPU."""
     arms: tuple[str, ...] = ()
@@ -69,42 +69,6 @@ class Sweep:
     already count as finished, so that several sittings or machines can share an experiment."""
 
 
-@cache
-def pictures_of(config: Config) -> tuple[Pictures, torch.Tensor]:
-    """The data set of a process, and the same on its device."""
-    pictures = load_data(config, progress=False)
-    return pictures, torch.from_numpy(pictures.packed).to(config.device)
-
-
-def data_config(config: Config) -> Config:
-    """What of the settings matters to the data, so that a worker loads them once."""
-    names = ("data_set", "data", "cache", "device")
-    return Config(**{name: getattr(config, name) for name in names})
-
-
-def execute(run: Run, folder: Path, keep_model: bool) -> Row:
-    """Train and score one run, from where it was left; in a worker."""
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    pictures, packed = pictures_of(data_config(run.config))
-    content = None
-    if (folder / checkpoint.CHECKPOINT).exists():
-        try:
-            content = checkpoint.read_checkpoint(folder)
-        except UsageError as error:
-            print(f"{error}; starting that run anew", file=sys.stderr)
-    label = f"{run.config.data_set} ({pictures.source})"
-    try:
-        state = train.fit(run.config, pictures, packed, folder, content, progress=False)
-    except train.StoppedError as stop:
-        if stop.status != train.DIVERGED:
-            raise
-        return make_row(run, None, label)
-    if keep_model:
-        checkpoint.save_model(state, folder)
-    return make_row(run, score(run.config, state, packed, pictures, progress=False), label)
-
-
 def chosen(sweep: Sweep) -> list[Run]:
     """The runs that the flags ask for, with this machine's device and files."""
     table = experiments()
@@ -119,6 +83,8 @@ def chosen(sweep: Sweep) -> list[Run]:
         unknown = [value for value in wanted if value not in present]
         if unknown:
             raise UsageError(f"{flag}: {sweep.experiment} has {sorted(present)}, not {unknown}")
+    require(sweep.workers is None or sweep.workers > 0, "workers", "1 or more", sweep.workers)
+    require(sweep.gpus >= 0, "gpus", "0 or more", sweep.gpus)
     device = "cuda" if sweep.gpus else str(find_device("cpu"))
     return [
         replace(run, config=replace(run.config, device=device, data=sweep.data, cache=sweep.cache))
@@ -137,6 +103,7 @@ def outcomes(sweep: Sweep, runs: list[Run], folder: Path) -> Iterator[Outcome[Ru
         engine = "ray" if sweep.address or sweep.gpus else "pool"
     workers = sweep.workers or os.cpu_count() or 1
     if engine == "pool":
+        require(not sweep.gpus, "engine", "ray to share GPUs", "pool")
         return in_pool(runs, function, min(workers, len(runs)))
     try:
         import ray  # noqa: F401
@@ -148,18 +115,57 @@ def outcomes(sweep: Sweep, runs: list[Run], folder: Path) -> Iterator[Outcome[Ru
     return in_ray(runs, function, sweep.address, sweep.workers, sweep.gpus)
 
 
-def run_in(folder: Path, keep_model: bool, run: Run) -> Row:
-    """`execute` in the run's own folder."""
-    return execute(run, folder / "runs" / run.key, keep_model)
-
-
 def run_all(sweep: Sweep) -> int:
     """The sweep; returns the number of runs that failed for good."""
     runs, folder = chosen(sweep), (sweep.out / sweep.experiment).absolute()
     rows = folder / "rows"
     rows.mkdir(parents=True, exist_ok=True)
-    published = {key_of(row) for row in published_rows(sweep)}
-    there = {path.stem for path in rows.glob("*.json")} | published
+    with alone(folder):
+        return run_left(sweep, runs, folder)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process: two sweeps would be in the way."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"another sweep is writing to {folder}; wait for it") from error
+        yield
+
+
+def finished_keys(sweep: Sweep, runs: list[Run], folder: Path) -> set[str]:
+    """Keys of the runs that need not be run: they have a row here, or in the published table."""
+    lines = {key_of(row): row for row in published_rows(sweep)}
+    finished = set(lines)
+    for run in runs:
+        path = folder / "rows" / f"{run.key}.json"
+        if path.exists():
+            row = read_row(path)
+            if settings(row["config"]) != settings(run.config.to_json()):
+                raise UsageError(f"{path} has other settings: move it, or give another --out")
+            check_data(row, run, path)
+            finished.add(run.key)
+        elif run.key in lines:
+            check_data(lines[run.key], run, sweep.publish)
+    return finished
+
+
+def check_data(row: Row, run: Run, place: Path | None) -> None:
+    """Runs on real files and on drawn pictures are not to be mixed."""
+    drawn = "drawn" in row["data"] or "stand-in" in row["data"]
+    if drawn != (run.config.data is None):
+        wanted = run.config.data.name if run.config.data else "drawn pictures"
+        raise UsageError(
+            f"{place} has {run.key} of {row['data']}, but asked for is one of {wanted}: "
+            "give another --out, and another folder to --publish"
+        )
+
+
+def run_left(sweep: Sweep, runs: list[Run], folder: Path) -> int:
+    """The runs that have no row yet."""
+    rows, there = folder / "rows", finished_keys(sweep, runs, folder)
     left = [run for run in runs if run.key not in there]
     failed = []
     if left:
@@ -184,7 +190,7 @@ def run_all(sweep: Sweep) -> int:
 def published_rows(sweep: Sweep) -> list[Row]:
     """The rows of the published table, if there is one."""
     path = sweep.publish / f"{sweep.experiment}.csv" if sweep.publish else None
-    return read_runs(path, sweep.experiment) if path and path.exists() else []
+    return read_runs(path, sweep.experiment) if path and path.is_file() else []
 
 
 def finish(sweep: Sweep, runs: list[Run], folder: Path) -> None:
@@ -192,6 +198,8 @@ def finish(sweep: Sweep, runs: list[Run], folder: Path) -> None:
     rows = read_rows(folder / "rows")
     here = {key_of(row) for row in rows}
     rows += [row for row in published_rows(sweep) if key_of(row) not in here]
+    if not rows:
+        return
     table = folder / f"{sweep.experiment}.csv"
     tables = [table, *([sweep.publish / table.name] if sweep.publish else [])]
     for path in tables:
@@ -232,7 +240,8 @@ def main(argv: Sequence[str]) -> int:
     if sweep.experiment == "list":
         print(overview())
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     try:
         return 1 if run_all(sweep) else 0
     except UsageError as error:

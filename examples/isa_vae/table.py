@@ -3,12 +3,13 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from config import UsageError
 from experiments import Run
+from files import write_json
 
 Row = dict[str, Any]
 SETTINGS = ["experiment", "rung", "arm", "seed", "beta", "status", "data", "evaluated", "steps"]
@@ -28,7 +29,7 @@ def make_row(run: Run, metrics: Mapping[str, Any] | None, data: str) -> Row:
         "evaluated": None,
         "steps": None,
         **dict.fromkeys(SCORES),
-        "config": run.config.to_json(),
+        "config": run.config.to_json() | {"data": None},  # the label says what they were
     }
     if metrics is None:
         return row
@@ -61,26 +62,33 @@ def key_of(row: Row) -> str:
     return f"{row['arm']}-beta{row['beta']:g}-seed{row['seed']}"
 
 
-def write_text(text: str, path: Path) -> None:
-    """A text file, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def write_row(row: Row, path: Path) -> None:
     """One run's JSON; a NaN would be an error."""
-    write_text(json.dumps(row, allow_nan=False) + "\n", path)
+    write_json(row, path, indent=None)
 
 
 def read_rows(folder: Path) -> list[Row]:
     """All rows of a sweep, in the order of their names."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    return [read_row(path) for path in sorted(folder.glob("*.json"))]
+
+
+def read_row(path: Path) -> Row:
+    """One run's row."""
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged ({error}): delete it to run that again") from error
+    if not isinstance(row, dict):
+        raise UsageError(f"{path} is no row, but {row!r:.60}: delete it to run that again")
+    return row
 
 
 def as_csv(rows: Iterable[Row]) -> str:
     """The scalars of the rows as a table, sorted by arm, beta and seed; an empty cell is null."""
-    rows = sorted(rows, key=lambda row: (row["arm"], row["beta"], row["seed"]))
+    rows = sorted(
+        (provenance(row) | row for row in rows),
+        key=lambda row: (row["arm"], row["beta"], row["seed"]),
+    )
     scalar = (str, int, float, type(None))
     found = {key for row in rows for key, value in row.items() if isinstance(value, scalar)}
     first = [key for key in SETTINGS + SCORES[:1] if key in found]
@@ -93,6 +101,14 @@ def as_csv(rows: Iterable[Row]) -> str:
     for row in rows:
         writer.writerow({key: shortened(row.get(key)) for key in columns})
     return text.getvalue()
+
+
+def provenance(row: Row) -> Row:
+    """What else a line of the table says of where its numbers come from."""
+    if "config" not in row:  # a line of a table
+        return {}
+    versions = row.get("versions") or {}
+    return {"device": row["config"]["device"], "torch": versions.get("torch")}
 
 
 def shortened(value: Any) -> Any:

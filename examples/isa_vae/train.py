@@ -36,7 +36,7 @@ DISCRIMINATOR_ADAM = {"lr": 1e-4, "betas": (0.5, 0.9)}  # Kim and Mnih 2018
 class StoppedError(Exception):
     """The end of a run before its last step, with the exit status."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int = 130) -> None:  # pickled with the message alone
         super().__init__(message)
         self.status = status
 

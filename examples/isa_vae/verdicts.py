@@ -24,7 +24,10 @@ The verdict is the first of these that holds (PROTOCOL.md has the same rule):
   one with 80 % power at the two-sided 5 % level, says how large an effect they could have found.
 
 With n pairs p is at least 2 / 2^n, so that fewer than 6 can reproduce nothing; and with fewer than
-5 the interval is too narrow (`compare.expanded_level`): "not reproduced" is then weak.
+5 the interval is too narrow (`compare.expanded_level`). So fewer than 6 decide nothing.
+
+The verdict on claim 4.2 is that of the trade-off; the lines at each beta, "4.2, parts", say where
+it comes from.
 
 A verdict on a STAND-IN data set or on a smaller rung is one on that experiment, not on the paper.
 """
@@ -40,8 +43,10 @@ import compare
 import numpy as np
 from config import UsageError
 from experiments import ARMS, METHODS, experiments
-from table import Row, write_text
+from files import write_text
+from table import Row
 
+FEWEST = 6  # pairs, or runs of an arm, from which anything is decided
 SMALLEST = {"mig": 0.05, "log_px": 1.0, "trade-off": 0.05}
 
 
@@ -106,9 +111,11 @@ class Comparison:
     verdict: str = "undecided"
 
 
-def decide(interval: tuple[float, float] | None, p: float | None, smallest: float) -> str:
+def decide(
+    interval: tuple[float, float] | None, p: float | None, smallest: float, n: int = FEWEST
+) -> str:
     """The rule in the text above, with p adjusted already."""
-    if interval is None or p is None:
+    if interval is None or p is None or n < FEWEST:
         return "undecided"
     if interval[0] > 0 and p < 0.05:
         return "reproduced"
@@ -213,11 +220,11 @@ def judge(rows: Sequence[Row]) -> list[Comparison]:
     for pair in chosen["4.2"]:
         shared = sorted(set(betas(rows, pair[0])) & set(betas(rows, pair[1])))
         for measure in ("mig", "log_px"):
-            found += [compare_arms(rows, "4.2", *pair, beta, measure) for beta in shared]
+            found += [compare_arms(rows, "4.2, parts", *pair, beta, measure) for beta in shared]
         found += [compare_curves(rows, *pair)] if len(shared) > 1 else []
     adjusted = compare.holm([c.p for c in found])
     return [
-        replace(c, holm=p, smallest=least, verdict=decide(c.interval, p, least))
+        replace(c, holm=p, smallest=least, verdict=decide(c.interval, p, least, c.n))
         for c, p, least in zip(found, adjusted, (SMALLEST[c.measure] for c in found), strict=True)
     ]
 

@@ -433,7 +433,8 @@ def test_parts_are_called_what_they_are(name, tc, names):
     vae, *_ = toy()
     assert part_names(tc, PRIORS[name]) == names
     terms = tcvae(pictures(6), vae, PRIORS[name], 1.0, 6, (2, 2), tc=tc)
-    assert list(terms) == ["objective", "log_px", "kl", "index_code_mi", *names]
+    parts = [f"{name}_mws" for name in ("index_code_mi", *names)]
+    assert list(terms) == ["objective", "log_px", "kl", *parts]
 
 
 # FactorVAE.

@@ -166,8 +166,8 @@ def test_every_term_is_logged(tmp_path, flags):
     assert script.main([*flags, *more, "--out", str(folder)]) == 0
     history = metrics(folder)["history"]
     assert [line["step"] for line in history] == [50, 100]
-    terms = {"objective", "log_px", "kl", "index_code_mi", "total_correlation"}
-    assert terms | {"product_to_prior", "p0", "p1", "p2"} | {"step"} == history[0].keys()
+    terms = {"objective", "log_px", "kl", "index_code_mi_mws", "total_correlation_mws"}
+    assert terms | {"product_to_prior_mws", "p0", "p1", "p2"} | {"step"} == history[0].keys()
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
     ).EventAccumulator(str(folder / "tensorboard"))

@@ -1,0 +1,79 @@
+"""One run of a sweep, in a worker: trained from where it was left, scored, and made a row."""
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import checkpoint
+import torch
+import train
+from config import FREE_ON_RESUME, Config, UsageError
+from data import Pictures
+from experiments import Run
+from memory import keep_freed_memory
+from report import score
+from sources import load_data
+from table import Row, make_row
+
+
+@cache
+def pictures_of(config: Config) -> tuple[Pictures, torch.Tensor]:
+    """The data set of a process, and the same on its device."""
+    pictures = load_data(config, progress=False)
+    return pictures, torch.from_numpy(pictures.packed).to(config.device)
+
+
+def data_config(config: Config) -> Config:
+    """What of the settings matters to the data, so that a worker loads them once."""
+    names = ("data_set", "data", "cache", "device")
+    return Config(**{name: getattr(config, name) for name in names})
+
+
+def execute(run: Run, folder: Path, keep_model: bool) -> Row:
+    """Train and score one run, with its checkpoint in the folder."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    config = run.config
+    pictures, packed = pictures_of(data_config(config))
+    label = f"{config.data_set} ({config.data.name if config.data else pictures.source})"
+    content = unfinished(config, folder)
+    try:
+        state = train.fit(config, pictures, packed, folder, content, progress=False)
+        metrics = score(config, state, packed, pictures, progress=False)
+    except train.StoppedError as stop:
+        if stop.status != train.DIVERGED:
+            raise
+        return make_row(run, None, label)
+    except ValueError as error:  # posteriors that no metric is defined for
+        print(f"{run.key}: {error}; recorded as diverged", file=sys.stderr)
+        return make_row(run, None, label)
+    if keep_model:
+        checkpoint.save_model(state, folder)
+    return make_row(run, metrics, label)
+
+
+def unfinished(config: Config, folder: Path) -> dict[str, Any] | None:
+    """The checkpoint of a run that was broken off, if it is of these settings."""
+    if not (folder / checkpoint.CHECKPOINT).exists():
+        return None
+    try:
+        content = checkpoint.read_checkpoint(folder)
+        if settings(content["config"]) != settings(config.to_json()):
+            raise UsageError(f"{folder} has a checkpoint of other settings")
+    except UsageError as error:
+        print(f"{error}; starting that run anew", file=sys.stderr)
+        return None
+    return content
+
+
+def settings(values: dict[str, Any]) -> dict[str, Any]:
+    """What of a config's JSON determines the numbers; lists and tuples are the same."""
+    free = FREE_ON_RESUME | {"preset"}
+    plain = {key: list(x) if isinstance(x, tuple) else x for key, x in values.items()}
+    return {key: value for key, value in plain.items() if key not in free}
+
+
+def run_in(folder: Path, keep_model: bool, run: Run) -> Row:
+    """`execute` in the run's own folder."""
+    return execute(run, folder / "runs" / run.key, keep_model)
