@@ -58,11 +58,12 @@ from memory import keep_freed_memory
 from torch import Tensor
 from tqdm import tqdm
 
+SCORES = ("mig", "mig_posX", "mig_posY", "log_px", "kl", "active_units", "angle", "r2")
 LOOK = 100  # steps between two looks at the weights
 
 
 class DivergedError(Exception):
-    """Weights that are no longer finite."""
+    """No seed of an arm has weights that are finite."""
 
 
 def finished(arm: Arm, config: Config) -> list[Row] | None:
@@ -79,7 +80,7 @@ def finished(arm: Arm, config: Config) -> list[Row] | None:
         raise UsageError(
             f"{path} has other settings: {settings}. Delete it, or give other --parts"
         )
-    return list(rows)
+    return [{**row, "status": row.get("status", "done")} for row in rows]
 
 
 def fit(arm: Arm, config: Config, bar: tqdm) -> list[Row]:
@@ -99,22 +100,26 @@ def fit(arm: Arm, config: Config, bar: tqdm) -> list[Row]:
     for step in range(1, config.steps + 1):
         weights = next(models)
         bar.update()
-        if (step % LOOK == 0 or step == config.steps) and not finite(weights):
+        look = step % LOOK == 0 or step == config.steps
+        if look and not any(finite(weights, k) for k in seeds):
             raise DivergedError(
-                f"{arm.name}: weights are no longer finite near step {step}. "
+                f"{arm.name}: no seed has finite weights near step {step}. "
                 "Try a smaller --learning-rate."
             )
     lines = []
     for k, seed in enumerate(seeds):
-        scores = score(images, classes, [w[k : k + 1] for w in weights], prior, seed)
         head = {"arm": arm.name, "seed": seed, "beta": config.beta, "rung": NAME}
-        lines.append(rounded({**head, **scores, "steps": config.steps}))
+        scores: Row = dict.fromkeys(SCORES) | {"counted": 0}
+        if done := finite(weights, k):
+            scores |= score(images, classes, [w[k : k + 1] for w in weights], prior, seed)
+        ending = {"steps": config.steps, "status": "done" if done else "diverged"}
+        lines.append(rounded({**head, **scores, **ending}))
     return lines
 
 
-def finite(weights: Sequence[Tensor]) -> bool:
-    """Whether all of them are."""
-    return all(bool(w.isfinite().all()) for w in weights)
+def finite(weights: Sequence[Tensor], seed: int) -> bool:
+    """Whether all weights of a seed are."""
+    return all(bool(w[seed].isfinite().all()) for w in weights)
 
 
 def gather(config: Config) -> list[Row]:

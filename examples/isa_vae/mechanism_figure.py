@@ -26,7 +26,7 @@ def colour(arm: Arm, force: float) -> str:
 
 def strip(ax: Axes, place: int, rows: Sequence[Row], arm: Arm, key: str, shade: str) -> None:
     """All runs of an arm, hollow where the code is folded, crossed where it has one unit."""
-    mine = [row for row in rows if row["arm"] == arm.name]
+    mine = [row for row in rows if row["arm"] == arm.name and row[key] is not None]
     shift = np.random.default_rng(0).uniform(-0.2, 0.2, len(mine))
     for row, aside in zip(mine, shift, strict=True):
         marker = "o" if row["counted"] else "x"

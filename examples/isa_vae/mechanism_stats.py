@@ -33,7 +33,8 @@ def force(arm: Arm, points: int = 1000) -> float:
 
 def values(rows: Sequence[Row], arm: str, key: str, r2: float = -math.inf) -> Numbers:
     """A column of the counted runs of an arm that are as linear as that."""
-    chosen = [r[key] for r in rows if r["arm"] == arm and r["counted"] and r["r2"] >= r2]
+    mine = [row for row in rows if row["arm"] == arm and row["counted"]]
+    chosen = [row[key] for row in mine if row["r2"] >= r2]
     return np.array(chosen, dtype=np.float64)
 
 
@@ -67,6 +68,7 @@ def overview(rows: Sequence[Row], arms: Sequence[Arm]) -> list[Row]:
             "exponents": arm.exponents,
             "force_nats": force(arm),
             "runs": sum(r["arm"] == arm.name for r in rows),
+            "diverged": sum(r["arm"] == arm.name and r["status"] == "diverged" for r in rows),
             "counted": len(values(rows, arm.name, "angle")),
             "linear": len(values(rows, arm.name, "angle", LINEAR)),
             "angle": describe(values(rows, arm.name, "angle")),

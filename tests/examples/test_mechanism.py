@@ -36,6 +36,7 @@ COLUMNS = [
     "r2",
     "counted",
     "steps",
+    "status",
 ]
 SMALL = ["--seeds", "2", "--steps", "4", "--hidden", "8", "--arms", "laplace", "normal"]
 ISA_ARM, NORMAL = next(arm for arm in ARMS if arm.name == "isa-4-4"), model.Arm("normal", "")
@@ -195,6 +196,7 @@ def fake_rows(angles):
             "kl": 2.0,
             "r2": 0.95,
             "counted": 1,
+            "status": "done",
         }
         for arm, values in angles.items()
         for angle in values
@@ -317,6 +319,17 @@ def test_help_teaches(capsys):
 def test_divergence_has_its_own_status(tmp_path, capsys):
     assert mechanism.main(flags(tmp_path, "--learning-rate", "1e30", "--steps", "20")) == 1
     assert "--learning-rate" in capsys.readouterr().err
+
+
+def test_a_seed_that_diverges_is_a_row_and_the_others_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(mechanism, "finite", lambda weights, seed: seed != 1)
+    assert mechanism.main(flags(tmp_path)) == 0
+    (path,) = tmp_path.rglob("mechanism.csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    lost = [row for row in rows if row["status"] == "diverged"]
+    assert {row["seed"] for row in lost} == {"1"} and len(lost) == len(rows) / 2
+    assert all(row["mig"] == "" and row["counted"] == "0" for row in lost)
 
 
 def test_defaults_are_the_protocol():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,9 +18,12 @@ import evaluate
 import experiments
 import numpy as np
 import pytest
+import run_one
 import sweep as script
 import torch
+import train
 from config import PRESETS, check
+from priors import make_prior
 from render import all_classes, render_dsprites
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -88,7 +92,7 @@ def test_the_arms_of_the_reproduction():
     assert min(Counter(run.arm for run in quick).values()) >= 30
     assert {run.config.data_set for run in quick} == {"dsprites"}
     released = next(run.config for run in quick if run.arm == "isa-released")
-    prior = script.train.make_prior(replace(released, device="cpu"))()
+    prior = make_prior(replace(released, device="cpu"))()
     variance = float(prior.variance[0])
     assert variance == pytest.approx(0.495, abs=1e-3)
     assert pytest.approx(variance, rel=1e-3) == experiments.RELEASED_DEVIATION**2
@@ -155,7 +159,7 @@ def test_a_run_of_a_sweep_is_the_run_of_train(table, flags, tmp_path, npz):
         *("--sizes", "2", "2", "--hidden", "8", "--batch-size", "16", "--steps", "60"),
         *("--device", "cpu", "--out", str(tmp_path / "alone")),
     ]
-    assert script.train.main(alone) == 0
+    assert train.main(alone) == 0
     metrics = json.loads((tmp_path / "alone/metrics.json").read_text())
     assert metrics["scores"]["mig"] == row["mig"]
     assert metrics["scores"]["log_likelihood"] == row["log_px"]
@@ -211,17 +215,17 @@ def test_every_method_trains_and_resumes_to_the_same_numbers(table, flags, tmp_p
         table["tiny"][0], config=replace(table["tiny"][0].config, data=npz, device="cpu")
     )
     stopped = tmp_path / "stopped"
-    script.train.StopRequest, before = Stop, script.train.StopRequest
+    train.StopRequest, before = Stop, train.StopRequest
     try:
-        with pytest.raises(script.train.StoppedError):
-            script.execute(run, stopped, keep_model=False)
+        with pytest.raises(train.StoppedError):
+            run_one.execute(run, stopped, keep_model=False)
     finally:
-        script.train.StopRequest = before
+        train.StopRequest = before
     assert checkpoint.read_checkpoint(stopped)["step"] == 1
-    assert numbers(script.execute(run, stopped, keep_model=False)) == numbers(whole)
+    assert numbers(run_one.execute(run, stopped, keep_model=False)) == numbers(whole)
 
 
-class Stop(script.train.StopRequest):
+class Stop(train.StopRequest):
     """Asks for a stop from the first step on."""
 
     def __init__(self):
@@ -280,12 +284,12 @@ def test_ctrl_c_keeps_what_is_done_and_the_rest_goes_on(tmp_path, npz):
     out = tmp_path / "sweeps"
     command = [sys.executable, str(program), "tiny", "--data", str(npz), "--out", str(out)]
     with subprocess.Popen(
-        [*command, "--workers", "1"], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*command, "--workers", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         rows, runs = out / "tiny" / "rows", out / "tiny" / "runs"
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline and process.poll() is None:
-            if len(list(rows.glob("*.json"))) == 1 and len(list(runs.glob("*/*.pt"))) == 1:
+            if len(list(rows.glob("*.json"))) == 1 and len(list(runs.glob("*/*.pt"))) == 2:
                 break
             time.sleep(0.1)
         time.sleep(2)
@@ -297,7 +301,8 @@ def test_ctrl_c_keeps_what_is_done_and_the_rest_goes_on(tmp_path, npz):
     assert done == 1
     assert len((out / "tiny/tiny.csv").read_text().splitlines()) == done + 1
     held = [path.parent for path in (out / "tiny/runs").glob(f"*/{checkpoint.CHECKPOINT}")]
-    assert len(held) == 1 and checkpoint.read_checkpoint(held[0])["step"] > 0
+    assert len(held) == 2
+    assert all(checkpoint.read_checkpoint(folder)["step"] > 0 for folder in held)
 
 
 def test_ray_gives_the_same_rows(table, flags, tmp_path, monkeypatch):
@@ -310,6 +315,55 @@ def test_ray_gives_the_same_rows(table, flags, tmp_path, monkeypatch):
         path.unlink()
     assert script.main([*flags, "--engine", "ray"]) == 0
     assert [numbers(row) for row in rows_of(tmp_path)] == pool
+
+
+def test_an_error_of_a_stop_survives_the_way_to_the_driver():
+    error = pickle.loads(pickle.dumps(train.StoppedError("stopped", 143)))
+    assert (str(error), error.status) == ("stopped", 143)
+
+
+def test_other_settings_and_other_pictures_are_not_mixed(table, flags, tmp_path, capsys):
+    table["tiny"] = tiny(arms=["normal"], seeds=1)
+    assert script.main(flags) == 0
+    table["tiny"] = tiny(arms=["normal"], seeds=1, learning_rate=2e-3)
+    assert script.main(flags) == 2
+    assert "has other settings" in capsys.readouterr().err
+    table["tiny"] = tiny(arms=["normal"], seeds=1)
+    assert script.main([flags[0], *flags[3:]]) == 2
+    assert "asked for is one of drawn pictures" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_other_settings_is_not_gone_on_with(table, tmp_path, npz):
+    (run,) = tiny(arms=["normal"], seeds=1, learning_rate=1e30, device="cpu")
+    run = replace(run, config=replace(run.config, data=npz))
+    assert run_one.execute(run, tmp_path, False)["status"] == "diverged"
+    assert run_one.unfinished(run.config, tmp_path)["step"] == 0
+    assert run_one.unfinished(replace(run.config, learning_rate=1e-3), tmp_path) is None
+
+
+def test_two_sweeps_do_not_write_the_same_files(table, flags, tmp_path, capsys):
+    (tmp_path / "sweeps/tiny").mkdir(parents=True)
+    with script.alone(tmp_path / "sweeps/tiny"):
+        assert script.main(flags) == 2
+    assert "another sweep is writing" in capsys.readouterr().err
+
+
+def test_a_damaged_row_is_named(table, flags, tmp_path, capsys):
+    path = tmp_path / "sweeps/tiny/rows/normal-beta1-seed0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    assert script.main(flags) == 2
+    assert "delete it to run that again" in capsys.readouterr().err
+
+
+def test_nothing_is_published_before_there_is_a_row(table, flags, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "outcomes", interrupted)
+    published = tmp_path / "results"
+    assert script.main([*flags, "--publish", str(published)]) == 130
+    assert not (published / "tiny.csv").exists()
 
 
 # --- the tables ---
