@@ -16,11 +16,12 @@ import tyro
 from checkpoint import State
 from config import UsageError, check, require
 from data import Pictures, as_pixels
-from files import write_json
+from files import write_json, write_text
 from memory import keep_freed_memory
 from report import score, summary
 from scoring import choose_rows
 from sources import load_data
+from table import lines_as_csv
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from trained import load_trained
@@ -49,8 +50,10 @@ class Evaluation:
     cache: Path | None = None
     """Folder of the drawn data sets, as for train.py."""
     udr: bool = False
-    """Compare the models with one another too, which should differ in the seed only: writes the
-    unsupervised disentanglement ranking of each into its scores.json."""
+    """Compare those models with one another that differ in the seed only: adds the unsupervised
+    disentanglement ranking of each to its scores."""
+    table: Path | None = None
+    """Write all scores into this CSV as well, a line for each model."""
     device: str = "auto"
     """cpu, cuda, ...; auto: cuda where there is one."""
 
@@ -67,14 +70,13 @@ def seen(state: State, packed: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
 
 
 def run(evaluation: Evaluation) -> None:
-    """Score the models one after the other; models of one data set share it."""
+    """Score the models one after the other; those of one data set in a row share it."""
     folders = evaluation.folders
-    least = 2 if evaluation.udr else 1
-    require(len(folders) >= least, "folders", f"{least} or more", f"{len(folders)}")
+    require(len(folders) > 0, "folders", "one or more", "none")
     require(len(set(folders)) == len(folders), "folders", "each given once", "one twice")
     loaded: dict[str, Pictures] = {}
-    written: dict[Path, dict[str, Any]] = {}
-    models: list[tuple[Tensor, Tensor]] = []
+    scored: dict[Path, dict[str, Any]] = {}
+    alike: dict[str, dict[Path, tuple[Tensor, Tensor]]] = {}  # models that differ in the seed
     for folder in folders:
         config, state = load_trained(folder, evaluation.device, evaluation.data, evaluation.cache)
         config = dataclasses.replace(
@@ -82,23 +84,52 @@ def run(evaluation: Evaluation) -> None:
         )
         check(config)
         if config.data_set not in loaded:
-            alone = not (evaluation.udr and loaded)
-            require(alone, "udr", "used for models of one data set", config.data_set)
             loaded = {config.data_set: load_data(config)}
         pictures = loaded[config.data_set]
         packed = torch.from_numpy(pictures.packed).to(config.device)
-        metrics: dict[str, Any] = score(config, state, packed, pictures)
-        write_json(metrics, folder / SCORES)
-        written[folder / SCORES] = metrics
-        print(summary(metrics, folder, files=False), flush=True)
+        scored[folder] = score(config, state, packed, pictures)
+        write_json(scored[folder], folder / SCORES)
+        print(summary(scored[folder], folder, files=False), flush=True)
         if evaluation.udr:
-            models.append(seen(state, packed, pictures.pixels))
+            settings = str(dataclasses.replace(config, seed=0))
+            alike.setdefault(settings, {})[folder] = seen(state, packed, pictures.pixels)
     if evaluation.udr:
-        for (path, metrics), value in zip(written.items(), udr(models).tolist(), strict=True):
-            metrics["scores"]["more"]["udr_spearman"] = value
-            write_json(metrics, path)
-            print(f"{path.parent}: UDR {value:.3f} among {len(models)}")
+        rank(alike, scored)
+    written = [folder / SCORES for folder in scored]
+    if evaluation.table:
+        lines = [line(folder, metrics) for folder, metrics in scored.items()]
+        write_text(lines_as_csv(lines, ["model", "seed", "beta", "data", "mig"]), evaluation.table)
+        written.append(evaluation.table)
     print("\nWritten:", *written, sep="\n  ")
+
+
+def rank(
+    alike: dict[str, dict[Path, tuple[Tensor, Tensor]]], scored: dict[Path, dict[str, Any]]
+) -> None:
+    """Add UDR to the scores of all models that have others to be compared with."""
+    several = [models for models in alike.values() if len(models) > 1]
+    if not several:
+        raise UsageError("--udr: no two of the models differ in the seed only")
+    for models in several:
+        for folder, value in zip(models, udr([*models.values()]).tolist(), strict=True):
+            scored[folder]["scores"]["more"]["udr_spearman"] = value
+            write_json(scored[folder], folder / SCORES)
+            print(f"{folder}: UDR {value:.3f} among {len(models)}")
+
+
+def line(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The scores of a model for the table."""
+    scores, config = metrics["scores"], metrics["config"]
+    numbers = {name: x for name, x in scores.items() if isinstance(x, int | float | None)}
+    return {
+        "model": folder.name,
+        "seed": config["seed"],
+        "beta": config["beta"],
+        "data": f"{config['data_set']} ({metrics['images']['source']})",
+        "evaluated": metrics["evaluated"]["count"],
+        **numbers,
+        **scores["more"],
+    }
 
 
 def main(argv: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,17 @@ def as_csv(rows: Iterable[Row]) -> str:
         (provenance(row) | row for row in rows),
         key=lambda row: (row["arm"], row["beta"], row["seed"]),
     )
-    scalar = (str, int, float, type(None))
-    found = {key for row in rows for key, value in row.items() if isinstance(value, scalar)}
-    first = [key for key in SETTINGS + SCORES[:1] if key in found]
+    found = {key for row in rows for key in row}
     gaps = sorted(key for key in found if key.startswith("mig_"))
-    middle = [key for key in SCORES[1:] if key in found]
-    columns = list(dict.fromkeys([*first, *gaps, *middle, *sorted(found)]))
+    first = [*SETTINGS, *SCORES[:1], *gaps, *SCORES[1:], *sorted(found)]
+    return lines_as_csv(rows, [key for key in first if key in found])
+
+
+def lines_as_csv(rows: Sequence[Row], first: Sequence[str]) -> str:
+    """The scalars of the rows as a table, with these columns before the others."""
+    scalar = (str, int, float, type(None))
+    found = {k: None for row in rows for k, x in row.items() if isinstance(x, scalar)}
+    columns = [key for key in dict.fromkeys([*first, *found]) if key in found]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

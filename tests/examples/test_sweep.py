@@ -143,7 +143,12 @@ def test_a_sweep_writes_a_row_for_each_run_and_a_table(table, flags, tmp_path, c
     assert scores["exponents"]["p1"] == pytest.approx(learned["p1"], rel=1e-6)
     assert scores["scores"]["more"]
     others = [str(folder.with_name(f"isa-learned-beta1-seed{seed}")) for seed in (0, 1)]
-    assert evaluate.main([*others, *flags[2:], "--scores", "mig", "--udr"]) == 0
+    table = ["--table", str(tmp_path / "scores.csv")]
+    assert evaluate.main([*others, *flags[2:], "--scores", "light", "--udr", *table]) == 0
+    with (tmp_path / "scores.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["model"] for line in lines] == [Path(name).name for name in others]
+    assert {"mig", "mig_histogram20", "udr_spearman", "data"} <= set(lines[0])
     scores = json.loads((folder / evaluate.SCORES).read_text())
     assert 0 <= scores["scores"]["more"]["udr_spearman"] <= 1
     assert evaluate.main([others[0], *flags[2:], "--udr"]) == 2
