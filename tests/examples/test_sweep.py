@@ -55,6 +55,14 @@ def table(monkeypatch):
 
 
 @pytest.fixture
+def here(monkeypatch):
+    """Runs one after the other in this process: workers take seconds to start."""
+    monkeypatch.setattr(
+        script, "in_pool", lambda tasks, function, _: ((task, function(task)) for task in tasks)
+    )
+
+
+@pytest.fixture
 def flags(npz, tmp_path):
     return ["tiny", "--data", str(npz), "--out", str(tmp_path / "sweeps"), "--workers", "2"]
 
@@ -156,7 +164,7 @@ def test_a_sweep_writes_a_row_for_each_run_and_a_table(table, flags, tmp_path, c
     assert "is no folder of a trained model" in capsys.readouterr().err
 
 
-def test_a_run_of_a_sweep_is_the_run_of_train(table, flags, tmp_path, npz):
+def test_a_run_of_a_sweep_is_the_run_of_train(table, here, flags, tmp_path, npz):
     assert script.main([*flags, "--arms", "normal", "--seeds", "1"]) == 0
     (row,) = rows_of(tmp_path)
     alone = [
@@ -171,7 +179,7 @@ def test_a_run_of_a_sweep_is_the_run_of_train(table, flags, tmp_path, npz):
     assert metrics["history"] == row["history"]
 
 
-def test_only_what_is_not_there_is_run_again(table, flags, tmp_path, capsys):
+def test_only_what_is_not_there_is_run_again(table, here, flags, tmp_path, capsys):
     assert script.main(flags) == 0
     before = {row["arm"] + str(row["seed"]): row for row in rows_of(tmp_path)}
     rows = tmp_path / "sweeps/tiny/rows"
@@ -185,7 +193,7 @@ def test_only_what_is_not_there_is_run_again(table, flags, tmp_path, capsys):
         assert numbers(row) == numbers(before[row["arm"] + str(row["seed"])])
 
 
-def test_what_is_published_is_neither_run_again_nor_lost(table, flags, tmp_path):
+def test_what_is_published_is_neither_run_again_nor_lost(table, here, flags, tmp_path):
     publish = ["--publish", str(tmp_path / "results")]
     assert script.main([*flags, *publish, "--seeds", "0"]) == 0
     published = tmp_path / "results/tiny.csv"
@@ -200,7 +208,7 @@ def test_what_is_published_is_neither_run_again_nor_lost(table, flags, tmp_path)
     assert len(lines) == 5 and set(before.splitlines()) < set(lines)
 
 
-def test_a_run_that_diverges_is_recorded(table, flags, tmp_path, capsys):
+def test_a_run_that_diverges_is_recorded(table, here, flags, tmp_path, capsys):
     table["tiny"] = tiny(arms=["normal"], seeds=1, learning_rate=1e30)
     assert script.main(flags) == 0
     (row,) = rows_of(tmp_path)
@@ -211,7 +219,9 @@ def test_a_run_that_diverges_is_recorded(table, flags, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arm", ["beta-tcvae", "isa-beta-tcvae", "factorvae"])
-def test_every_method_trains_and_resumes_to_the_same_numbers(table, flags, tmp_path, arm, npz):
+def test_every_method_trains_and_resumes_to_the_same_numbers(
+    table, here, flags, tmp_path, arm, npz
+):
     table["tiny"] = tiny(arms=[arm], seeds=1)
     assert script.main(flags) == 0
     (whole,) = rows_of(tmp_path)
@@ -327,7 +337,7 @@ def test_an_error_of_a_stop_survives_the_way_to_the_driver():
     assert (str(error), error.status) == ("stopped", 143)
 
 
-def test_other_settings_and_other_pictures_are_not_mixed(table, flags, tmp_path, capsys):
+def test_other_settings_and_other_pictures_are_not_mixed(table, here, flags, tmp_path, capsys):
     table["tiny"] = tiny(arms=["normal"], seeds=1)
     assert script.main(flags) == 0
     table["tiny"] = tiny(arms=["normal"], seeds=1, learning_rate=2e-3)
