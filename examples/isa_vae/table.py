@@ -113,7 +113,7 @@ def provenance(row: Row) -> Row:
     if "config" not in row:  # a line of a table
         return {}
     versions = row.get("versions") or {}
-    return {"device": row["config"]["device"], "torch": versions.get("torch")}
+    return {"device": row["config"].get("device"), "torch": versions.get("torch")}
 
 
 def shortened(value: Any) -> Any:
