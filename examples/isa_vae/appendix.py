@@ -7,15 +7,13 @@ import checkpoint
 import torch
 from checkpoint import State
 from config import Config, UsageError
-from data import Pictures, as_pixels
+from data import Pictures
 from factor_plots import latent_factor_plot, representative
-from models import VAE
 from panels import reconstructions, traversal
 from report import middle_row
-from scoring import choose_rows
+from scoring import choose_rows, encode
 from sources import load_data
 from table import Row
-from torch import Tensor
 from trained import load_trained
 
 ENCODED = 50_000  # pictures that the plots are averages over
@@ -50,7 +48,6 @@ def load_kept(folder: Path) -> tuple[Config, State]:
     return load_trained(folder)
 
 
-@torch.no_grad()
 def draw_model(
     config: Config, state: State, pictures: Pictures, title: str, out: Path, name: str
 ) -> list[Path]:
@@ -69,10 +66,3 @@ def draw_model(
     traversal(vae, packed, pictures.shape, row, variance, stddev, paths[1])
     reconstructions(vae, packed, pictures.shape, config.seed, paths[2])
     return paths
-
-
-def encode(vae: VAE, packed: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of the posteriors, two of (N, z)."""
-    posteriors = [vae.encoder(as_pixels(rows, pixels)) for rows in packed.split(4096)]
-    parts = [(q.mean, q.stddev) for q in posteriors]
-    return tuple(torch.cat(columns).cpu() for columns in zip(*parts, strict=True))

@@ -171,13 +171,15 @@ def parse(argv: Sequence[str], saved: Config | None = None) -> Config:
 
 def refuse_changes(saved: Config, config: Config) -> None:
     """A run goes on with its own settings, or not at all."""
+    if differences := changes(saved, config):
+        raise UsageError(f"--resume: the run has other settings: {differences}")
+
+
+def changes(saved: Config, config: Config) -> str:
+    """In what two settings differ that determines numbers; empty if in nothing."""
     before, now = dataclasses.asdict(saved), dataclasses.asdict(config)
     changed = [key for key in before if key not in FREE_ON_RESUME and before[key] != now[key]]
-    if changed:
-        differences = "; ".join(
-            f"{flag(key)}: {before[key]} then, {now[key]} now" for key in changed
-        )
-        raise UsageError(f"--resume: the run has other settings: {differences}")
+    return "; ".join(f"{flag(key)}: {before[key]} then, {now[key]} now" for key in changed)
 
 
 def flag(key: str) -> str:

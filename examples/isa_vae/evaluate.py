@@ -14,12 +14,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 import tyro
 from checkpoint import State
+from command import exit_status
 from config import UsageError, check, require
-from data import Pictures, as_pixels
+from data import Pictures
 from files import write_json, write_text
 from memory import keep_freed_memory
 from report import score, summary
-from scoring import choose_rows
+from scoring import choose_rows, encode
 from sources import load_data
 from table import lines_as_csv
 from torch import Tensor
@@ -58,15 +59,14 @@ class Evaluation:
     """cpu, cuda, ...; auto: cuda where there is one."""
 
 
-@torch.no_grad()
 def seen(state: State, packed: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     """What UDR compares: posterior means of some pictures, the same for every model, and the
     mean KL of each latent to a normal of the prior's variance: (N, z), (z,).
     """
     rows = choose_rows(len(packed), UDR_IMAGES, seed=0).to(packed.device)
-    posterior = state.vae.encoder(as_pixels(packed[rows], pixels))
-    marginal = Normal(torch.zeros_like(posterior.mean), state.prior().variance.sqrt())
-    return posterior.mean.cpu(), kl_divergence(posterior, marginal).mean(0).cpu()
+    mean, std = encode(state.vae, packed[rows], pixels)
+    marginal = Normal(torch.zeros_like(mean), state.prior().variance.detach().sqrt().cpu())
+    return mean, kl_divergence(Normal(mean, std), marginal).mean(0)
 
 
 def run(evaluation: Evaluation) -> None:
@@ -136,15 +136,8 @@ def main(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 2 wrong use, 130 Ctrl-C."""
     keep_freed_memory()
     evaluation = tyro.cli(Evaluation, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
-    try:
-        run(evaluation)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the models scored so far have their scores.json", file=sys.stderr)
-        return 130
-    return 0
+    stopped = "stopped; the models scored so far have their scores.json"
+    return exit_status(lambda: run(evaluation), stopped)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Literal
 import matplotlib
 import tyro
 from appendix import draw_appendix
+from command import exit_status
 from config import UsageError
 from draw_mig import distributions, trade_off
 from draw_training import histograms, training, trajectories
@@ -112,16 +113,12 @@ def picture(figure: Figure, ending: str, dpi: int) -> bytes:
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 2 wrong use or missing runs, 130 Ctrl-C."""
     config = tyro.cli(Config, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
-    try:
-        paths = draw(config.what, config)
-    except (UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    print("Written:", *(f"  {path}" for path in paths), sep="\n")
-    return 0
+    return exit_status(lambda: run(config), "stopped; nothing was written")
+
+
+def run(config: Config) -> None:
+    """Draw, and say what was written."""
+    print("Written:", *(f"  {path}" for path in draw(config.what, config)), sep="\n")
 
 
 if __name__ == "__main__":

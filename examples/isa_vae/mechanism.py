@@ -46,18 +46,22 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import tyro
+from command import exit_status
 from config import UsageError
-from files import write_json, write_whole
+from files import write_json, write_text, write_whole
 from matplotlib import pyplot as plt
 from mechanism_config import Config, check
 from mechanism_figure import figure
-from mechanism_files import NAME, rounded, summary, versions, write_csv
+from mechanism_files import NAME, rounded, summary
 from mechanism_model import Arm, centres, draw_disks, factor_grid, score, train
 from mechanism_stats import LINEAR, Row, comparisons, overview, trend
 from memory import keep_freed_memory
+from provenance import versions
+from table import lines_as_csv
 from torch import Tensor
 from tqdm import tqdm
 
+DIVERGED = 1  # exit status
 SCORES = ("mig", "mig_posX", "mig_posY", "log_px", "kl", "active_units", "angle", "r2")
 LOOK = 100  # steps between two looks at the weights
 
@@ -155,7 +159,7 @@ def run(config: Config) -> str:
         "trend": trend(rows, arms),
         "trend_of_linear": trend(rows, arms, LINEAR),
     }
-    write_csv(rows, config.out / f"{NAME}.csv")
+    write_text(lines_as_csv(rows, list(rows[0])), config.out / f"{NAME}.csv")
     write_json(rounded(results), config.out / f"{NAME}.json")
     picture, drawn = figure(rows, arms, [line["force_nats"] for line in lines]), io.BytesIO()
     picture.savefig(drawn, format="png", dpi=100)
@@ -169,21 +173,18 @@ def main(argv: Sequence[str]) -> int:
     keep_freed_memory()
     torch.set_num_threads(1)  # the tensors are small: more threads are slower
     config = tyro.cli(Config, args=argv)
+    stopped = f"stopped; finished arms are in {config.parts}, the same command goes on from there"
+    return exit_status(lambda: checked(config), stopped)
+
+
+def checked(config: Config) -> int:
+    """Run with settings that can work; 1 if an arm diverged."""
+    check(config)
     try:
-        check(config)
         print(run(config))
-    except (UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except DivergedError as error:
         print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            f"stopped; finished arms are in {config.parts}, the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 130
+        return DIVERGED
     return 0
 
 

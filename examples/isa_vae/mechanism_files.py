@@ -1,19 +1,8 @@
 """What mechanism.py writes: tables and JSON, whole or not at all, and the summary."""
 
-import csv
-import io
-import platform
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from files import write_text
 from mechanism_config import Config
-from mechanism_stats import Row
-
-import lpnested
 
 NAME = "mechanism"
 
@@ -25,25 +14,6 @@ def rounded(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: rounded(value) for key, value in content.items()}
     return [rounded(value) for value in content] if isinstance(content, (list, tuple)) else content
-
-
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """A table with the keys of the first row as its head."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(buffer.getvalue(), path)
-
-
-def versions() -> dict[str, str]:
-    """Of all that makes the numbers."""
-    return {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "lpnested": lpnested.__version__,
-    }
 
 
 def summary(results: dict[str, Any], config: Config, seconds: float) -> str:

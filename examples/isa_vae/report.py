@@ -1,6 +1,5 @@
 """What a run leaves behind: config.json, model.pt, metrics.json, two figures, and a summary."""
 
-import platform
 import time
 from collections.abc import Callable
 from functools import partial
@@ -9,17 +8,15 @@ from typing import Any
 
 import checkpoint
 import numpy as np
-import torch
 from checkpoint import State
 from config import Config
 from data import Pictures
 from files import write_json
 from panels import reconstructions, traversal
 from priors import exponents
+from provenance import versions
 from scoring import choose_rows, evaluate
 from torch import Tensor
-
-import lpnested
 
 METRICS = "metrics.json"
 MIDDLE = {"dsprites": (0, 2, 3, 0, 16, 16)}  # a heart in the middle; the traversal starts there
@@ -73,12 +70,7 @@ def score(
         "scores": scores,
         "exponents": exponents(prior),
         "history": state.history,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "lpnested": lpnested.__version__,
-        },
+        "versions": versions(),
         "seconds": {"training": state.seconds, "scoring": time.monotonic() - began},
     }
 

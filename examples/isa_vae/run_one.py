@@ -8,7 +8,7 @@ from typing import Any
 import checkpoint
 import torch
 import train
-from config import FREE_ON_RESUME, Config, UsageError
+from config import Config, UsageError, changes
 from data import Pictures
 from experiments import Run
 from memory import keep_freed_memory
@@ -59,19 +59,20 @@ def unfinished(config: Config, folder: Path) -> dict[str, Any] | None:
         return None
     try:
         content = checkpoint.read_checkpoint(folder)
-        if settings(content["config"]) != settings(config.to_json()):
-            raise UsageError(f"{folder} has a checkpoint of other settings")
+        if differences := other_settings(content["config"], config):
+            raise UsageError(f"{folder} has a checkpoint of other settings: {differences}")
     except UsageError as error:
         print(f"{error}; starting that run anew", file=sys.stderr)
         return None
     return content
 
 
-def settings(values: dict[str, Any]) -> dict[str, Any]:
-    """What of a config's JSON determines the numbers; lists and tuples are the same."""
-    free = FREE_ON_RESUME | {"preset"}
-    plain = {key: list(x) if isinstance(x, tuple) else x for key, x in values.items()}
-    return {key: value for key, value in plain.items() if key not in free}
+def other_settings(values: dict[str, Any], config: Config) -> str:
+    """In what the settings of a row or a checkpoint, as JSON, are not those asked for."""
+    try:
+        return changes(Config.from_json(values), config)
+    except (KeyError, TypeError) as error:
+        return f"they are of another version ({error})"
 
 
 def run_in(folder: Path, keep_model: bool, run: Run) -> Row:

@@ -77,6 +77,14 @@ def evaluate(
     }
 
 
+@torch.no_grad()
+def encode(vae: VAE, packed: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the posteriors of pictures, on the CPU: two of (N, z)."""
+    posteriors = [vae.encoder(as_pixels(rows, pixels)) for rows in packed.split(BATCH)]
+    mean, std = zip(*((q.mean.cpu(), q.stddev.cpu()) for q in posteriors), strict=True)
+    return torch.cat(mean), torch.cat(std)
+
+
 def analytic_kl(posterior: Normal, prior: Distribution) -> Tensor:
     """KL(q(z | x) || p(z)) for a normal prior, (N,); NaN for one without a closed form."""
     if isinstance(prior, Independent):

@@ -17,11 +17,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import checkpoint
 import tyro
+from command import exit_status
 from config import UsageError, find_device, require
 from engines import Outcome, in_pool, in_ray
 from experiments import OF_THE_PAPER, Run, experiments
 from files import write_text
-from run_one import run_in, settings
+from run_one import other_settings, run_in
 from runs_read import read_rows as read_runs
 from sources import load_data
 from table import Row, as_csv, key_of, read_row, read_rows, write_row
@@ -143,8 +144,10 @@ def finished_keys(sweep: Sweep, runs: list[Run], folder: Path) -> set[str]:
         path = folder / "rows" / f"{run.key}.json"
         if path.exists():
             row = read_row(path)
-            if settings(row["config"]) != settings(run.config.to_json()):
-                raise UsageError(f"{path} has other settings: move it, or give another --out")
+            if differences := other_settings(row["config"], run.config):
+                raise UsageError(
+                    f"{path} has other settings: {differences}. Move it, or give another --out"
+                )
             check_data(row, run, path)
             finished.add(run.key)
         elif run.key in lines:
@@ -242,14 +245,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C
         signal.signal(number, signal.default_int_handler)
-    try:
-        return 1 if run_all(sweep) else 0
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    stopped = "stopped; the same command goes on from here"
+    return exit_status(lambda: min(1, run_all(sweep)), stopped)
 
 
 if __name__ == "__main__":

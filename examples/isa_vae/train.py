@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from board import Board
 from checkpoint import State, make_vae
+from command import exit_status
 from config import Config, UsageError, parse
 from data import Pictures, as_pixels
 from interrupt import StopRequest
@@ -238,24 +239,23 @@ def run(argv: Sequence[str]) -> None:
         if isinstance(stop, StoppedError) and stop.status == DIVERGED:
             raise
         status = stop.status if isinstance(stop, StoppedError) else 130
-        command = f"python {sys.argv[0]} --resume --out {folder}"
-        raise StoppedError(f"{stop or 'stopped'}; to continue:\n  {command}", status) from None
+        again = f"python {sys.argv[0]} --resume --out {folder}"
+        raise StoppedError(f"{stop or 'stopped'}; to continue:\n  {again}", status) from None
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 1 diverged, 2 wrong use, 130 Ctrl-C."""
     keep_freed_memory()
+    return exit_status(lambda: run_or_stop(argv), "stopped; nothing was written")
+
+
+def run_or_stop(argv: Sequence[str]) -> int:
+    """Run; a training that was stopped or diverged says so, and has its own status."""
     try:
         run(argv)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except StoppedError as stop:
         print(stop, file=sys.stderr)
         return stop.status
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
     return 0
 
 

@@ -131,7 +131,7 @@ def test_published_archive_is_read_without_a_warning(contents, tmp_path, monkeyp
     [
         (special("../evil", tarfile.REGTYPE), "'../evil' points out of its folder"),
         (special("data/cars/../../evil.mat", tarfile.REGTYPE), "points out of its folder"),
-        (special("/tmp/evil", tarfile.REGTYPE), "points out of its folder"),
+        (special("/evil", tarfile.REGTYPE), "points out of its folder"),
         (special("../evil", tarfile.SYMTYPE, "/etc/passwd"), "points out of its folder"),
         (special("data/cars/car_009_mesh.mat", tarfile.SYMTYPE, "/etc/passwd"), "no plain file"),
         (special("data/cars/list.txt", tarfile.LNKTYPE, "data/cars/car_001_mesh.mat"), "a link"),
@@ -252,6 +252,7 @@ GOOD = mat(im=marked_im(1))
         (b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400), "data"),
         (pickle.dumps(Trap(Path("sprung"))), "data"),
     ],
+    ids=[f"file-{k}" for k in range(14)],  # scipy writes the time into its files
 )
 def test_bad_mats_are_named(contents, tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)

@@ -24,18 +24,9 @@ import torch
 import train
 from config import PRESETS, check
 from priors import make_prior
-from render import all_classes, render_dsprites
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FOLDER = Path(script.__file__).parent
-
-
-@pytest.fixture(scope="module")
-def npz(tmp_path_factory):
-    classes = all_classes()[::1499]
-    path = tmp_path_factory.mktemp("data") / "small.npz"
-    np.savez_compressed(path, imgs=render_dsprites(classes), latents_classes=classes)
-    return path
 
 
 def tiny(arms=("normal", "isa-learned"), seeds=2, **changes):

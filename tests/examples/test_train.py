@@ -29,15 +29,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SCRIPT = Path(script.__file__)
 
 
-@pytest.fixture(scope="module")
-def npz(tmp_path_factory):
-    """A part of dSprites small enough to train on in a second."""
-    classes = all_classes()[::1499]
-    path = tmp_path_factory.mktemp("data") / "small.npz"
-    np.savez_compressed(path, imgs=render_dsprites(classes), latents_classes=classes)
-    return path
-
-
 @pytest.fixture
 def flags(npz):
     return [
