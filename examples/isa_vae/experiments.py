@@ -145,8 +145,8 @@ def experiments() -> dict[str, list[Run]]:
         "fig5a-medium": grid("fig5a-medium", "medium", MEDIUM, some(MATTER, ARMS), seeds=10),
         "fig5a-quick": grid("fig5a-quick", "quick", QUICK, ARMS, seeds=30),
         "fig5b-quick": by_seed(
-            grid("fig5b-quick", "quick", QUICK, four, BETAS, seeds=6),
-            grid("fig5b-quick", "quick", QUICK, factor, (1.0, 4.0, 10.0), seeds=6),
+            grid("fig5b-quick", "quick", QUICK, four, BETAS, seeds=8),
+            grid("fig5b-quick", "quick", QUICK, factor, (1.0, 4.0, 10.0), seeds=3),
         ),
         "fig5c-quick": grid(
             "fig5c-quick", "quick", replace(FACES, **SHORT), faces_arms, (1.0, 4.0), seeds=2

@@ -11,8 +11,9 @@ betas that both arms have.
 
 Of each difference the mean, a 95 % bootstrap interval and a permutation p are given. Arms with 3
 seeds or more in common are compared by pairs of runs with one seed, others as independent samples.
-A run that diverged or is missing drops out of its pair and is counted. The p values of all
-comparisons of an experiment are one family, adjusted by Holm's method.
+A run that diverged or is missing drops out of its pair and is counted. The p values of an
+experiment are adjusted by Holm's method, in two families: those of the claims, and those of
+"4.2, parts", which explain the second claim and decide nothing on it.
 
 The verdict is the first of these that holds (PROTOCOL.md has the same rule):
 
@@ -213,20 +214,26 @@ def pairs(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
 
 
 def judge(rows: Sequence[Row]) -> list[Comparison]:
-    """Every comparison of one experiment, with Holm's p and the verdict."""
-    chosen, found = pairs(arms(rows)), []
+    """Every comparison of one experiment, with Holm's p and the verdict: claims first."""
+    chosen, claims, parts = pairs(arms(rows)), [], []
     if 1.0 in betas(rows):
-        found += [compare_arms(rows, "4.1", *pair, 1.0, "mig") for pair in chosen["4.1"]]
+        claims += [compare_arms(rows, "4.1", *pair, 1.0, "mig") for pair in chosen["4.1"]]
     for pair in chosen["4.2"]:
         shared = sorted(set(betas(rows, pair[0])) & set(betas(rows, pair[1])))
         for measure in ("mig", "log_px"):
-            found += [compare_arms(rows, "4.2, parts", *pair, beta, measure) for beta in shared]
-        found += [compare_curves(rows, *pair)] if len(shared) > 1 else []
-    adjusted = compare.holm([c.p for c in found])
-    return [
-        replace(c, holm=p, smallest=least, verdict=decide(c.interval, p, least, c.n))
-        for c, p, least in zip(found, adjusted, (SMALLEST[c.measure] for c in found), strict=True)
-    ]
+            parts += [compare_arms(rows, "4.2, parts", *pair, beta, measure) for beta in shared]
+        claims += [compare_curves(rows, *pair)] if len(shared) > 1 else []
+    return decided(claims) + decided(parts)
+
+
+def decided(family: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons that are tested together, with Holm's p and the verdict."""
+    found = []
+    for c, p in zip(family, compare.holm([c.p for c in family]), strict=True):
+        least = SMALLEST[c.measure]
+        verdict = decide(c.interval, p, least, c.n)
+        found.append(replace(c, holm=p, smallest=least, verdict=verdict))
+    return found
 
 
 HEAD = ("claim", "arm", "against", "beta", "measure", "verdict", "n", "difference")

@@ -2,6 +2,7 @@
 
 import json
 
+import experiments
 import numpy as np
 import pytest
 import verdicts
@@ -182,3 +183,13 @@ def test_nothing_to_compare_is_said(tmp_path):
 def test_the_same_rows_give_the_same_verdicts():
     rows = trade_off(0.1, 5.0)
     assert judge(rows) == judge(rows[::-1])
+
+
+def test_the_planned_seeds_can_decide_on_a_trade_off_over_all_betas():
+    planned = experiments.experiments()["fig5b-quick"]
+    betas = sorted({run.config.beta for run in planned if run.arm == "isa-beta-tcvae"})
+    seeds = range(1 + max(run.config.seed for run in planned))
+    found = judge(trade_off(0.1, 5.0, betas=betas, seeds=seeds))
+    (curve,) = [c for c in found if c.claim == "4.2"]
+    assert found[0] == curve and len(found) == 1 + 2 * len(betas)
+    assert curve.verdict == "reproduced" and curve.holm == curve.p  # the parts are not counted
