@@ -21,9 +21,14 @@ def exponents_of(rows: Sequence[Row]) -> list[str]:
     return sorted(found, key=lambda k: int(k[1:]))
 
 
+def learners(rows: Sequence[Row]) -> list[Row]:
+    """All runs of the arms that learn their exponents, those that diverged too."""
+    return [row for row in rows if "learned" in row["arm"]]
+
+
 def learned(rows: Sequence[Row]) -> list[Row]:
     """The finished runs of the arms that learn their exponents."""
-    found = [row for row in rows if "learned" in row["arm"] and row["status"] == "done"]
+    found = [row for row in learners(rows) if row["status"] == "done"]
     if not found or not exponents_of(found):
         experiment = rows[0]["experiment"]
         raise UsageError(
@@ -65,7 +70,7 @@ def histograms(rows: Sequence[Row]) -> Figure:
     axes[0, 0].set_ylabel("runs")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     title = f"Learned exponents of {', '.join(arms(runs))}, sorted within each run"
-    figure.suptitle(heading(rows, title), fontsize=11)
+    figure.suptitle(heading(learners(rows), title), fontsize=11)
     return figure
 
 
@@ -104,7 +109,7 @@ def trajectories(rows: Sequence[Row]) -> Figure:
         ax.set_xlabel("step")
         ax.grid(color="0.92")
     axes[0, 0].set_ylabel("exponent (dashed: $p_0$)")
-    figure.suptitle(heading(rows, "Learned exponents during training"), fontsize=11)
+    figure.suptitle(heading(learners(rows), "Learned exponents during training"), fontsize=11)
     return figure
 
 

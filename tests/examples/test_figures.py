@@ -137,6 +137,14 @@ def test_exponents_are_sorted_within_a_run():
     assert medians == sorted(medians) and len(medians) == 3
 
 
+def test_figures_of_exponents_count_the_runs_that_learn_them():
+    rows = fig7(3) + [row | {"experiment": "fig7-made"} for row in fig5a(2)]
+    kept = [row for row in rows if "learned" in row["arm"]]
+    assert len(kept) < len(rows)
+    for name in ("fig7", "exponents"):
+        assert f"{len(kept)} runs" in texts(DRAW[name](rows))
+
+
 def test_rows_come_from_a_folder_or_a_table(folder, tmp_path):
     one = read_rows(folder / "fig5a-made")
     assert len(one) == 24 and one == read_rows(folder, start="fig5a")

@@ -140,6 +140,37 @@ def test_equal_trade_offs_are_not_told_apart():
     assert {c.verdict for c in found.values() if c.measure == "mig"} == {"not reproduced"}
 
 
+def test_a_trade_off_says_what_it_could_have_found():
+    """Where the first beta is best in both, the curve is the MIG at the first beta."""
+    rows = []
+    for beta, drop in ((1.0, 0.0), (2.0, 0.3)):
+        rows += runs("beta-vae", -drop, beta, nats=-60 - 1e4 * drop)
+        rows += runs("isa-beta-vae", 0.05 - drop, beta, nats=-60 - 1e4 * drop)
+    found = by_pair(rows)
+    curve = found["isa-beta-vae", "beta-vae", "trade-off", None]
+    point = found["isa-beta-vae", "beta-vae", "mig", 1.0]
+    assert curve.difference == pytest.approx(point.difference, rel=0.05)
+    assert curve.detectable == pytest.approx(point.detectable, rel=0.1)
+    for row in rows:
+        row["seed"] += 100 * row["arm"].startswith("isa")
+    found = by_pair(rows)
+    curve = found["isa-beta-vae", "beta-vae", "trade-off", None]
+    point = found["isa-beta-vae", "beta-vae", "mig", 1.0]
+    assert not curve.paired and curve.detectable == pytest.approx(point.detectable, rel=0.1)
+
+
+def test_the_control_is_a_family_of_its_own():
+    rows = trade_off(0.1, 5.0)
+    alone = judge(rows)
+    for beta in (1.0, 2.0, 4.0):
+        rows += runs("beta-vae", 0.03 * beta - 0.06, beta, range(12), nats=-65 - 9 * beta)
+    found = judge(rows)
+    (control,) = [c for c in found if c.claim == "control"]
+    assert found[: len(alone)] == alone and found[-1] == control
+    assert (control.arm, control.against) == ("beta-tcvae", "beta-vae")
+    assert control.verdict == "reproduced" and control.holm == control.p
+
+
 def test_curves_of_arms_without_common_seeds():
     rows = trade_off(0.1, 5.0, seeds=range(10))
     for row in rows:
@@ -153,6 +184,7 @@ def test_pairs_of_arms():
     assert verdicts.pairs(names) == {
         "4.1": [],
         "4.2": [("isa-beta-vae", "beta-vae"), ("isa-beta-tcvae-learned", "beta-tcvae")],
+        "control": [("beta-tcvae", "beta-vae")],
     }
     names = ["normal", "normal-0.495", "isa-released", "isa-learned"]
     assert verdicts.pairs(names)["4.1"] == [
