@@ -138,9 +138,12 @@ def mixtures(mean: Tensor, std: Tensor, groups: Tensor, num_groups: int) -> tupl
     wanted = STEPS_PER_SIGMA * (high - low) / float(std.min())
     size = 2 ** math.ceil(math.log2(min(wanted, MAX_GRID)))
     step = (high - low) / size
-    # Where MAX_GRID is too coarse for a posterior, it is widened: that is the information in the
-    # latent observed with so little noise, a lower bound.
-    std = std.clamp_min(STEPS_PER_SIGMA * step)
+    if wanted > size:
+        # Where MAX_GRID is too coarse for a posterior, it is widened: that is the information in
+        # the latent observed with so little noise, a lower bound. The grid reaches beyond it too.
+        step = (high - low) / (size - 2 * MARGIN * STEPS_PER_SIGMA)
+        std = std.clamp_min(STEPS_PER_SIGMA * step)
+        low = float((mean - MARGIN * std).min())
     octave = (std / (STEPS_PER_SIGMA * step)).log2().long()
     spectrum = torch.zeros(num_groups, size // 2 + 1, dtype=torch.complex128)
     for k in octave.unique().tolist():

@@ -21,14 +21,15 @@ at the same N only.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from metrics import entropy_of, number_groups
 from torch import Tensor
 
-CHUNK = 8  # draws at once: (draws, rows) numbers, to stay in the cache
+CHUNK, BLOCK = 16, 2048  # draws and rows at once, to stay in the cache
+LEAST = -87.0  # logarithm of about the least normal float32; exp is ten times slower below
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,19 @@ def log_densities(
     z = mean[rows] + std[rows] * noise
     constant = 0.5 * math.log(2 * math.pi)
     posterior = -(0.5 * noise.square() + std[rows].log() + constant).sum(1)
-    mixture = Mixture(mean.T.contiguous(), (1 / std.T).contiguous(), classes, tuple(sizes))
-    parts = [mixture(z[s], rows[s]) for s in torch.arange(samples).split(CHUNK)]
-    return LogDensities(posterior, *(torch.cat(part) for part in zip(*parts, strict=True)))
+    groups, count = number_values(classes)
+    own = groups[rows]
+    blocks = [
+        block_sums(z, own, mean[block].T.contiguous(), (1 / std[block]).T.contiguous(), hot, sizes)
+        for block, hot in one_hot_blocks(groups, len(count))
+    ]
+    joint, subspaces, latents, given = (
+        torch.stack(sums).logsumexp(0) for sums in zip(*blocks, strict=True)
+    )
+    log_n, log_count = math.log(len(mean)), count[own].to(mean).log()[:, None]
+    return LogDensities(
+        posterior, joint - log_n, subspaces - log_n, latents - log_n, given - log_count
+    )
 
 
 def draw_rows(total: int, samples: int, generator: torch.Generator) -> Tensor:
@@ -122,75 +133,77 @@ def draw_rows(total: int, samples: int, generator: torch.Generator) -> Tensor:
     return torch.randint(total, (samples,), generator=generator)
 
 
-@dataclass(frozen=True)
-class Factor:
-    """The rows with each of its values."""
+def number_values(classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Number the values of all factors through, and count the rows with each.
 
-    value: Tensor  # of each row, numbered from 0, (N,)
-    count: Tensor  # of the rows with each value, (V,)
-    rows: tuple[Tensor, ...]  # with each value
+    Returns:
+        (N, factors), and (values of all factors together,).
+    """
+    found = [column.unique(return_inverse=True, return_counts=True)[1:] for column in classes.T]
+    if not found:
+        return classes, classes.new_zeros(0)
+    numbers, counts = zip(*found, strict=True)
+    sizes = torch.tensor([len(count) for count in counts])
+    return torch.stack(numbers, dim=1) + sizes.cumsum(0) - sizes, torch.cat(counts)
 
-    @classmethod
-    def of(cls, column: Tensor) -> "Factor":
-        """From its values, (N,)."""
-        _, value, count = column.unique(return_inverse=True, return_counts=True)
-        return cls(value, count, value.argsort(stable=True).split(count.tolist()))
+
+def one_hot_blocks(groups: Tensor, values: int) -> Iterator[tuple[slice, Tensor]]:
+    """Some rows after the others, with a one where a row has a value: (rows of it, values)."""
+    for start in range(0, len(groups), BLOCK):
+        block = slice(start, start + BLOCK)
+        hot = torch.zeros(len(groups[block]), values).scatter_(1, groups[block], 1.0)
+        yield block, hot
 
 
-class Mixture:
-    """The aggregate posterior: its log densities at the places z, (S, z), drawn from rows (S,)."""
+def block_sums(
+    z: Tensor, own: Tensor, mean: Tensor, precision: Tensor, hot: Tensor, sizes: Sequence[int]
+) -> tuple[Tensor, ...]:
+    """Logarithms of the sums of q(z | x_n), and of its parts, over the rows of a block.
 
-    def __init__(self, mean: Tensor, precision: Tensor, classes: Tensor, sizes: tuple[int, ...]):
-        self.mean, self.precision = mean, precision  # (z, N); precision is 1 / std
-        self.log_scale = precision.log() - 0.5 * math.log(2 * math.pi)
-        self.parts = torch.arange(len(mean)).split(list(sizes))
-        self.factors = [Factor.of(column) for column in classes.T]
+    Args:
+        z: Where, (S, latents).
+        own: Values of the factors of the row that each was drawn from, (S, factors).
+        mean: Of the rows, (latents, B).
+        precision: 1 / std of the rows, (latents, B).
+        hot: Which values they have, (B, values).
+        sizes: Dimension of each subspace.
 
-    def __call__(self, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Densities log q(z), log q(z_G), log q(z_j) and log q(z_G | v_k)."""
-        log_n = math.log(self.mean.shape[1])
-        joint = z.new_zeros(len(z), self.mean.shape[1])
+    Returns:
+        (S,), (S, subspaces), (S, latents) and, over the rows with the values `own`, (S,
+        subspaces, factors).
+    """
+    log_scale = precision.log() - 0.5 * math.log(2 * math.pi)
+    hot = hot.to(z)
+    parts = torch.arange(len(mean)).split(list(sizes))
+    found = []
+    for at, values in zip(z.split(CHUNK), own.split(CHUNK), strict=True):
+        joint = at.new_zeros(len(at), mean.shape[1])
         subspaces, latents, given = [], [], []
-        for part in self.parts:
+        for part in parts:
             inside = torch.zeros_like(joint)
             for j in part.tolist():
-                log_q = self.component(z[:, j, None], j)
+                place = (at[:, j, None] - mean[j]).mul_(precision[j])
+                log_q = torch.addcmul(log_scale[j], place, place, value=-0.5)
                 inside += log_q
                 # In one dimension the own component is neither 0 nor infinite: no need of a peak.
-                latents.append(log_q.exp_().sum(1).log() - log_n)
+                latents.append(log_q.clamp_(min=LEAST).exp_().sum(1).log())
             joint += inside
-            whole, shared = self.summed(inside, rows)
-            subspaces.append(whole - log_n)
-            given.append(shared)
+            weight, peak = weights(inside)
+            subspaces.append(weight.sum(1).log() + peak.squeeze(1))
+            given.append((weight @ hot).gather(1, values).log() + peak)
+        weight, peak = weights(joint)
         stacked = [torch.stack(columns, dim=1) for columns in (subspaces, latents, given)]
-        return joint.logsumexp(1) - log_n, *stacked
+        found.append((weight.sum(1).log() + peak.squeeze(1), *stacked))
+    return tuple(torch.cat(columns) for columns in zip(*found, strict=True))
 
-    def component(self, z: Tensor, j: int) -> Tensor:
-        """The log density of latent j at every z under every row: (S, 1) -> (S, N)."""
-        place = (z - self.mean[j]).mul_(self.precision[j])
-        return torch.addcmul(self.log_scale[j], place, place, value=-0.5)
 
-    def summed(self, log_q: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Log of the sum over all rows, and of the mean over those that share each factor.
+def weights(log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """In place, exp(log q - peak), and the peak of each line: (S, B) -> (S, B), (S, 1).
 
-        Args:
-            log_q: Of a subspace under every row, (S, N).
-            rows: That each draw came from, (S,).
-
-        Returns:
-            (S,) and (S, factors).
-        """
-        # A draw is not e^87 times as likely elsewhere as where it came from: exp leaves that row.
-        peak = log_q.amax(1, keepdim=True)
-        weight = (log_q - peak).exp_()
-        whole = weight.sum(1, keepdim=True).log() + peak
-        shared = weight.new_zeros(len(rows), len(self.factors))
-        for k, factor in enumerate(self.factors):
-            for s, value in enumerate(factor.value[rows].tolist()):
-                shared[s, k] = weight[s].index_select(0, factor.rows[value]).sum()
-        count = [factor.count[factor.value[rows]] for factor in self.factors]
-        log_count = torch.stack(count, 1).to(shared).log() if count else shared
-        return whole.squeeze(1), shared.log() + peak - log_count
+    A draw is not e^87 times as likely elsewhere as where it came from: what is cut off is nothing.
+    """
+    peak = log_q.amax(1, keepdim=True)
+    return log_q.sub_(peak).clamp_(min=LEAST).exp_(), peak
 
 
 def subspace_gaps(densities: LogDensities, entropy: Tensor) -> Tensor:

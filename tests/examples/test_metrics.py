@@ -164,6 +164,13 @@ def test_very_narrow_posteriors_use_bounded_memory_and_give_a_lower_bound(grid):
     assert result.mig == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize("width", [1e-3, 1e-4, 1e-5, 1e-6, 1e-9])
+def test_posteriors_narrower_than_the_grid_have_no_way_around_it(grid, width):
+    """All narrow: the lowest and the highest value must not meet at the ends of the grid."""
+    result = score(grid, torch.full(grid.shape, width), grid)
+    assert result.mig == pytest.approx(1, abs=1e-6)
+
+
 def test_factor_that_never_varies_has_no_gap(grid):
     fixed = grid.clone()
     fixed[:, 0] = 0
