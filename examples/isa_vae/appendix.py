@@ -10,7 +10,7 @@ from config import Config, UsageError
 from data import Pictures
 from factor_plots import latent_factor_plot, representative
 from panels import reconstructions, traversal
-from report import middle_row
+from report import label_of, middle_row
 from scoring import choose_rows, encode
 from sources import load_data
 from table import Row
@@ -19,7 +19,9 @@ from trained import load_trained
 ENCODED = 50_000  # pictures that the plots are averages over
 
 
-def draw_appendix(rows: Sequence[Row], sweep: Path, out: Path) -> list[Path]:
+def draw_appendix(
+    rows: Sequence[Row], sweep: Path, out: Path, data: Path | None, cache: Path | None
+) -> list[Path]:
     """Three figures for each arm and beta of a sweep that kept its models, in the folder `out`."""
     groups: dict[tuple[str, float], list[Row]] = {}
     for row in rows:
@@ -30,22 +32,23 @@ def draw_appendix(rows: Sequence[Row], sweep: Path, out: Path) -> list[Path]:
     for (arm, beta), runs in sorted(groups.items()):
         row = representative(runs)
         name = f"{arm}-beta{beta:g}-seed{row['seed']}"
-        config, state = load_kept(sweep / "runs" / name)
+        config, state = load_kept(sweep / "runs" / name, data, cache)
         pictures = pictures or load_data(config)
-        title = f"{arm}, beta {beta:g}, seed {row['seed']}: MIG {row['mig']:.3f}, "
-        title += f"log p(x|z) {row['log_px']:.1f}, chosen of {len(runs)} runs"
+        scores = f"MIG {row['mig']:.3f}, log p(x|z) {row['log_px']:.1f}"
+        title = f"{arm}, beta {beta:g}, seed {row['seed']}: {scores}, chosen of {len(runs)} runs"
+        title = label_of(pictures) + title
         written += draw_model(config, state, pictures, title, out, name)
     return written
 
 
-def load_kept(folder: Path) -> tuple[Config, State]:
+def load_kept(folder: Path, data: Path | None, cache: Path | None) -> tuple[Config, State]:
     """A model that a sweep kept."""
     if not (folder / checkpoint.MODEL).is_file():
         raise UsageError(
             f"{folder} holds no {checkpoint.MODEL}: models are kept by sweep.py --keep-models, "
             "which does not run again what is finished (delete the row of that run to have it)"
         )
-    return load_trained(folder)
+    return load_trained(folder, data=data, cache=cache)
 
 
 def draw_model(
@@ -63,6 +66,7 @@ def draw_model(
     row = middle_row(config, pictures)
     variance = mean.double().var(0).tolist()
     stddev = state.prior().variance.detach().sqrt().cpu()
-    traversal(vae, packed, pictures.shape, row, variance, stddev, paths[1])
-    reconstructions(vae, packed, pictures.shape, config.seed, paths[2])
+    label = label_of(pictures)
+    traversal(vae, packed, pictures.shape, row, variance, stddev, paths[1], label)
+    reconstructions(vae, packed, pictures.shape, config.seed, paths[2], label)
     return paths

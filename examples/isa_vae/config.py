@@ -55,7 +55,8 @@ class Config:
     """Exponent of the subspaces of the isa prior: one for all, or one for each."""
     scale: float | Literal["unit-variance"] = 1.0
     """Scale of the isa prior (1.0: as the paper's release), or the standard deviation of the
-    normal one; unit-variance: the scale at which the latents have variance 1."""
+    normal one; unit-variance: the scale at which the latents have variance 1 on average (each of
+    them, where the exponents of the subspaces are alike)."""
     beta: float = 1.0
     """Weight of the KL term (equation 12), or of the total correlation."""
     kl: Literal["monte-carlo", "analytic"] = "monte-carlo"

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-import compare
 import matplotlib
 import numpy as np
 from config import UsageError
+from dip import dip_p
+from outcomes import arms, betas, scores
 from style import NAMES, color, heading, lines
 from table import Row
-from verdicts import arms, betas, scores
 
 matplotlib.use("Agg")  # draws into files: no display needed
 from matplotlib import pyplot as plt
@@ -50,7 +50,7 @@ def label(rows: Sequence[Row], arm: str) -> str:
     """Name of an arm, its runs, and the p of a single mode."""
     here = [row for row in rows if row["arm"] == arm and float(row["beta"]) == 1]
     lost = sum(row["status"] == "diverged" for row in here)
-    p = compare.dip_p(list(scores(rows, arm, 1.0, "mig").values()))
+    p = dip_p(list(scores(rows, arm, 1.0, "mig").values()))
     dip = "" if p is None else f"\none mode: p {p:.2f}" if p >= 0.005 else "\none mode: p < 0.01"
     return f"{arm}\nn = {len(here) - lost}{f', {lost} diverged' if lost else ''}{dip}"
 

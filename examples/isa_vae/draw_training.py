@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from config import UsageError
+from outcomes import arms, betas
 from style import NAMES, color, heading, lines
 from table import Row
-from verdicts import arms, betas
 
 matplotlib.use("Agg")  # draws into files: no display needed
 from matplotlib import pyplot as plt

@@ -86,6 +86,7 @@ def run(evaluation: Evaluation) -> None:
         if config.data_set not in loaded:
             loaded = {config.data_set: load_data(config)}
         pictures = loaded[config.data_set]
+        state.step = state.step or config.num_steps(len(pictures))  # a sweep keeps no count
         packed = torch.from_numpy(pictures.packed).to(config.device)
         scored[folder] = score(config, state, packed, pictures)
         write_json(scored[folder], folder / SCORES)

@@ -15,10 +15,11 @@ from config import UsageError
 from draw_mig import distributions, trade_off
 from draw_training import histograms, training, trajectories
 from files import write_whole
+from outcomes import betas
 from page import write_page
 from runs_read import read_rows
 from table import Row
-from verdicts import betas, write_verdicts
+from verdicts import write_verdicts
 
 matplotlib.use("Agg")  # draws into files: no display needed
 from matplotlib import pyplot as plt
@@ -52,6 +53,10 @@ class Config:
     default runs/figures/EXPERIMENT-WHAT.png."""
     dpi: int = 120
     """Dots per inch of a png."""
+    data: Path | None = None
+    """For a5, the real files that the models were trained on, as for train.py."""
+    cache: Path | None = None
+    """For a5, the folder of the drawn data sets, as for train.py."""
 
 
 DRAW: dict[str, Callable[[Sequence[Row]], Figure]] = {
@@ -76,7 +81,8 @@ def draw(what: What, config: Config) -> list[Path]:
         return write_verdicts(rows, config.out or Path("runs/figures"))
     if what == "a5":
         folder = config.source if (config.source / "rows").is_dir() else config.source / name
-        return draw_appendix(rows, folder, config.out or Path("runs/figures") / f"{name}-a5")
+        out = config.out or Path("runs/figures") / f"{name}-a5"
+        return draw_appendix(rows, folder, out, config.data, config.cache)
     ending = "html" if what == "report" else "png"
     path = config.out or Path("runs/figures") / f"{name}-{what}.{ending}"
     allowed = [".html"] if what == "report" else [".png", ".pdf", ".svg"]

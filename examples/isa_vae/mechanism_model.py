@@ -167,7 +167,8 @@ def orientation(code: Tensor, factors: Tensor) -> tuple[float, float]:
     r"""Degrees between the axes of code and factors, and R^2 of the linear fit between them.
 
     The fit is :math:`z \approx A v + c`; the orthogonal factor of A's polar decomposition is the
-    rotation or reflection nearest to it. Scaling z's axes, or v's, leaves it as it is.
+    rotation or reflection nearest to it. Scaling z's axes, or v's, leaves that of a rotation as it
+    is; of a sheared code it is a compromise, which scaling changes.
 
     Args:
         code: Posterior means, (N, 2).

@@ -26,6 +26,10 @@ MARGIN = 7.0  # standard deviations that a grid reaches beyond every mean
 RATIO = 1.1  # of neighbouring variances in the table of smoothing kernels
 
 
+class PosteriorError(ValueError):
+    """Posteriors that no score is defined for, as of a training that diverged."""
+
+
 @dataclass(frozen=True)
 class Disentanglement:
     """What each latent tells about each factor, in nats."""
@@ -73,7 +77,7 @@ def disentanglement(
         mig_factors: Those of them that the MIG is a mean over; by default those of dSprites.
     """
     if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
-        raise ValueError("posteriors must have finite means and positive, finite deviations")
+        raise PosteriorError("posteriors must have finite means and positive, finite deviations")
     groups, prior = number_groups(classes)
     entropy = torch.stack([entropy_of(p) for p in prior])
     rows = [

@@ -20,6 +20,10 @@ MD5 = (
     "7da33b31b13a06f4b04a70402ce90c2e"  # of the published file, as a third-party loader states it
 )
 FULL = int(np.prod(SIZES))
+READ_ERRORS = (  # of a damaged archive, or of one that is encrypted or packed in another way
+    *(zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError),
+    *(RuntimeError, NotImplementedError),
+)
 CHUNK = 8192  # images unpacked at a time: 32 MB
 
 # A class is (value - first) / step.
@@ -35,7 +39,7 @@ def read_npz(path: Path, progress: bool = False) -> tuple[NDArray[np.uint8], NDA
         with zipfile.ZipFile(path) as archive:
             packed = read_images(archive, progress)
             classes = read_classes(archive, len(packed))
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError) as error:
+    except READ_ERRORS as error:
         reason = error.args[0] if error.args else type(error).__name__
         raise ValueError(
             f"{path}: not a readable dSprites npz ({reason}); expected a complete npz with "

@@ -13,10 +13,12 @@ import compare
 import matplotlib
 import numpy as np
 import verdicts
+from dip import dip_p
 from factor_plots import representative
 from files import write_text
+from outcomes import arms, betas, planned, scores
 from table import Row
-from verdicts import arms, betas, chance, number, scores
+from verdict_table import HEAD, cells, chance, number
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1d2329; --back: #fff; --soft: #f3f5f7; --line: #d5dae0;
@@ -94,7 +96,7 @@ def mark(text: str) -> str:
 def counts(rows: Sequence[Row]) -> str:
     """Done, diverged and missing runs of each arm and beta."""
     status = Counter((row["arm"], float(row["beta"]), row["status"]) for row in rows)
-    wanted = Counter((arm, beta) for arm, beta, _ in verdicts.planned(rows))
+    wanted = Counter((arm, beta) for arm, beta, _ in planned(rows))
     body = []
     for arm in dict.fromkeys([*arms(rows), *sorted({arm for arm, _ in wanted})]):
         for beta in sorted(beta for name, beta in wanted if name == arm):
@@ -111,7 +113,7 @@ def summaries(rows: Sequence[Row]) -> str:
     for arm in arms(rows):
         for beta in betas(rows, arm):
             found = scores(rows, arm, beta, "mig")
-            s, dip = compare.summary(list(found.values())), compare.dip_p(list(found.values()))
+            s, dip = compare.summary(list(found.values())), dip_p(list(found.values()))
             log_px = compare.summary(list(scores(rows, arm, beta, "log_px").values()))
             body.append(
                 (
@@ -204,7 +206,7 @@ def render(rows: Sequence[Row], pictures: dict[str, bytes]) -> str:
     data = ", ".join(sorted({row["data"] for row in rows}))
     rungs = ", ".join(sorted({row["rung"] for row in rows}))
     status = Counter(row["status"] for row in rows)
-    missing = len(verdicts.planned(rows)) - len(rows)
+    missing = len(planned(rows)) - len(rows)
     stand_in = "stand-in" in data.lower()
     warnings = ["STAND-IN DATA: not the paper's pictures."] if stand_in else []
     if rungs != "paper":
@@ -214,7 +216,7 @@ def render(rows: Sequence[Row], pictures: dict[str, bytes]) -> str:
     if missing:
         warnings.append(f"INTERIM: {missing} runs are missing; no verdict is final without them.")
     found = verdicts.judge(rows)
-    judged = table(verdicts.HEAD, (("", verdicts.cells(c)) for c in found))
+    judged = table(HEAD, (("", cells(c)) for c in found))
     tally = Counter(c.verdict for c in found)
     say = ", ".join(f"{tally[word]} {word}" for word in tally) or "nothing to compare"
     figures = "".join(figure(caption, data) for caption, data in pictures.items())

@@ -43,9 +43,12 @@ def show(grid: Tensor, labels: list[str], title: str, path: Path) -> None:
 
 @torch.no_grad()
 def reconstructions(
-    vae: VAE, packed: Tensor, shape: tuple[int, int, int], seed: int, path: Path
+    vae: VAE, packed: Tensor, shape: tuple[int, int, int], seed: int, path: Path, label: str = ""
 ) -> None:
-    """Random pictures, each above what the decoder makes of its posterior mean."""
+    """Random pictures, each above what the decoder makes of its posterior mean.
+
+    The label, such as that of a stand-in, is the beginning of the title.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(packed), (2 * COLUMNS,), generator=generator)
     x = as_pixels(packed[rows.to(packed.device)], math.prod(shape))
@@ -53,7 +56,7 @@ def reconstructions(
     pairs = torch.stack([x, decoded], dim=1).cpu().view(2, COLUMNS, 2, *shape)
     grid = pairs.transpose(1, 2).flatten(0, 1)
     title = "Reconstructions of random pictures (decoder at the posterior mean)"
-    show(grid, ["original", "model"] * 2, title, path)
+    show(grid, ["original", "model"] * 2, label + title, path)
 
 
 @torch.no_grad()
@@ -65,6 +68,7 @@ def traversal(
     variance: list[float],
     stddev: Tensor,
     path: Path,
+    label: str = "",
 ) -> None:
     """Move one latent at a time through the prior's range, from the code of one picture.
 
@@ -76,6 +80,7 @@ def traversal(
         variance: Of the posterior mean of each latent: they are drawn in this order, (latents,).
         stddev: Of the prior, (latents,).
         path: Of the figure.
+        label: The beginning of its title.
     """
     order = sorted(range(len(variance)), key=lambda j: -variance[j])
     order = order[: sum(v > ACTIVE for v in variance) + UNUSED]
@@ -90,4 +95,4 @@ def traversal(
         f"One latent at a time, from {-SPAN} to {SPAN} standard deviations of the prior:\n"
         f"the first {len(order)} of {len(variance)} by the variance of their posterior mean"
     )
-    show(grid, labels, title, path)
+    show(grid, labels, label + title, path)

@@ -36,13 +36,21 @@ def finish(
     checkpoint.save_model(state, folder)
     metrics = score(config, state, packed, pictures)
     write_json(metrics, folder / METRICS)
-    reconstructions(vae, packed, pictures.shape, config.seed, folder / "reconstructions.png")
+    label = label_of(pictures)
+    path = folder / "reconstructions.png"
+    reconstructions(vae, packed, pictures.shape, config.seed, path, label)
     row = middle_row(config, pictures)
     variance = metrics["scores"]["posterior_mean_variance"]
     stddev = prior.variance.detach().sqrt()
-    traversal(vae, packed, pictures.shape, row, variance, stddev, folder / "traversal.png")
+    path = folder / "traversal.png"
+    traversal(vae, packed, pictures.shape, row, variance, stddev, path, label)
     print(summary(metrics, folder), flush=True)
     return metrics
+
+
+def label_of(pictures: Pictures) -> str:
+    """What a figure must say of pictures that stand in for others."""
+    return f"STAND-IN DATA: {pictures.source}\n" if "stand-in" in pictures.source else ""
 
 
 def middle_row(config: Config, pictures: Pictures) -> int:
@@ -83,6 +91,8 @@ def further_scores(
         return None
     from scores import all_scores  # scikit-learn takes a second to import
 
+    whole = config.eval_images is None or config.eval_images >= len(pictures)
+
     return partial(
         all_scores,
         factors=pictures.factors,
@@ -90,6 +100,7 @@ def further_scores(
         sizes=config.sizes,
         seed=config.seed,
         heavy=config.scores == "all",
+        whole=whole,
     )
 
 
@@ -111,6 +122,7 @@ def summary(metrics: dict[str, Any], folder: Path, files: bool = True) -> str:
     analytic = "" if scores["kl_analytic"] is None else f", {scores['kl_analytic']:.3f} analytic"
     gaps = "   ".join(f"{k} {text(v)}" for k, v in scores["mig_per_factor"].items())
     seconds = metrics["seconds"]
+    trained = f"{seconds['training']:.0f} s" if seconds["training"] else "untimed"
     return f"""
 {objective}{config["prior"]} prior, subspaces {sizes}{exponents}, beta {config["beta"]}, \
 seed {config["seed"]}
@@ -122,7 +134,7 @@ Scored on {rows} images ({source})
   KL(q(z|x) || p(z))  {text(scores["kl_monte_carlo"])} nats (Monte Carlo, standard error \
 {text(scores["kl_monte_carlo_standard_error"])}){analytic}
   active units        {scores["active_units"]} of {sum(config["sizes"])}
-{more}  time                {seconds["training"]:.0f} s training ({metrics["steps"]} steps), \
+{more}  time                {trained} training ({metrics["steps"]} steps), \
 {seconds["scoring"]:.0f} s scoring
 {written(folder) if files else ""}"""
 

@@ -12,6 +12,7 @@ from config import Config, UsageError, changes
 from data import Pictures
 from experiments import Run
 from memory import keep_freed_memory
+from metrics import PosteriorError
 from report import score
 from sources import load_data
 from table import Row, make_row
@@ -37,7 +38,7 @@ def execute(run: Run, folder: Path, keep_model: bool) -> Row:
     config = run.config
     pictures, packed = pictures_of(data_config(config))
     label = f"{config.data_set} ({config.data.name if config.data else pictures.source})"
-    content = unfinished(config, folder)
+    content = unfinished(config, folder, pictures)
     try:
         state = train.fit(config, pictures, packed, folder, content, progress=False)
         metrics = score(config, state, packed, pictures, progress=False)
@@ -45,7 +46,7 @@ def execute(run: Run, folder: Path, keep_model: bool) -> Row:
         if stop.status != train.DIVERGED:
             raise
         return make_row(run, None, label)
-    except ValueError as error:  # posteriors that no metric is defined for
+    except PosteriorError as error:
         print(f"{run.key}: {error}; recorded as diverged", file=sys.stderr)
         return make_row(run, None, label)
     if keep_model:
@@ -53,14 +54,16 @@ def execute(run: Run, folder: Path, keep_model: bool) -> Row:
     return make_row(run, metrics, label)
 
 
-def unfinished(config: Config, folder: Path) -> dict[str, Any] | None:
-    """The checkpoint of a run that was broken off, if it is of these settings."""
+def unfinished(config: Config, folder: Path, pictures: Pictures) -> dict[str, Any] | None:
+    """The checkpoint of a run that was broken off, if it is of these settings and pictures."""
     if not (folder / checkpoint.CHECKPOINT).exists():
         return None
     try:
         content = checkpoint.read_checkpoint(folder)
         if differences := other_settings(content["config"], config):
             raise UsageError(f"{folder} has a checkpoint of other settings: {differences}")
+        if content["data"] != pictures.fingerprint():
+            raise UsageError(f"{folder} has a checkpoint of other pictures")
     except UsageError as error:
         print(f"{error}; starting that run anew", file=sys.stderr)
         return None

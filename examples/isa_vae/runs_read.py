@@ -44,6 +44,8 @@ def read_rows(source: Path, experiment: str | None = None, start: str = "") -> l
 
 def read_line(line: dict[str, str]) -> Row:
     """A line of a published table; an empty cell is None."""
+    if None in line:
+        raise ValueError("a line has more cells than the head")
     return {key: read_cell(key, text) for key, text in line.items()}
 
 
@@ -66,6 +68,9 @@ def check_rows(rows: Sequence[Row], source: Path) -> None:
         if lacks or row["status"] not in ("done", "diverged"):
             what = f"has no {lacks[0]}" if lacks else f"has the status {row['status']!r}"
             raise UsageError(f"{source}: a row (seed {row.get('seed')}) {what}")
+        for key in ("seed", "beta", "mig", "log_px"):
+            if isinstance(row.get(key), str | list | dict):
+                raise UsageError(f"{source}: {key} must be a number, but is {row[key]!r:.60}")
     keys = [(row["experiment"], row["arm"], row["beta"], row["seed"]) for row in rows]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)

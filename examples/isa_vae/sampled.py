@@ -45,5 +45,6 @@ def mig_sampled(
     """Chen's MIG by sampling, over the factors given."""
     _, prior = number_groups(classes)
     entropy = torch.stack([entropy_of(p) for p in prior])
-    best = information_sampled(mean, std, classes, samples, generator).topk(2, dim=0).values
+    information = information_sampled(mean, std, classes, samples, generator)
+    best = torch.nn.functional.pad(information, (0, 0, 0, 1)).topk(2, dim=0).values
     return float(((best[0] - best[1]) / entropy).mean())

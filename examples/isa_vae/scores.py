@@ -34,6 +34,7 @@ def all_scores(
     sizes: Sequence[int],
     seed: int,
     heavy: bool = True,
+    whole: bool = True,
 ) -> dict[str, float | None]:
     """All scores by name; None for one that is not defined, such as a MIG of a constant factor.
 
@@ -50,6 +51,8 @@ def all_scores(
         seed: Of everything that is drawn.
         heavy: Whether to take many draws, and to add SAP by a linear SVM and DCI, for which
             scikit-learn is needed.
+        whole: Whether the rows are the full data. Of fewer rows the total correlation is larger,
+            and its name says how many they were.
     """
     mean, std, classes = mean.detach().float(), std.detach().float(), classes.long()
     varies = (classes != classes[0]).any(0)
@@ -65,7 +68,12 @@ def all_scores(
     scores: dict[str, float] = {
         **histogram_scores(mean, classes, names, mig_factors if defined else None),
         **vote_score(mean, classes, seed, HEAVY_BATCHES if heavy else LIGHT_BATCHES),
-        **density_scores(densities, classes, chosen if defined else None),
+        **density_scores(
+            densities,
+            classes,
+            chosen if defined else None,
+            "" if whole else f"_of_{len(mean)}_rows",
+        ),
         **predictor_scores(mean, classes, seed, heavy),
     }
     return {name: value if math.isfinite(value) else None for name, value in scores.items()}
@@ -102,18 +110,19 @@ def vote_score(
 
 
 def density_scores(
-    densities: LogDensities, classes: Tensor, chosen: Sequence[int] | None
+    densities: LogDensities, classes: Tensor, chosen: Sequence[int] | None, part: str
 ) -> dict[str, float]:
-    """From the mixture over all rows, each with its standard error."""
+    """From the mixture over these rows, each with its standard error; named by the part."""
+    rows = part or "_full_data"
     nowhere = Estimate(math.nan, math.nan)
     estimates = {
-        "subspace_mig_monte_carlo": (
+        f"subspace_mig_monte_carlo{part}": (
             nowhere if chosen is None else subspace_mig(densities, classes, chosen)
         ),
-        "tc_full_data": Estimate.of(densities.total),
-        "tc_between_subspaces_full_data": Estimate.of(densities.between),
-        "tc_within_subspaces_full_data": Estimate.of(densities.within),
-        "index_code_mi_full_data": Estimate.of(densities.index_code),
+        f"tc{rows}": Estimate.of(densities.total),
+        f"tc_between_subspaces{rows}": Estimate.of(densities.between),
+        f"tc_within_subspaces{rows}": Estimate.of(densities.within),
+        f"index_code_mi{rows}": Estimate.of(densities.index_code),
     }
     scores = {}
     for name, estimate in estimates.items():

@@ -44,7 +44,7 @@ class Sweep:
     """Folder of all sweeps."""
     engine: Literal["auto", "ray", "pool"] = "auto"
     """ray: on this machine, or on a cluster with --address; pool: processes of this machine;
-    auto: ray if it is installed and --address or --gpus are given, else pool."""
+    auto: ray if --address or --gpus are given, else pool."""
     workers: int | None = None
     """Runs at a time on this machine; by default one for each core."""
     address: str | None = None
@@ -243,8 +243,9 @@ def main(argv: Sequence[str]) -> int:
     if sweep.experiment == "list":
         print(overview())
         return 0
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C
-        signal.signal(number, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, unless nohup has it ignored
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     stopped = "stopped; the same command goes on from here"
     return exit_status(lambda: min(1, run_all(sweep)), stopped)
 

@@ -21,6 +21,7 @@ from config import Config, UsageError, parse
 from data import Pictures, as_pixels
 from interrupt import StopRequest
 from memory import keep_freed_memory
+from metrics import PosteriorError
 from models import Discriminator
 from objectives import Terms, discriminator_loss, elbo, factorvae, tcvae
 from priors import exponents, make_prior
@@ -210,6 +211,8 @@ def fit(
     progress: bool = True,
 ) -> State:
     """Train from the first step, or from the content of a checkpoint, to the last."""
+    if config.batch_size > len(pictures):
+        raise UsageError(f"--batch-size {config.batch_size} is more than {len(pictures)} images")
     data = pictures.fingerprint()
     state = make_state(config, pictures.shape[0])
     if content is not None:
@@ -229,12 +232,12 @@ def run(argv: Sequence[str]) -> None:
         content = checkpoint.read_checkpoint(folder)
         config = parse(argv, saved=Config.from_json(content["config"]))
     pictures = load_data(config)
-    if config.batch_size > len(pictures):
-        raise UsageError(f"--batch-size {config.batch_size} is more than {len(pictures)} images")
     packed = torch.from_numpy(pictures.packed).to(config.device)
     try:
         state = fit(config, pictures, packed, folder, content)
         finish(config, state, packed, pictures, folder)
+    except PosteriorError as error:
+        raise StoppedError(f"the model cannot be scored: {error}", status=DIVERGED) from error
     except (KeyboardInterrupt, StoppedError) as stop:
         if isinstance(stop, StoppedError) and stop.status == DIVERGED:
             raise

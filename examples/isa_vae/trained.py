@@ -32,7 +32,9 @@ def load_trained(
         if config.learn_exponents:
             path = folder / checkpoint.PRIOR
             prior.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a damaged file does to the readers
         raise UsageError(
             f"{folder} is no folder of a trained model, with {checkpoint.CONFIG} and "
             f"{checkpoint.MODEL} in it: {error}"
@@ -41,7 +43,10 @@ def load_trained(
     state = State(vae, prior, torch.optim.Adam(vae.parameters()))
     metrics = folder / "metrics.json"  # of train.py, which says how it was trained
     if metrics.is_file():
-        content = json.loads(metrics.read_text(encoding="utf-8"))
-        state.step, state.history = content["steps"], content["history"]
-        state.seconds = content["seconds"]["training"]
+        try:
+            content = json.loads(metrics.read_text(encoding="utf-8"))
+            state.step, state.history = int(content["steps"]), list(content["history"])
+            state.seconds = float(content["seconds"]["training"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{metrics} is damaged ({error!r}): move it away") from error
     return config, state

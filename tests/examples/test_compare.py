@@ -6,7 +6,8 @@ import math
 import compare
 import numpy as np
 import pytest
-from compare import attained, detectable, difference_interval, dip, dip_p, holm, permutation_p
+from compare import attained, detectable, difference_interval, holm, permutation_p
+from dip import dip, dip_p
 from scipy import optimize, stats
 
 A = np.array([0.12, 0.20, 0.31, 0.05, 0.44, 0.18, 0.27, 0.33])

@@ -227,6 +227,22 @@ def test_npz_with_a_flipped_byte(tmp_path, real):
         load_dsprites_npz(path)
 
 
+@pytest.mark.parametrize(("at", "byte"), [((6, 8), 1), ((8, 10), 99)])
+def test_encrypted_or_strangely_packed_npz(tmp_path, real, at, byte):
+    images, classes = real
+    path = tmp_path / "odd.npz"
+    np.savez(path, imgs=images, latents_classes=classes)
+    data = bytearray(path.read_bytes())
+    for mark, place in zip((b"PK\3\4", b"PK\1\2"), at, strict=True):  # flags, or method
+        start = data.find(mark)
+        while start >= 0:
+            data[start + place] = byte
+            start = data.find(mark, start + 4)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"odd\.npz: not a readable dSprites npz"):
+        load_dsprites_npz(path)
+
+
 def test_other_files(tmp_path):
     path = tmp_path / "pickle.npz"
     path.write_bytes(pickle.dumps({"imgs": 1}))

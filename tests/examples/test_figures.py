@@ -164,6 +164,8 @@ def test_rows_come_from_a_folder_or_a_table(folder, tmp_path):
         ({"arm": None}, "has no arm"),
         ({"status": "running"}, "has the status 'running'"),
         ({"seed": 1}, "is there twice"),
+        ({"beta": "low"}, "beta must be a number, but is 'low'"),
+        ({"mig": "n/a"}, "mig must be a number, but is 'n/a'"),
     ],
 )
 def test_rows_that_cannot_be_right_are_refused(folder, change, message):
@@ -171,6 +173,13 @@ def test_rows_that_cannot_be_right_are_refused(folder, change, message):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UsageError, match=message):
         read_rows(folder / "fig7-made")
+
+
+def test_a_line_with_too_many_cells_is_refused(tmp_path):
+    table = tmp_path / "fig5a-made.csv"
+    table.write_text(as_csv(fig5a(2)).rstrip("\n") + ",7\n")
+    with pytest.raises(UsageError, match="more cells than the head"):
+        read_rows(table)
 
 
 def test_a_figure_from_flags_to_file(folder, tmp_path, capsys):

@@ -156,6 +156,13 @@ def test_off_grid_normals_keep_their_moments():
     torch.testing.assert_close(variance, std.square(), rtol=1e-6, atol=0)
 
 
+def test_the_sampled_gap_of_a_single_latent():
+    values = torch.arange(3).repeat(100)[:, None]
+    generator = torch.Generator().manual_seed(0)
+    found = mig_sampled(values.float(), torch.full(values.shape, 0.01), values, 500, generator)
+    assert found == pytest.approx(1, abs=0.05)
+
+
 def test_very_narrow_posteriors_use_bounded_memory_and_give_a_lower_bound(grid):
     std = torch.full(grid.shape, 1e-9)
     std[0] = 1.0  # a wide one among them

@@ -16,13 +16,14 @@ import checkpoint
 import engines
 import evaluate
 import experiments
+import figures
 import numpy as np
 import pytest
 import run_one
 import sweep as script
 import torch
 import train
-from config import PRESETS, check
+from config import PRESETS, UsageError, check
 from priors import make_prior
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -242,6 +243,58 @@ class Stop(train.StopRequest):
 # --- what may go wrong ---
 
 
+def test_only_a_diverged_training_is_recorded_as_one(table, npz, tmp_path, monkeypatch):
+    run = replace(
+        table["tiny"][0], config=replace(table["tiny"][0].config, data=npz, device="cpu")
+    )
+
+    def broken(*args, **kwargs):
+        raise ValueError("a mistake in the code")
+
+    monkeypatch.setattr(run_one, "score", broken)
+    with pytest.raises(ValueError, match="a mistake in the code"):
+        run_one.execute(run, tmp_path / "run", keep_model=False)
+
+
+def test_a_batch_larger_than_the_set_is_refused(table, npz, tmp_path):
+    config = replace(table["tiny"][0].config, data=npz, device="cpu", batch_size=10_000)
+    with pytest.raises(UsageError, match="--batch-size 10000 is more than"):
+        run_one.execute(replace(table["tiny"][0], config=config), tmp_path / "run", False)
+
+
+def test_a_checkpoint_of_other_pictures_is_not_gone_on_with(table, npz, tmp_path, capsys):
+    config = replace(table["tiny"][0].config, data=npz, device="cpu")
+    run = replace(table["tiny"][0], config=config)
+    state = train.make_state(config, 1)
+    checkpoint.save(state, config, "of other pictures", tmp_path)
+    row = run_one.execute(run, tmp_path, keep_model=False)
+    assert row["status"] == "done"
+    assert "has a checkpoint of other pictures; starting that run anew" in capsys.readouterr().err
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(capsys):
+    before = {n: signal.getsignal(n) for n in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
+        assert script.main(["none"]) == 2
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) == signal.default_int_handler
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_help_of_the_scripts_teaches(capsys):
+    for main, flags in (
+        (script.main, ("--engine", "--publish", "--keep-models", "--gpus")),
+        (evaluate.main, ("--udr", "--scores", "--eval-images", "--table")),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["--help"])
+        said = capsys.readouterr().out
+        assert stop.value.code == 0 and all(flag in said for flag in flags)
+
+
 def test_bad_flags_are_named(table, flags, capsys):
     assert script.main(["none"]) == 2
     assert "no experiment 'none'" in capsys.readouterr().err
@@ -343,8 +396,10 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_with(table, tmp_path, npz
     (run,) = tiny(arms=["normal"], seeds=1, learning_rate=1e30, device="cpu")
     run = replace(run, config=replace(run.config, data=npz))
     assert run_one.execute(run, tmp_path, False)["status"] == "diverged"
-    assert run_one.unfinished(run.config, tmp_path)["step"] == 0
-    assert run_one.unfinished(replace(run.config, learning_rate=1e-3), tmp_path) is None
+    pictures, _ = run_one.pictures_of(run_one.data_config(run.config))
+    assert run_one.unfinished(run.config, tmp_path, pictures)["step"] == 0
+    other = replace(run.config, learning_rate=1e-3)
+    assert run_one.unfinished(other, tmp_path, pictures) is None
 
 
 def test_two_sweeps_do_not_write_the_same_files(table, flags, tmp_path, capsys):
@@ -398,6 +453,43 @@ def test_floats_are_shortened_and_missing_values_are_empty(tmp_path):
     ]
     text = script.as_csv(rows)
     assert text == "arm,seed,beta,mig,p1\na,1,1,,2\nb,0,1,0.123457,\n"
+
+
+def test_kept_models_are_drawn_scored_and_loaded_without_our_code(
+    table, here, flags, npz, tmp_path, capsys
+):
+    table["tiny"] = tiny(arms=["isa-released"], seeds=1)
+    assert script.main([*flags, "--keep-models"]) == 0
+    folder = tmp_path / "sweeps/tiny"
+    argv = ["a5", str(folder), "--out", str(tmp_path / "a5")]
+    assert figures.main(argv) == 2
+    assert "was trained on small.npz: give it by --data" in capsys.readouterr().err
+    assert figures.main([*argv, "--data", str(npz)]) == 0
+    assert len(list((tmp_path / "a5").glob("isa-released-beta1-seed0-*.png"))) == 3
+
+    (kept,) = (folder / "runs").iterdir()
+    assert evaluate.main([str(kept), "--data", str(npz), "--scores", "light"]) == 0
+    said = capsys.readouterr().out
+    assert "untimed training (60 steps)" in said and "tc_full_data " in said
+    argv = [str(kept), "--data", str(npz), "--scores", "light", "--eval-images", "300"]
+    assert evaluate.main(argv) == 0
+    said = capsys.readouterr().out
+    assert "tc_of_300_rows" in said and "subspace_mig_monte_carlo_of_300_rows" in said
+    assert "full_data" not in said
+
+    weights = torch.load(kept / "model.pt", weights_only=True)
+    config = json.loads((kept / "config.json").read_text())
+    hidden, latents = config["hidden"], sum(config["sizes"])
+    layers = [torch.nn.Linear(4096, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, hidden)]
+    plain = torch.nn.Sequential(*layers, torch.nn.ReLU(), torch.nn.Linear(hidden, 2 * latents))
+    start = "encoder.layers."
+    plain.load_state_dict(
+        {name[len(start) :]: w for name, w in weights.items() if name.startswith(start)}
+    )
+    x = (torch.rand(5, 4096) < 0.05).float()
+    mean = plain(x).chunk(2, dim=-1)[0]
+    _, vae = checkpoint.load_model(kept)
+    torch.testing.assert_close(vae.encoder(x).mean, mean)
 
 
 def test_torch_is_left_with_the_threads_it_had():

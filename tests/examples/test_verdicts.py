@@ -39,6 +39,8 @@ NORMAL = [*runs("normal"), *runs("normal-0.495", 0.05)]
 
 def test_planted_effects_are_found():
     found = by_pair(NORMAL + ARMS)
+    scale = found.pop(("normal-0.495", "normal", "mig", 1.0))
+    assert scale.claim == "control" and scale.difference == pytest.approx(0.05, abs=1e-9)
     verdict = {pair[:2]: c.verdict for pair, c in found.items()}
     assert verdict == {
         ("isa-released", "normal"): "reproduced",
@@ -192,6 +194,7 @@ def test_pairs_of_arms():
         ("isa-learned", "normal"),
         ("isa-released", "normal-0.495"),
     ]
+    assert verdicts.pairs(names)["control"] == [("normal-0.495", "normal")]
 
 
 def test_files_are_strict_and_readable(tmp_path):
@@ -199,10 +202,10 @@ def test_files_are_strict_and_readable(tmp_path):
     paths = write_verdicts(rows, tmp_path / "new")
     assert [path.name for path in paths] == ["made-verdicts.json", "made-verdicts.md"]
     found = json.loads(paths[0].read_text())
-    assert len(found["comparisons"]) == 5 and found["rung"] == ["quick"]
+    assert len(found["comparisons"]) == 5 + 1 and found["rung"] == ["quick"]
     assert found["comparisons"][0]["verdict"] == "reproduced"
     lines = paths[1].read_text().splitlines()
-    assert len(lines) == 2 + 5 and len({line.count("|") for line in lines}) == 1
+    assert len(lines) == 2 + 5 + 1 and len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| 4.1 | isa-released | normal | 1 | mig | reproduced | 30 pairs |")
     assert "| +0.080 | [+0.0" in lines[2]
 

@@ -1,0 +1,45 @@
+"""What the rows of an experiment hold: its arms, betas and scores."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from experiments import ARMS, METHODS, experiments
+from table import Row
+
+
+def arms(rows: Iterable[Row]) -> list[str]:
+    """Names of the arms: those with a normal prior first, and in the order of experiments.py."""
+    known = [*ARMS, *METHODS]
+    names = sorted({row["arm"] for row in rows})
+    places = {name: known.index(name) if name in known else len(known) for name in names}
+    return sorted(names, key=lambda name: (name.startswith("isa"), places[name]))
+
+
+def betas(rows: Iterable[Row], arm: str | None = None) -> list[float]:
+    """All betas, or those of an arm."""
+    return sorted({float(row["beta"]) for row in rows if arm in (None, row["arm"])})
+
+
+def scores(rows: Iterable[Row], arm: str, beta: float, key: str) -> dict[int, float]:
+    """The score of each seed of an arm; without the runs that diverged or have none."""
+    chosen = [row for row in rows if (row["arm"], float(row["beta"])) == (arm, beta)]
+    pairs = [(row["seed"], row.get(key)) for row in chosen if row["status"] == "done"]
+    return {seed: float(x) for seed, x in pairs if x is not None and math.isfinite(x)}
+
+
+def planned(rows: Sequence[Row]) -> set[tuple[str, float, int]]:
+    """Arm, beta and seed of every run of the experiment, whether it was made or not."""
+    runs = experiments().get(rows[0]["experiment"], [])
+    if runs:
+        seen = {(row["arm"], float(row["beta"]), row["seed"]) for row in rows}
+        return seen | {(run.arm, run.config.beta, run.config.seed) for run in runs}
+    seeds = {row["seed"] for row in rows}
+    return {(arm, beta, s) for arm in arms(rows) for beta in betas(rows, arm) for s in seeds}
+
+
+def curves(rows: Sequence[Row], arm: str, shared: Sequence[float]) -> dict[int, np.ndarray]:
+    """MIG and log p(x|z) of the seeds that have both at each of the betas, (betas, 2)."""
+    cells = [scores(rows, arm, beta, key) for beta in shared for key in ("mig", "log_px")]
+    seeds = sorted(set.intersection(*(set(cell) for cell in cells)))
+    return {seed: np.array([cell[seed] for cell in cells]).reshape(-1, 2) for seed in seeds}
