@@ -22,7 +22,7 @@ def distributions(rows: Sequence[Row]) -> Figure:
     if 1.0 not in betas(rows):
         raise UsageError(f"{rows[0]['experiment']} has no runs at beta = 1")
     keys = dict.fromkeys(key for row in rows for key, value in row.items() if value is not None)
-    factors = [key for key in keys if key.startswith("mig_")]
+    factors = [key for key in keys if key.startswith("mig_") and "histogram" not in key]
     width = max(8.0, 1.15 * len(names) + 1.5)
     figure = plt.figure(figsize=(width, 7.6), layout="constrained")
     grid = figure.add_gridspec(2, max(1, len(factors)), height_ratios=[1.7, 1])

@@ -145,6 +145,12 @@ def test_figures_of_exponents_count_the_runs_that_learn_them():
         assert f"{len(kept)} runs" in texts(DRAW[name](rows))
 
 
+def test_the_parts_of_the_gap_are_those_of_the_factors():
+    rows = [row | {"mig_histogram20": 0.1, "mig_histogram20_mig_factors": 0.2} for row in fig5a(2)]
+    words = texts(DRAW["fig5a"](rows))
+    assert "posX" in words and "histogram" not in words
+
+
 def test_rows_come_from_a_folder_or_a_table(folder, tmp_path):
     one = read_rows(folder / "fig5a-made")
     assert len(one) == 24 and one == read_rows(folder, start="fig5a")
