@@ -107,7 +107,9 @@ def test_a_browser_shows_it_without_a_network(report, tmp_path):
             shown.goto(report.as_uri(), wait_until="load")
             facts = shown.evaluate(FACTS)
             assert (facts["broken"], facts["images"], facts["scripts"]) == (0, 2, 0)
-            assert facts["lines"] == 3 + 4 + 4 + 47  # verdicts, summaries, counts, runs
+            assert (
+                facts["lines"] == 4 + 4 + 4 + 47
+            )  # verdicts and control, summaries, counts, runs
             assert {"Verdicts", "Figures", "Settings", "Versions"} <= set(facts["headings"])
             for width in (400, 1200):
                 shown.set_viewport_size({"width": width, "height": 900})
