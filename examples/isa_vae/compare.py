@@ -87,10 +87,16 @@ def difference_interval(
         resamples: Number of bootstrap samples.
         seed: Of the resampling.
     """
-    a, b = np.asarray(a, float), np.asarray(b, float)
     found = resampled_differences(a, b, paired, statistic, resamples, seed)
-    n, df = min(len(a), len(b)), len(a) - 1 if paired else len(a) + len(b) - 2
-    tail = (1 - expanded_level(confidence, n, df)) / 2
+    return expanded_interval(found, len(np.asarray(a)), len(np.asarray(b)), paired, confidence)
+
+
+def expanded_interval(
+    found: Array, n: int, m: int, paired: bool, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval from a bootstrap sample of differences, of arms with n and m values."""
+    df = n - 1 if paired else n + m - 2
+    tail = (1 - expanded_level(confidence, min(n, m), df)) / 2
     low, high = np.quantile(found, [tail, 1 - tail]).tolist()
     return low, high
 
@@ -110,20 +116,6 @@ def resampled_differences(
     rows = generator.integers(len(a), size=(resamples, len(a)))
     other = rows if paired else generator.integers(len(b), size=(resamples, len(b)))
     return statistic(a[rows], axis=1) - statistic(b[other], axis=1)
-
-
-def standard_error(
-    a: ArrayLike,
-    b: ArrayLike,
-    paired: bool,
-    statistic: Callable[..., Array],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> float:
-    """Of statistic(a) - statistic(b), by the bootstrap, corrected for its narrowness."""
-    found = resampled_differences(a, b, paired, statistic, resamples, seed)
-    n = min(len(np.asarray(a)), len(np.asarray(b)))
-    return float(found.std()) * math.sqrt(n / (n - 1))
 
 
 def check_sizes(a: Array, b: Array, paired: bool, least: int) -> None:

@@ -157,10 +157,12 @@ def compare_curves(
 
     first, second = np.arange(len(a)), np.arange(len(b)) + len(a)
     means = float(area(first)), float(area(second))
-    same = {"paired": paired, "statistic": lambda x, axis: area(x), "resamples": resamples}
-    interval = compare.difference_interval(first, second, **same)
-    error = compare.standard_error(first, second, **same)
+    drawn = compare.resampled_differences(
+        first, second, paired, lambda x, axis: area(x), resamples
+    )
+    interval = compare.expanded_interval(drawn, len(a), len(b), paired)
     sizes = (len(a),) if paired else (len(a), len(b))
+    error = float(drawn.std()) * math.sqrt(n / (n - 1))  # a bootstrap distribution is too narrow
     sd = error / math.sqrt(sum(1 / size for size in sizes))
     if paired:
         swap = n * (generator.random((resamples, n)) < 0.5)
