@@ -94,7 +94,7 @@ def log_densities(
     Args:
         mean: Of the posteriors, (N, z).
         std: Of the posteriors, (N, z).
-        classes: Values of the factors as whole numbers, (N, factors); factors may be 0.
+        classes: Values of the factors as whole numbers, (N, factors).
         sizes: Dimension of each subspace, the first latents first.
         samples: Draws S; of different rows where there are enough.
         generator: Draws them.
@@ -111,18 +111,19 @@ def log_densities(
     z = mean[rows] + std[rows] * noise
     constant = 0.5 * math.log(2 * math.pi)
     posterior = -(0.5 * noise.square() + std[rows].log() + constant).sum(1)
-    groups, count = number_values(classes)
+    numbered, prior = number_groups(classes)
+    groups, shares = numbered.T, torch.cat(prior)
     own = groups[rows]
     blocks = [
         block_sums(z, own, mean[block].T.contiguous(), (1 / std[block]).T.contiguous(), hot, sizes)
-        for block, hot in one_hot_blocks(groups, len(count))
+        for block, hot in one_hot_blocks(groups, len(shares))
     ]
     joint, subspaces, latents, given = (
         torch.stack(sums).logsumexp(0) for sums in zip(*blocks, strict=True)
     )
-    log_n, log_count = math.log(len(mean)), count[own].to(mean).log()[:, None]
+    log_n, log_share = math.log(len(mean)), shares[own].log().to(mean)[:, None]
     return LogDensities(
-        posterior, joint - log_n, subspaces - log_n, latents - log_n, given - log_count
+        posterior, joint - log_n, subspaces - log_n, latents - log_n, given - log_n - log_share
     )
 
 
@@ -131,20 +132,6 @@ def draw_rows(total: int, samples: int, generator: torch.Generator) -> Tensor:
     if samples <= total:
         return torch.randperm(total, generator=generator)[:samples]
     return torch.randint(total, (samples,), generator=generator)
-
-
-def number_values(classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Number the values of all factors through, and count the rows with each.
-
-    Returns:
-        (N, factors), and (values of all factors together,).
-    """
-    found = [column.unique(return_inverse=True, return_counts=True)[1:] for column in classes.T]
-    if not found:
-        return classes, classes.new_zeros(0)
-    numbers, counts = zip(*found, strict=True)
-    sizes = torch.tensor([len(count) for count in counts])
-    return torch.stack(numbers, dim=1) + sizes.cumsum(0) - sizes, torch.cat(counts)
 
 
 def one_hot_blocks(groups: Tensor, values: int) -> Iterator[tuple[slice, Tensor]]:
@@ -244,7 +231,7 @@ def total_correlation_full(
     mean: Tensor, std: Tensor, sizes: Sequence[int], samples: int, generator: torch.Generator
 ) -> dict[str, Estimate]:
     """Total correlation, between and within subspaces, and index-code information, in nats."""
-    none = torch.zeros(len(mean), 0, dtype=torch.long)
-    found = log_densities(mean, std, none, sizes, samples, generator)
+    alike = torch.zeros(len(mean), 1, dtype=torch.long)  # no factor is asked for
+    found = log_densities(mean, std, alike, sizes, samples, generator)
     names = ("total", "between", "within", "index_code")
     return {name: Estimate.of(getattr(found, name)) for name in names}
