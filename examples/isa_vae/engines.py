@@ -42,10 +42,14 @@ def in_pool(
             broken = False
             while (queue or running) and not broken:
                 while queue and len(running) < limit:  # so that few are lost if a worker dies
-                    task = queue.pop(0)
-                    running[pool.submit(function, task)] = task
+                    try:
+                        running[pool.submit(function, queue[0])] = queue[0]
+                    except BrokenProcessPool:  # one died since the last task was submitted
+                        broken = True
+                        break
+                    del queue[0]
                 ended = wait(running, return_when=FIRST).done
-                broken = any(isinstance(f.exception(), BrokenProcessPool) for f in ended)
+                broken |= any(isinstance(f.exception(), BrokenProcessPool) for f in ended)
                 for future in ended:
                     task, error = running.pop(future), future.exception()
                     if error is None:

@@ -49,19 +49,24 @@ def evaluate(
         more: Further scores, of (mean, deviation) of the posteriors and the classes.
     """
     torch.manual_seed(seed)
-    scores = []  # log p(x|z), log q(z|x) - log p(z), and its mean over z where that is known
-    means, stds = [], []
-    for batch in tqdm(rows.split(BATCH), desc="scoring", unit="batch", disable=not progress):
-        x = as_pixels(packed[batch.to(packed.device)], pictures.pixels)
+    # All room is taken before the first batch: what is kept of each, laid between its large
+    # temporaries, would break up the freed memory, and the process would grow with every batch.
+    mean = torch.empty(len(rows), *prior.event_shape)
+    std = torch.empty_like(mean)
+    # log p(x|z), log q(z|x) - log p(z), and its mean over z where that is known
+    scores = torch.empty(3, len(rows), dtype=torch.float64)
+    for start in tqdm(
+        range(0, len(rows), BATCH), desc="scoring", unit="batch", disable=not progress
+    ):
+        batch = slice(start, start + BATCH)
+        x = as_pixels(packed[rows[batch].to(packed.device)], pictures.pixels)
         posterior = vae.encoder(x)
         z = posterior.sample()
         rate = posterior.log_prob(z).sum(-1) - prior.log_prob(z)
         exact = analytic_kl(posterior, prior)
-        scores.append(torch.stack([log_likelihood(x, vae.decoder(z)), rate, exact]).double().cpu())
-        means.append(posterior.mean.cpu())
-        stds.append(posterior.stddev.cpu())
-    mean, std = torch.cat(means), torch.cat(stds)
-    likelihood, rate, exact = torch.cat(scores, dim=1)
+        scores[:, batch] = torch.stack([log_likelihood(x, vae.decoder(z)), rate, exact]).cpu()
+        mean[batch], std[batch] = posterior.mean.cpu(), posterior.stddev.cpu()
+    likelihood, rate, exact = scores
     classes = torch.from_numpy(pictures.classes)[rows]
     return {
         "log_likelihood": number(float(likelihood.mean())),

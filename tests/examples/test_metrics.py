@@ -1,7 +1,12 @@
 """The mutual information gap against sampling, quadrature and closed forms."""
 
+import inspect
 import math
+import os
+import subprocess
+import sys
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -240,3 +245,34 @@ def test_rows_to_score():
     part = choose_rows(100, 7, 0).tolist()
     assert len(set(part)) == 7
     assert part == sorted(part) == choose_rows(100, 7, 0).tolist()
+
+
+GROWTH = """
+from pathlib import Path
+import numpy as np, torch
+from data import Pictures
+from memory import keep_freed_memory
+from models import VAE
+from scoring import BATCH, evaluate
+from torch.distributions import Independent, Normal
+
+keep_freed_memory()
+torch.set_num_threads(1)
+classes = np.arange(16 * BATCH)[:, None] % (1, 3, 6, 40, 32, 31)
+pictures = Pictures(np.zeros((len(classes), 512), np.uint8), classes, "drawn")
+vae, prior = VAE(2, 4), Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+for batches in (3, 16):
+    rows = torch.arange(batches * BATCH)
+    evaluate(vae, prior, torch.from_numpy(pictures.packed), pictures, rows, seed=0)
+    status = Path("/proc/self/status").read_text()
+    print(status.split("VmHWM:")[1].split()[0])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory.py tells glibc's malloc only")
+def test_scoring_more_pictures_takes_no_more_memory():
+    here = os.environ | {"PYTHONPATH": str(Path(inspect.getfile(choose_rows)).parent)}
+    command = [sys.executable, "-c", GROWTH]
+    done = subprocess.run(command, env=here, capture_output=True, text=True, check=True)
+    few, many = map(int, done.stdout.split())  # KiB; each batch has temporaries of 64 MiB
+    assert many - few < 300 * 1024

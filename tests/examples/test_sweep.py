@@ -2,6 +2,7 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import pickle
 import signal
@@ -320,6 +321,16 @@ def test_a_dead_worker_is_replaced_and_its_task_tried_again(tmp_path):
     tasks = [tmp_path / name for name in "abc"]
     results = dict(engines.in_pool(tasks, die_once, 2))
     assert results == {task: task.name for task in tasks}
+
+
+def test_a_worker_that_dies_between_two_tasks_is_replaced(tmp_path):
+    outcomes = engines.in_pool(["a", "b"], str.upper, 1)
+    assert next(outcomes) == ("a", "A")
+    for worker in multiprocessing.active_children():
+        worker.kill()
+        worker.join()
+    time.sleep(0.5)  # for the pool to see it, and to refuse what is submitted
+    assert next(outcomes) == ("b", "B")
 
 
 def test_a_task_that_fails_for_good_is_reported(tmp_path):
