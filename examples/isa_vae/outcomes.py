@@ -28,12 +28,18 @@ def scores(rows: Iterable[Row], arm: str, beta: float, key: str) -> dict[int, fl
     return {seed: float(x) for seed, x in pairs if x is not None and math.isfinite(x)}
 
 
+def unmade(rows: Sequence[Row]) -> set[tuple[str, float, int]]:
+    """Arm, beta and seed of the runs that experiments.py has and that have no row yet."""
+    runs = experiments().get(rows[0]["experiment"], [])
+    wanted = {(run.arm, run.config.beta, run.config.seed) for run in runs}
+    return wanted - {(row["arm"], float(row["beta"]), row["seed"]) for row in rows}
+
+
 def planned(rows: Sequence[Row]) -> set[tuple[str, float, int]]:
     """Arm, beta and seed of every run of the experiment, whether it was made or not."""
-    runs = experiments().get(rows[0]["experiment"], [])
-    if runs:
+    if rows[0]["experiment"] in experiments():
         seen = {(row["arm"], float(row["beta"]), row["seed"]) for row in rows}
-        return seen | {(run.arm, run.config.beta, run.config.seed) for run in runs}
+        return seen | unmade(rows)
     seeds = {row["seed"] for row in rows}
     return {(arm, beta, s) for arm in arms(rows) for beta in betas(rows, arm) for s in seeds}
 

@@ -58,7 +58,7 @@ RULE = (
     "<b>reproduced</b>: the 95 % interval of the difference of means lies above 0, and Holm's p "
     "is below 0.05. <b>not reproduced</b>: the interval lies below the smallest effect of "
     "interest (0.05 MIG, 1 nat of log p(x|z)). <b>undecided</b>: neither, or fewer "
-    "than 6 pairs. Detectable: the "
+    "than 6 pairs, or planned runs are still to be made. Detectable: the "
     "difference that this many runs find with 80 % power at the two-sided 5 % level. Left "
     "out: runs that diverged, are missing, or have no partner of the same seed."
 )

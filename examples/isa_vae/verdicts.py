@@ -25,7 +25,9 @@ The verdict is the first of these that holds (PROTOCOL.md has the same rule):
   one with 80 % power at the two-sided 5 % level, says how large an effect they could have found.
 
 With n pairs p is at least 2 / 2^n, so that fewer than 6 can reproduce nothing; and with fewer than
-5 the interval is too narrow (`compare.expanded_level`). So fewer than 6 decide nothing.
+5 the interval is too narrow (`compare.expanded_level`). So fewer than 6 decide nothing. Nor does a
+sweep that was cut off: as long as runs of the two arms that experiments.py has are still to be
+made, the comparison is undecided, for a sweep that ends when its numbers please finds too much.
 
 The verdict on claim 4.2 is that of the trade-off; the lines at each beta, "4.2, parts", say where
 it comes from.
@@ -50,7 +52,7 @@ import compare
 import numpy as np
 from config import UsageError
 from files import write_text
-from outcomes import arms, betas, curves, planned, scores
+from outcomes import arms, betas, curves, planned, scores, unmade
 from table import Row
 from verdict_table import markdown
 
@@ -62,6 +64,11 @@ def dropped(rows: Sequence[Row], pair: tuple[str, str], shared: Sequence[float],
     """Runs of two arms that are not among the n compared ones: diverged, missing, or unpaired."""
     seeds = {(arm, seed) for arm, beta, seed in planned(rows) if arm in pair and beta in shared}
     return len(seeds) - n
+
+
+def to_make(rows: Sequence[Row], pair: tuple[str, str], at: float | None = None) -> int:
+    """Runs of two arms, at one beta or at all, that are planned and have no row yet."""
+    return sum(arm in pair and at in (None, beta) for arm, beta, _ in unmade(rows))
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Comparison:
     paired: bool
     n: int  # pairs, or runs of the smaller arm
     dropped: int  # runs of either arm that are not compared
+    to_make: int  # those of them that are still to be made
     means: tuple[float, float] | None = None
     difference: float | None = None
     interval: tuple[float, float] | None = None
@@ -90,10 +98,14 @@ class Comparison:
 
 
 def decide(
-    interval: tuple[float, float] | None, p: float | None, smallest: float, n: int = FEWEST
+    interval: tuple[float, float] | None,
+    p: float | None,
+    smallest: float,
+    n: int = FEWEST,
+    to_make: int = 0,
 ) -> str:
     """The rule in the text above, with p adjusted already."""
-    if interval is None or p is None or n < FEWEST:
+    if interval is None or p is None or n < FEWEST or to_make > 0:
         return "undecided"
     if interval[0] > 0 and p < 0.05:
         return "reproduced"
@@ -114,7 +126,8 @@ def compare_arms(
     """One score at one beta."""
     a, b, paired = match(*(scores(rows, name, beta, measure) for name in (arm, against)))
     left = dropped(rows, (arm, against), [beta], len(a) + len(b))
-    found = Comparison(claim, arm, against, beta, measure, paired, min(len(a), len(b)), left)
+    later, n = to_make(rows, (arm, against), beta), min(len(a), len(b))
+    found = Comparison(claim, arm, against, beta, measure, paired, n, left, later)
     if found.n < 2:
         return found
     if paired:
@@ -143,7 +156,8 @@ def compare_curves(
     shared = sorted(set(betas(rows, arm)) & set(betas(rows, against)))
     a, b, paired = match(curves(rows, arm, shared), curves(rows, against, shared))
     n, left = min(len(a), len(b)), dropped(rows, (arm, against), shared, len(a) + len(b))
-    found = Comparison(claim, arm, against, None, "trade-off", paired, n, left)
+    later = to_make(rows, (arm, against))
+    found = Comparison(claim, arm, against, None, "trade-off", paired, n, left, later)
     if n < 2:
         return found
     both, generator = np.concatenate([a, b]), np.random.default_rng(0)
@@ -219,7 +233,7 @@ def decided(family: Sequence[Comparison]) -> list[Comparison]:
     found = []
     for c, p in zip(family, compare.holm([c.p for c in family]), strict=True):
         least = SMALLEST[c.measure]
-        verdict = decide(c.interval, p, least, c.n)
+        verdict = decide(c.interval, p, least, c.n, c.to_make)
         found.append(replace(c, holm=p, smallest=least, verdict=verdict))
     return found
 

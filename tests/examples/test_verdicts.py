@@ -103,7 +103,24 @@ def test_lost_runs_drop_out_with_their_partner_and_are_counted():
     rows = runs("normal", experiment="fig5a-quick", seeds=range(20))
     rows += runs("isa-unit", experiment="fig5a-quick", seeds=range(20))
     (found,) = judge(rows)
-    assert found.dropped == 2 * 10  # of the 30 seeds that experiments.py has
+    assert found.dropped == found.to_make == 2 * 10  # of the 30 seeds that experiments.py has
+
+
+def test_a_sweep_that_was_cut_off_decides_nothing():
+    normal, isa = (
+        runs(arm, at, experiment="fig5a-quick") for arm, at in (("normal", 0), ("isa-unit", 0.08))
+    )
+    (found,) = judge(normal + isa)
+    assert (found.to_make, found.verdict) == (0, "reproduced")
+    (found,) = judge([*normal, *isa[:-1], diverge(isa[-1])])  # this one was made
+    assert (found.n, found.to_make, found.verdict) == (29, 0, "reproduced")
+    (found,) = judge(normal + isa[:-1])
+    assert (found.n, found.to_make, found.verdict) == (29, 1, "undecided")
+    cut = [row | {"experiment": "fig5b-quick"} for row in trade_off(0.1, 5.0, seeds=range(8))]
+    for c in judge(cut):  # three of the nine betas, with all seeds
+        curve = c.measure == "trade-off"
+        assert c.to_make == (2 * 6 * 8 if curve else 0), c
+        assert c.verdict == ("undecided" if curve else "reproduced"), c
 
 
 def test_arms_without_common_seeds_are_independent_samples():
