@@ -27,7 +27,7 @@ RETRIES = 2  # of a task whose worker died or that raised
 def in_pool(
     tasks: list[Task], function: Callable[[Task], Result], workers: int
 ) -> Iterator[Outcome[Task, Result]]:
-    """Run the tasks in that many processes, one thread each.
+    """Run the tasks in that many processes, with one thread each unless they ask for more.
 
     When a worker dies, nobody knows which task it was: those that were running are tried again one
     at a time, so that a task that kills its worker is told from its neighbours.
@@ -105,12 +105,14 @@ def in_ray(
     function: Callable[[Task], Result],
     address: str | None,
     workers: int | None,
+    threads: int,
     gpus: float,
 ) -> Iterator[Outcome[Task, Result]]:
-    """Run the tasks with Ray: a core and a share of a GPU each, here or where `address` says."""
+    """Run the tasks with Ray, each on its cores and its share of a GPU, here or at `address`."""
     import ray
 
-    own = {} if address else {"num_cpus": workers, "include_dashboard": False}
+    cores = workers * threads if workers else None
+    own = {} if address else {"num_cpus": cores, "include_dashboard": False}
     folder = os.path.dirname(os.path.abspath(__file__))
     environment: dict[str, Any] = {"env_vars": ONE_THREAD}
     if address:  # the other machines have our package, and are sent the example
@@ -120,7 +122,7 @@ def in_ray(
     ray.init(address=address, runtime_env=environment, log_to_driver=False, **own)
     try:
         options = {"num_gpus": gpus, "max_retries": RETRIES, "retry_exceptions": True}
-        remote = ray.remote(num_cpus=1, **options)(lambda task: function(task))
+        remote = ray.remote(num_cpus=threads, **options)(lambda task: function(task))
         references = {remote.remote(task): task for task in tasks}
         while references:
             for reference in ray.wait(list(references), num_returns=1)[0]:

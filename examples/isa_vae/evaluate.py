@@ -19,8 +19,10 @@ from config import UsageError, check, require
 from data import Pictures
 from files import write_json, write_text
 from memory import keep_freed_memory
+from metrics import disentanglement
 from report import score, summary
-from scoring import choose_rows, encode
+from sampled import mig_sampled
+from scoring import choose_rows, encode, number
 from sources import load_data
 from table import lines_as_csv
 from torch import Tensor
@@ -46,6 +48,9 @@ class Evaluation:
     """Metrics beside the MIG: none; those that take seconds; or SAP and DCI as well."""
     eval_images: int | None = None
     """Score this many random images instead of all of them."""
+    sampled_mig: int | None = None
+    """Estimate the MIG as Chen et al. do as well, with this many samples, on as many random
+    images; and by quadrature on the same ones, to compare. 2000 take seconds."""
     data: Path | None = None
     """The real files of the data set, as for train.py."""
     cache: Path | None = None
@@ -69,10 +74,28 @@ def seen(state: State, packed: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     return mean, kl_divergence(Normal(mean, std), marginal).mean(0)
 
 
+def sampled(state: State, packed: Tensor, pictures: Pictures, count: int) -> dict[str, Any]:
+    """The MIG by sampling and by quadrature, on the same random pictures."""
+    rows = choose_rows(len(packed), count, seed=0)
+    mean, std = encode(state.vae, packed[rows.to(packed.device)], pictures.pixels)
+    columns = [pictures.factors.index(name) for name in pictures.mig_factors]
+    classes = torch.from_numpy(pictures.classes)[rows][:, columns]
+    names, generator = pictures.mig_factors, torch.Generator().manual_seed(0)
+    found = disentanglement(mean, std, classes, names, mig_factors=names)
+    return {
+        f"mig_sampled_of_{len(rows)}_rows": number(
+            mig_sampled(mean.double(), std.double(), classes, count, generator)
+        ),
+        f"mig_quadrature_of_{len(rows)}_rows": number(found.mig),
+    }
+
+
 def run(evaluation: Evaluation) -> None:
     """Score the models one after the other; those of one data set in a row share it."""
     folders = evaluation.folders
     require(len(folders) > 0, "folders", "one or more", "none")
+    count = evaluation.sampled_mig
+    require(count is None or count > 0, "sampled_mig", "a positive number", count)
     require(len(set(folders)) == len(folders), "folders", "each given once", "one twice")
     loaded: dict[str, Pictures] = {}
     scored: dict[Path, dict[str, Any]] = {}
@@ -89,6 +112,9 @@ def run(evaluation: Evaluation) -> None:
         state.step = state.step or config.num_steps(len(pictures))  # a sweep keeps no count
         packed = torch.from_numpy(pictures.packed).to(config.device)
         scored[folder] = score(config, state, packed, pictures)
+        if evaluation.sampled_mig:
+            more = sampled(state, packed, pictures, evaluation.sampled_mig)
+            scored[folder]["scores"]["more"] |= more
         write_json(scored[folder], folder / SCORES)
         print(summary(scored[folder], folder, files=False), flush=True)
         if evaluation.udr:

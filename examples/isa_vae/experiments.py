@@ -160,3 +160,17 @@ def experiments() -> dict[str, list[Run]]:
 
 # The settings of the text that together are its 1280 runs: one reading, for it gives no division.
 OF_THE_PAPER = ("fig5b", "fig5c", "fig6")
+
+
+def overview() -> str:
+    """All experiments, and how many runs each is."""
+    lines = ["experiment      runs  rung    arms x betas x seeds"]
+    for name, runs in experiments().items():
+        counts = [len({run.arm for run in runs}), len({run.config.beta for run in runs})]
+        seeds = max(run.config.seed for run in runs) + 1
+        lines.append(
+            f"{name:<15}{len(runs):>5}  {runs[0].rung:<7} {counts[0]} x {counts[1]} x {seeds}"
+        )
+    total = sum(len(experiments()[name]) for name in OF_THE_PAPER)
+    lines.append(f"{' + '.join(OF_THE_PAPER)}: {total} runs (the paper: 1280, undivided)")
+    return "\n".join(lines)

@@ -9,7 +9,7 @@ from typing import Any
 import checkpoint
 import numpy as np
 from checkpoint import State
-from config import Config
+from config import Config, UsageError
 from data import Pictures
 from files import write_json
 from panels import reconstructions, traversal
@@ -20,6 +20,24 @@ from torch import Tensor
 
 METRICS = "metrics.json"
 MIDDLE = {"dsprites": (0, 2, 3, 0, 16, 16)}  # a heart in the middle; the traversal starts there
+
+
+def run_folder(config: Config) -> Path:
+    """The folder of the run: to be resumed, or a new one that holds nothing yet."""
+    folder = config.out or Path("runs") / config.run_name
+    if config.out is not None or config.resume:
+        if (
+            not config.resume
+            and folder.exists()
+            and (not folder.is_dir() or any(folder.iterdir()))
+        ):
+            raise UsageError(f"--out: {folder} is not empty; add --resume to continue that run")
+        return folder
+    count = 1
+    while folder.exists():
+        count += 1
+        folder = Path("runs") / f"{config.run_name}-{count}"
+    return folder
 
 
 def start(config: Config, folder: Path) -> None:

@@ -15,6 +15,7 @@ from memory import keep_freed_memory
 from metrics import PosteriorError
 from report import score
 from sources import load_data
+from sweep_bar import tell_share
 from table import Row, make_row
 
 
@@ -31,16 +32,20 @@ def data_config(config: Config) -> Config:
     return Config(**{name: getattr(config, name) for name in names})
 
 
-def execute(run: Run, folder: Path, keep_model: bool) -> Row:
+def execute(run: Run, folder: Path, keep_model: bool, threads: int = 1) -> Row:
     """Train and score one run, with its checkpoint in the folder."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     keep_freed_memory()
     config = run.config
     pictures, packed = pictures_of(data_config(config))
     label = f"{config.data_set} ({config.data.name if config.data else pictures.source})"
-    content = unfinished(config, folder, pictures)
+    content, steps = unfinished(config, folder, pictures), config.num_steps(len(pictures))
+
+    def tell(step: int) -> None:
+        tell_share(folder, step / steps)
+
     try:
-        state = train.fit(config, pictures, packed, folder, content, progress=False)
+        state = train.fit(config, pictures, packed, folder, content, tell)
         metrics = score(config, state, packed, pictures, progress=False)
     except train.StoppedError as stop:
         if stop.status != train.DIVERGED:
@@ -78,6 +83,11 @@ def other_settings(values: dict[str, Any], config: Config) -> str:
         return f"they are of another version ({error})"
 
 
-def run_in(folder: Path, keep_model: bool, run: Run) -> Row:
+def folder_of(run: Run, folder: Path) -> Path:
+    """Where a run of the sweep in `folder` keeps what it needs to go on."""
+    return folder / "runs" / run.key
+
+
+def run_in(folder: Path, keep_model: bool, threads: int, run: Run) -> Row:
     """`execute` in the run's own folder."""
-    return execute(run, folder / "runs" / run.key, keep_model)
+    return execute(run, folder_of(run, folder), keep_model, threads)

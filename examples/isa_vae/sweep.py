@@ -20,13 +20,13 @@ import tyro
 from command import exit_status
 from config import UsageError, find_device, require
 from engines import Outcome, in_pool, in_ray
-from experiments import OF_THE_PAPER, Run, experiments
+from experiments import Run, experiments, overview
 from files import write_text
-from run_one import other_settings, run_in
+from run_one import folder_of, other_settings, run_in
 from runs_read import read_rows as read_runs
 from sources import load_data
+from sweep_bar import SweepBar
 from table import Row, as_csv, key_of, read_row, read_rows, write_row
-from tqdm import tqdm
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ class Sweep:
     auto: ray if --address or --gpus are given, else pool."""
     workers: int | None = None
     """Runs at a time on this machine; by default one for each core."""
+    threads: int = 1
+    """Of each run on the CPU. With --workers 1 and all cores a single run of the paper's size ends
+    sooner; many runs together do not."""
     address: str | None = None
     """Of a Ray cluster, e.g. auto or ray://host:10001. Its machines need this package, and --out,
     --data and --cache on a file system that they share."""
@@ -85,6 +88,7 @@ def chosen(sweep: Sweep) -> list[Run]:
         if unknown:
             raise UsageError(f"{flag}: {sweep.experiment} has {sorted(present)}, not {unknown}")
     require(sweep.workers is None or sweep.workers > 0, "workers", "1 or more", sweep.workers)
+    require(sweep.threads > 0, "threads", "1 or more", sweep.threads)
     require(sweep.gpus >= 0, "gpus", "0 or more", sweep.gpus)
     device = "cuda" if sweep.gpus else str(find_device("cpu"))
     return [
@@ -98,11 +102,11 @@ def chosen(sweep: Sweep) -> list[Run]:
 
 def outcomes(sweep: Sweep, runs: list[Run], folder: Path) -> Iterator[Outcome[Run, Row]]:
     """Each run with its row or its error, as they end."""
-    function = partial(run_in, folder, sweep.keep_models)
+    function = partial(run_in, folder, sweep.keep_models, sweep.threads)
     engine = sweep.engine
     if engine == "auto":
         engine = "ray" if sweep.address or sweep.gpus else "pool"
-    workers = sweep.workers or os.cpu_count() or 1
+    workers = sweep.workers or max(1, (os.cpu_count() or 1) // sweep.threads)
     if engine == "pool":
         require(not sweep.gpus, "engine", "ray to share GPUs", "pool")
         return in_pool(runs, function, min(workers, len(runs)))
@@ -113,7 +117,7 @@ def outcomes(sweep: Sweep, runs: list[Run], folder: Path) -> Iterator[Outcome[Ru
             "--engine ray needs the package ray: "
             "python -m pip install -c constraints.txt -e '.[sweeps]', or use --engine pool"
         ) from error
-    return in_ray(runs, function, sweep.address, sweep.workers, sweep.gpus)
+    return in_ray(runs, function, sweep.address, sweep.workers, sweep.threads, sweep.gpus)
 
 
 def run_all(sweep: Sweep) -> int:
@@ -173,16 +177,16 @@ def run_left(sweep: Sweep, runs: list[Run], folder: Path) -> int:
     failed = []
     if left:
         load_data(left[0].config)  # drawn once, here, and cached for the workers
-    bar = tqdm(total=len(runs), initial=len(runs) - len(left), desc=sweep.experiment, unit="run")
+    folders = {run.key: folder_of(run, folder) for run in left}
     try:
-        with bar:
+        with SweepBar(sweep.experiment, len(runs), [*folders.values()]) as bar:
             for run, outcome in outcomes(sweep, left, folder) if left else ():
                 if isinstance(outcome, BaseException):
                     failed.append((run, outcome))
                 else:
                     write_row(outcome, rows / f"{run.key}.json")
-                    (folder / "runs" / run.key / checkpoint.CHECKPOINT).unlink(missing_ok=True)
-                bar.update()
+                    (folders[run.key] / checkpoint.CHECKPOINT).unlink(missing_ok=True)
+                bar.end(folders[run.key])
     finally:
         finish(sweep, runs, folder)
     for run, error in failed:
@@ -221,20 +225,6 @@ Written:
 {written}Next: python examples/isa_vae/figures.py --help""",
         flush=True,
     )
-
-
-def overview() -> str:
-    """All experiments, and how many runs each is."""
-    lines = ["experiment      runs  rung    arms x betas x seeds"]
-    for name, runs in experiments().items():
-        counts = [len({run.arm for run in runs}), len({run.config.beta for run in runs})]
-        seeds = max(run.config.seed for run in runs) + 1
-        lines.append(
-            f"{name:<15}{len(runs):>5}  {runs[0].rung:<7} {counts[0]} x {counts[1]} x {seeds}"
-        )
-    total = sum(len(experiments()[name]) for name in OF_THE_PAPER)
-    lines.append(f"{' + '.join(OF_THE_PAPER)}: {total} runs (the paper: 1280, undivided)")
-    return "\n".join(lines)
 
 
 def main(argv: Sequence[str]) -> int:

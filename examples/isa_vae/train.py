@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from metrics import PosteriorError
 from models import Discriminator
 from objectives import Terms, discriminator_loss, elbo, factorvae, tcvae
 from priors import exponents, make_prior
-from report import finish, start
+from report import finish, run_folder, start
 from sources import load_data
 from torch import Tensor
 from tqdm import tqdm
@@ -141,15 +141,18 @@ def train(
     pixels: int,
     folder: Path,
     data: str,
-    progress: bool = True,
+    tell: Callable[[int], None] | None = None,
 ) -> None:
-    """The loop; what it makes of `state` depends on config and data, not on interruptions."""
+    """The loop; what it makes of `state` depends on config and data, not on interruptions.
+
+    Shows a bar, unless there is somebody to `tell` the number of steps done.
+    """
     total, steps = len(packed), config.num_steps(len(packed))
     per_epoch = total // config.batch_size  # the last images of a permutation are left out
     order = permutation(state.step // per_epoch, total, config)
     began = saved = time.monotonic()
     before = state.seconds
-    bar = tqdm(total=steps, initial=state.step, desc="training", unit="step", disable=not progress)
+    bar = tqdm(total=steps, initial=state.step, desc="training", unit="step", disable=bool(tell))
     with StopRequest() as stop, bar, Board(folder, state.step, config.tensorboard) as board:
         while state.step < steps:
             epoch, batch = divmod(state.step, per_epoch)
@@ -174,6 +177,8 @@ def train(
             if state.step % LOOK == 0:
                 line = record(state, folder)
                 board.add(line)
+                if tell:
+                    tell(state.step)
                 bar.set_postfix(objective=f"{line['objective']:.1f}")
             due = time.monotonic() - saved >= config.checkpoint_seconds
             if due or stop.signal is not None or state.step == steps:
@@ -184,31 +189,13 @@ def train(
                 raise StoppedError(f"stopped after step {state.step}", status=128 + stop.signal)
 
 
-def run_folder(config: Config) -> Path:
-    """The folder of the run: to be resumed, or a new one that holds nothing yet."""
-    folder = config.out or Path("runs") / config.run_name
-    if config.out is not None or config.resume:
-        if (
-            not config.resume
-            and folder.exists()
-            and (not folder.is_dir() or any(folder.iterdir()))
-        ):
-            raise UsageError(f"--out: {folder} is not empty; add --resume to continue that run")
-        return folder
-    count = 1
-    while folder.exists():
-        count += 1
-        folder = Path("runs") / f"{config.run_name}-{count}"
-    return folder
-
-
 def fit(
     config: Config,
     pictures: Pictures,
     packed: Tensor,
     folder: Path,
     content: dict[str, Any] | None = None,
-    progress: bool = True,
+    tell: Callable[[int], None] | None = None,
 ) -> State:
     """Train from the first step, or from the content of a checkpoint, to the last."""
     if config.batch_size > len(pictures):
@@ -220,7 +207,7 @@ def fit(
     else:
         start(config, folder)
         checkpoint.save(state, config, data, folder)
-    train(config, state, packed, pictures.pixels, folder, data, progress)
+    train(config, state, packed, pictures.pixels, folder, data, tell)
     return state
 
 

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import sampled as sampled_estimator
 import torch
 from data import FACTORS, Pictures, pack, render_dsprites
 from metrics import (
@@ -94,6 +95,14 @@ def test_agrees_with_chens_sampled_estimator(grid):
     assert ((sampled.mean(0) - exact.information).abs() < 5 * error + 1e-3).all()
     migs = torch.tensor([mig_sampled(mean, std, grid, 2000, generator) for _ in range(6)])
     assert abs(migs.mean() - exact.mig) < 5 * migs.std() / math.sqrt(len(migs)) + 2e-3
+
+
+def test_the_sampled_estimator_is_the_same_in_parts(grid, monkeypatch):
+    mean, std = random_encoder(grid, 3, torch.Generator().manual_seed(3))
+    whole = mig_sampled(mean, std, grid, 300, torch.Generator().manual_seed(4))
+    monkeypatch.setattr(sampled_estimator, "AT_ONCE", 5 * mean.numel())
+    parts = mig_sampled(mean, std, grid, 300, torch.Generator().manual_seed(4))
+    assert parts == pytest.approx(whole, rel=1e-12)
 
 
 def test_one_latent_for_each_factor_has_gap_one(grid):

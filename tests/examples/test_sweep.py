@@ -138,11 +138,16 @@ def test_a_sweep_writes_a_row_for_each_run_and_a_table(table, flags, tmp_path, c
     folder = tmp_path / "sweeps/tiny/runs/isa-learned-beta1-seed0"
     assert not (folder / checkpoint.CHECKPOINT).exists()
     flags = ["--scores", "light", "--data", flags[2]]
-    assert evaluate.main([str(folder), *flags, "--device", "cpu"]) == 0
+    sampled = ["--sampled-mig", "200", "--device", "cpu"]
+    assert evaluate.main([str(folder), *flags, *sampled]) == 0
     scores = json.loads((folder / evaluate.SCORES).read_text())
     assert scores["scores"]["mig"] == pytest.approx(learned["mig"], rel=1e-6)
     assert scores["exponents"]["p1"] == pytest.approx(learned["p1"], rel=1e-6)
-    assert scores["scores"]["more"]
+    more = scores["scores"]["more"]
+    assert more["mig_histogram20"] is not None
+    both = [more[f"mig_{how}_of_200_rows"] for how in ("sampled", "quadrature")]
+    assert both[0] == pytest.approx(both[1], abs=0.05)
+    assert evaluate.main([str(folder), "--sampled-mig", "0"]) == 2
     others = [str(folder.with_name(f"isa-learned-beta1-seed{seed}")) for seed in (0, 1)]
     table = ["--table", str(tmp_path / "scores.csv")]
     assert evaluate.main([*others, *flags[2:], "--scores", "light", "--udr", *table]) == 0
