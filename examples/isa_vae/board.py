@@ -1,7 +1,6 @@
 """TensorBoard, where it was asked for."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 
@@ -26,11 +25,6 @@ class Board:
     def __enter__(self) -> "Board":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self.writer is not None:
             self.writer.close()

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 from files import write_text
 from tqdm import tqdm
@@ -67,12 +66,7 @@ class SweepBar:
         self.thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.closed.set()
         self.thread.join()
         self.bar.close()
