@@ -9,13 +9,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED as FIRST
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context
+from multiprocessing.queues import SimpleQueue
 from typing import Any, TypeVar
+
+import torch
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -25,9 +28,15 @@ RETRIES = 2  # of a task whose worker died or that raised
 
 
 def in_pool(
-    tasks: list[Task], function: Callable[[Task], Result], workers: int
+    tasks: list[Task],
+    function: Callable[[Task], Result],
+    workers: int,
+    gpus: Sequence[str] = (),
 ) -> Iterator[Outcome[Task, Result]]:
     """Run the tasks in that many processes, with one thread each unless they ask for more.
+
+    Where GPUs are named, each process sees one of them: one for every process, so that a GPU that
+    several are to share is named several times.
 
     When a worker dies, nobody knows which task it was: those that were running are tried again one
     at a time, so that a task that kills its worker is told from its neighbours.
@@ -38,7 +47,7 @@ def in_pool(
     while waiting or suspects:
         limit, queue = (1, suspects) if suspects else (workers, waiting)
         running: dict[Future[Result], Task] = {}
-        with pool_of(limit) as pool:
+        with pool_of(limit, gpus) as pool:
             broken = False
             while (queue or running) and not broken:
                 while queue and len(running) < limit:  # so that few are lost if a worker dies
@@ -65,10 +74,14 @@ def in_pool(
 
 
 @contextmanager
-def pool_of(workers: int) -> Iterator[ProcessPoolExecutor]:
+def pool_of(workers: int, gpus: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
     """Processes in sessions of their own, so that Ctrl-C reaches each once, by the signal here."""
+    context = get_context("spawn")
+    free = context.SimpleQueue() if gpus else None
+    for gpu in gpus[:workers]:
+        free.put(gpu)
     pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=begin_worker, initargs=(os.getpid(),)
+        workers, context, initializer=begin_worker, initargs=(os.getpid(), free)
     )
     try:
         yield pool
@@ -81,9 +94,11 @@ def pool_of(workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def begin_worker(parent: int) -> None:
-    """In a new worker: it ends when its parent is no more, as after a kill."""
+def begin_worker(parent: int, free: "SimpleQueue[str] | None") -> None:
+    """In a new worker: it takes a GPU, and ends when its parent is no more, as after a kill."""
     os.setsid()
+    if free is not None:
+        os.environ[VISIBLE] = free.get()  # is read when the first tensor is sent there
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -93,6 +108,15 @@ def begin_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def gpu_slots(share: float) -> list[str]:
+    """The GPUs of this machine that this process may see, each as often as it can be shared."""
+    names = os.environ.get(VISIBLE, "").split(",")
+    count = torch.cuda.device_count()  # of those that VISIBLE leaves
+    names = [name.strip() for name in names if name.strip()] or [str(k) for k in range(count)]
+    return [name for name in names[:count] for _ in range(max(1, int(1 / share)))]
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",

@@ -1,12 +1,11 @@
 """Run an experiment of many trainings: `python examples/isa_vae/sweep.py --help`."""
 
-import fcntl
+import importlib.util
 import os
 import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,14 @@ from typing import Literal
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import checkpoint
+import torch
 import tyro
 from command import exit_status
 from config import UsageError, find_device, require
-from engines import Outcome, in_pool, in_ray
+from engines import Outcome, gpu_slots, in_pool, in_ray
 from experiments import Run, experiments, overview
 from files import write_text
+from lock import alone
 from run_one import folder_of, other_settings, run_in
 from runs_read import read_rows as read_runs
 from sources import load_data
@@ -44,9 +45,9 @@ class Sweep:
     """Folder of all sweeps."""
     engine: Literal["auto", "ray", "pool"] = "auto"
     """ray: on this machine, or on a cluster with --address; pool: processes of this machine;
-    auto: ray if --address or --gpus are given, else pool."""
+    auto: ray with --address, or with --gpus where it is installed, else pool."""
     workers: int | None = None
-    """Runs at a time on this machine; by default one for each core."""
+    """Runs at a time on this machine; by default one for each core, or share of a GPU."""
     threads: int = 1
     """Of each run on the CPU. With --workers 1 and all cores a single run of the paper's size ends
     sooner; many runs together do not."""
@@ -100,24 +101,34 @@ def chosen(sweep: Sweep) -> list[Run]:
     ]
 
 
+def engine_of(sweep: Sweep) -> str:
+    """Ray or the pool, as asked for, or as there is need of it."""
+    installed = importlib.util.find_spec("ray") is not None
+    if sweep.engine == "auto":
+        return "ray" if sweep.address or (sweep.gpus and installed) else "pool"
+    return sweep.engine
+
+
 def outcomes(sweep: Sweep, runs: list[Run], folder: Path) -> Iterator[Outcome[Run, Row]]:
     """Each run with its row or its error, as they end."""
     function = partial(run_in, folder, sweep.keep_models, sweep.threads)
-    engine = sweep.engine
-    if engine == "auto":
-        engine = "ray" if sweep.address or sweep.gpus else "pool"
-    workers = sweep.workers or max(1, (os.cpu_count() or 1) // sweep.threads)
-    if engine == "pool":
-        require(not sweep.gpus, "engine", "ray to share GPUs", "pool")
-        return in_pool(runs, function, min(workers, len(runs)))
-    try:
-        import ray  # noqa: F401
-    except ImportError as error:
+    if engine_of(sweep) == "ray":
+        try:
+            import ray  # noqa: F401
+        except ImportError as error:
+            raise UsageError(
+                "--engine ray and --address need the package ray: "
+                "python -m pip install -c constraints.txt -e '.[sweeps]', or use --engine pool"
+            ) from error
+        return in_ray(runs, function, sweep.address, sweep.workers, sweep.threads, sweep.gpus)
+    gpus = gpu_slots(sweep.gpus) if sweep.gpus else []
+    if sweep.gpus and (not gpus or sweep.gpus > 1):
         raise UsageError(
-            "--engine ray needs the package ray: "
-            "python -m pip install -c constraints.txt -e '.[sweeps]', or use --engine pool"
-        ) from error
-    return in_ray(runs, function, sweep.address, sweep.workers, sweep.threads, sweep.gpus)
+            "--gpus: the pool shares the GPUs of this machine, at most one to a run, "
+            f"but got --gpus {sweep.gpus:g}, and there are {torch.cuda.device_count()} here"
+        )
+    workers = sweep.workers or len(gpus) or max(1, (os.cpu_count() or 1) // sweep.threads)
+    return in_pool(runs, function, min(workers, len(runs), len(gpus) or workers), gpus)
 
 
 def run_all(sweep: Sweep) -> int:
@@ -127,17 +138,6 @@ def run_all(sweep: Sweep) -> int:
     rows.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         return run_left(sweep, runs, folder)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process: two sweeps would be in the way."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(f"another sweep is writing to {folder}; wait for it") from error
-        yield
 
 
 def finished_keys(sweep: Sweep, runs: list[Run], folder: Path) -> set[str]:

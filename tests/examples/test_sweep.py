@@ -51,7 +51,7 @@ def table(monkeypatch):
 def here(monkeypatch):
     """Runs one after the other in this process: workers take seconds to start."""
     monkeypatch.setattr(
-        script, "in_pool", lambda tasks, function, _: ((task, function(task)) for task in tasks)
+        script, "in_pool", lambda tasks, function, *_: ((task, function(task)) for task in tasks)
     )
 
 
@@ -336,6 +336,51 @@ def test_a_worker_that_dies_between_two_tasks_is_replaced(tmp_path):
         worker.join()
     time.sleep(0.5)  # for the pool to see it, and to refuse what is submitted
     assert next(outcomes) == ("b", "B")
+
+
+def visible(task):
+    time.sleep(0.2)  # for both workers to have some
+    return os.getpid(), os.environ[engines.VISIBLE]
+
+
+def test_each_worker_sees_a_gpu_of_its_own():
+    found = {result for _, result in engines.in_pool([*range(12)], visible, 2, ["0", "GPU-7"])}
+    assert sorted(gpu for _, gpu in found) == ["0", "GPU-7"]
+    assert len({process for process, _ in found}) == 2
+
+
+def test_gpus_are_shared_among_the_runs_that_fit(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv(engines.VISIBLE, raising=False)
+    assert engines.gpu_slots(0.5) == ["0", "0", "1", "1"]
+    assert engines.gpu_slots(0.4) == engines.gpu_slots(0.5)
+    assert engines.gpu_slots(1) == ["0", "1"]
+    monkeypatch.setenv(engines.VISIBLE, "3, GPU-7")
+    assert engines.gpu_slots(1) == ["3", "GPU-7"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert engines.gpu_slots(0.25) == []
+
+
+def test_the_pool_takes_gpus_where_there_are_any(table, flags, tmp_path, monkeypatch, capsys):
+    given = {}
+
+    def pool(runs, function, workers, gpus):
+        given.update(devices={run.config.device for run in runs}, workers=workers, gpus=gpus)
+        return iter(())
+
+    monkeypatch.setattr(script, "in_pool", pool)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    command = [*flags[:-2], "--engine", "pool", "--gpus"]
+    assert script.main([*command, "0.5"]) == 2
+    assert "there are 0 here" in capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.delenv(engines.VISIBLE, raising=False)
+    assert script.main([*command, "2"]) == 2
+    assert script.main([*command, "0.5"]) == 0
+    assert given == {"devices": {"cuda"}, "workers": 2, "gpus": ["0", "0"]}
+    monkeypatch.setattr(script.importlib.util, "find_spec", lambda name: None)
+    assert script.main([*flags[:-2], "--gpus", "1", "--workers", "5"]) == 0  # no Ray: the pool
+    assert given["workers"] == 1
 
 
 def test_a_task_that_fails_for_good_is_reported(tmp_path):
