@@ -143,13 +143,19 @@ def test_convolutions_are_those_of_the_paper(channels: int, latents: int) -> Non
     assert size(vae.decoder) == 16 * pairs + 3 * filters + 512 * latents + channels
 
 
-def test_perceptrons_are_those_of_the_paper() -> None:
-    """About 6.4 and 7.8 million numbers at twenty latents."""
-    vae = VAE(20, 1200)
+@pytest.mark.parametrize(("activation", "kind"), [("tanh", nn.Tanh), ("relu", nn.ReLU)])
+def test_activations_of_the_perceptrons(activation: str, kind: type[nn.Module]) -> None:
+    vae = VAE(20, 8, activation)
     kinds = [type(layer) for layer in layers(vae.encoder)]
     assert kinds == [SparseLinear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
     kinds = [type(layer) for layer in layers(vae.decoder)]
-    assert kinds == [nn.Linear, nn.Tanh] * 3 + [nn.Linear]
+    assert kinds == [nn.Linear, kind] * 3 + [nn.Linear]
+
+
+def test_perceptrons_are_those_of_the_paper() -> None:
+    """About 6.4 and 7.8 million numbers at twenty latents."""
+    vae = VAE(20, 1200)
+    assert [type(part) for part in layers(vae.decoder)[1::2]] == [nn.Tanh] * 3
     square = 1200 * 1201
     assert size(vae.encoder) == 4097 * 1200 + square + 1201 * 40 == 6_405_640
     assert size(vae.decoder) == 21 * 1200 + 2 * square + 1201 * 4096 == 7_826_896
