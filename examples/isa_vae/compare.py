@@ -211,7 +211,7 @@ def attained(mig: ArrayLike, log_px: ArrayLike, low: float, high: float) -> Arra
     """
     mig, log_px = np.asarray(mig, float), np.asarray(log_px, float)
     order = np.argsort(-log_px, axis=-1)
-    best = np.maximum.accumulate(np.take_along_axis(mig, order, -1), axis=-1).clip(0)
+    best = np.maximum.accumulate(np.take_along_axis(mig, order, -1), axis=-1)
     edges = np.take_along_axis(log_px, order, -1).clip(low, high)
     edges = np.concatenate([edges, np.full((*edges.shape[:-1], 1), low)], -1)
     return -(best * np.diff(edges, axis=-1)).sum(-1) / (high - low)
