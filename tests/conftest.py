@@ -1,6 +1,7 @@
 """One thread, one seed, torch's global state put back after every test; GPU tests skip alone."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="no GPU here"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c() -> None:
+    """As in a terminal, for the tests and what they start: a job in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

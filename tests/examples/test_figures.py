@@ -245,7 +245,7 @@ def test_the_script_as_a_user_runs_it(folder, tmp_path):
     out = tmp_path / "figure.svg"
     argv = [sys.executable, "-W", "error", script.__file__, "exponents", folder, "--out", out]
     argv += ["--experiment", "fig7-made"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert str(out) in done.stdout and out.read_text().startswith("<?xml")
 

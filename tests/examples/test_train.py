@@ -200,7 +200,7 @@ def find_cars(folder):
 
 def wait_for_training(process, folder, steps=100):
     """Until the run's checkpoint is some steps old."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
         if (folder / CHECKPOINT).exists() and read_checkpoint(folder)["step"] >= steps:
@@ -213,7 +213,7 @@ def test_killed_and_interrupted_run_ends_with_the_same_numbers(tmp_path, flags):
     flags = [*flags, "--steps", "1500", "--eval-images", "400", "--checkpoint-seconds", "0.2"]
     whole, folder = tmp_path / "whole", tmp_path / "run"
     with start(*flags, "--out", whole) as process:
-        _, errors = process.communicate(timeout=90)
+        _, errors = process.communicate(timeout=6000)
         assert process.returncode == 0, errors
 
     with start(*flags, "--out", folder) as process:
@@ -226,14 +226,14 @@ def test_killed_and_interrupted_run_ends_with_the_same_numbers(tmp_path, flags):
     with start("--resume", "--out", folder) as process:  # its settings need no repetition
         wait_for_training(process, folder, step + 1)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 130, errors
     assert f"--resume --out {folder}" in errors
     assert "Traceback" not in errors
     assert step < read_checkpoint(folder)["step"] < 1500
 
     with start(*flags, "--resume", "--out", folder) as process:
-        _, errors = process.communicate(timeout=90)
+        _, errors = process.communicate(timeout=6000)
         assert process.returncode == 0, errors
     assert_same_run(whole, folder)
 

@@ -35,7 +35,7 @@ def figures():
 
 def test_figures_are_written_by_one_command(tmp_path):
     argv = [sys.executable, "-W", "error", FIGURES, "figure4", "--out", tmp_path]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["figure4_trees.png"]
     assert "figure4_trees.png" in done.stdout
