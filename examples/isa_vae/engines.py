@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
 import torch
@@ -24,6 +25,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Outcome = tuple[Task, Result | BaseException]
 
+worker_state: dict[str, Event] = {}  # of this process, where it is a worker of the pool
 RETRIES = 2  # of a task whose worker died or that raised
 
 
@@ -52,7 +54,7 @@ def in_pool(
             while (queue or running) and not broken:
                 while queue and len(running) < limit:  # so that few are lost if a worker dies
                     try:
-                        running[pool.submit(function, queue[0])] = queue[0]
+                        running[pool.submit(interruptible, function, queue[0])] = queue[0]
                     except BrokenProcessPool:  # one died since the last task was submitted
                         broken = True
                         break
@@ -80,12 +82,14 @@ def pool_of(workers: int, gpus: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
     free = context.SimpleQueue() if gpus else None
     for gpu in gpus[:workers]:
         free.put(gpu)
+    stopping = context.Event()
     pool = ProcessPoolExecutor(
-        workers, context, initializer=begin_worker, initargs=(os.getpid(), free)
+        workers, context, initializer=begin_worker, initargs=(os.getpid(), stopping, free)
     )
     try:
         yield pool
     except BaseException:  # let the workers keep what they have, and come home
+        stopping.set()
         for process in active_children():
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGINT)
@@ -94,9 +98,11 @@ def pool_of(workers: int, gpus: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def begin_worker(parent: int, free: "SimpleQueue[str] | None") -> None:
+def begin_worker(parent: int, stopping: Event, free: "SimpleQueue[str] | None") -> None:
     """In a new worker: it takes a GPU, and ends when its parent is no more, as after a kill."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker_state["stopping"] = stopping
     if free is not None:
         os.environ[VISIBLE] = free.get()  # is read when the first tensor is sent there
 
@@ -108,12 +114,26 @@ def begin_worker(parent: int, free: "SimpleQueue[str] | None") -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def interruptible(function: Callable[[Task], Result], task: Task) -> Result:
+    """In a worker: the task, which Ctrl-C ends. Between two tasks a worker has nothing to end."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if worker_state["stopping"].is_set():  # the signal came before there was a task
+            raise KeyboardInterrupt
+        return function(task)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def gpu_slots(share: float) -> list[str]:
-    """The GPUs of this machine that this process may see, each as often as it can be shared."""
+    """The GPUs of this machine that this process may see, as often as each can be shared.
+
+    The first slots are on different GPUs, so that few runs do not crowd on one.
+    """
     names = os.environ.get(VISIBLE, "").split(",")
     count = torch.cuda.device_count()  # of those that VISIBLE leaves
     names = [name.strip() for name in names if name.strip()] or [str(k) for k in range(count)]
-    return [name for name in names[:count] for _ in range(max(1, int(1 / share)))]
+    return names[:count] * max(1, int(1 / share))
 
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -135,7 +155,7 @@ def in_ray(
     """Run the tasks with Ray, each on its cores and its share of a GPU, here or at `address`."""
     import ray
 
-    cores = workers * threads if workers else None
+    cores = workers * threads if workers else max(threads, os.cpu_count() or 1)
     own = {} if address else {"num_cpus": cores, "include_dashboard": False}
     folder = os.path.dirname(os.path.abspath(__file__))
     environment: dict[str, Any] = {"env_vars": ONE_THREAD}
@@ -143,7 +163,7 @@ def in_ray(
         environment["working_dir"] = folder
     else:
         environment["env_vars"] = ONE_THREAD | {"PYTHONPATH": folder}
-    ray.init(address=address, runtime_env=environment, log_to_driver=False, **own)
+    ray.init(address=address or "local", runtime_env=environment, log_to_driver=False, **own)
     try:
         options = {"num_gpus": gpus, "max_retries": RETRIES, "retry_exceptions": True}
         remote = ray.remote(num_cpus=threads, **options)(lambda task: function(task))

@@ -15,7 +15,7 @@ import torch
 import tyro
 from checkpoint import State
 from command import exit_status
-from config import UsageError, check, require
+from config import Config, UsageError, check, require
 from data import Pictures
 from files import write_json, write_text
 from memory import keep_freed_memory
@@ -90,6 +90,16 @@ def sampled(state: State, packed: Tensor, pictures: Pictures, count: int) -> dic
     }
 
 
+def load(folder: Path, evaluation: Evaluation) -> tuple[Config, State]:
+    """A model with what it was trained by, but for how it is to be scored."""
+    config, state = load_trained(folder, evaluation.device, evaluation.data, evaluation.cache)
+    config = dataclasses.replace(
+        config, scores=evaluation.scores, eval_images=evaluation.eval_images
+    )
+    check(config)
+    return config, state
+
+
 def run(evaluation: Evaluation) -> None:
     """Score the models one after the other; those of one data set in a row share it."""
     folders = evaluation.folders
@@ -97,15 +107,15 @@ def run(evaluation: Evaluation) -> None:
     count = evaluation.sampled_mig
     require(count is None or count > 0, "sampled_mig", "a positive number", count)
     require(len(set(folders)) == len(folders), "folders", "each given once", "one twice")
+    configs = {folder: load(folder, evaluation)[0] for folder in folders}  # mistakes end it here
+    settings = {folder: str(dataclasses.replace(c, seed=0)) for folder, c in configs.items()}
+    if evaluation.udr and len(set(settings.values())) == len(folders):
+        raise UsageError("--udr: no two of the models differ in the seed only")
     loaded: dict[str, Pictures] = {}
     scored: dict[Path, dict[str, Any]] = {}
     alike: dict[str, dict[Path, tuple[Tensor, Tensor]]] = {}  # models that differ in the seed
     for folder in folders:
-        config, state = load_trained(folder, evaluation.device, evaluation.data, evaluation.cache)
-        config = dataclasses.replace(
-            config, scores=evaluation.scores, eval_images=evaluation.eval_images
-        )
-        check(config)
+        config, state = load(folder, evaluation)
         if config.data_set not in loaded:
             loaded = {config.data_set: load_data(config)}
         pictures = loaded[config.data_set]
@@ -118,8 +128,8 @@ def run(evaluation: Evaluation) -> None:
         write_json(scored[folder], folder / SCORES)
         print(summary(scored[folder], folder, files=False), flush=True)
         if evaluation.udr:
-            settings = str(dataclasses.replace(config, seed=0))
-            alike.setdefault(settings, {})[folder] = seen(state, packed, pictures.pixels)
+            like = alike.setdefault(settings[folder], {})
+            like[folder] = seen(state, packed, pictures.pixels)
     if evaluation.udr:
         rank(alike, scored)
     written = [folder / SCORES for folder in scored]
@@ -134,10 +144,7 @@ def rank(
     alike: dict[str, dict[Path, tuple[Tensor, Tensor]]], scored: dict[Path, dict[str, Any]]
 ) -> None:
     """Add UDR to the scores of all models that have others to be compared with."""
-    several = [models for models in alike.values() if len(models) > 1]
-    if not several:
-        raise UsageError("--udr: no two of the models differ in the seed only")
-    for models in several:
+    for models in (models for models in alike.values() if len(models) > 1):
         for folder, value in zip(models, udr([*models.values()]).tolist(), strict=True):
             scored[folder]["scores"]["more"]["udr_spearman"] = value
             write_json(scored[folder], folder / SCORES)

@@ -6,14 +6,15 @@ from typing import Any
 
 
 class StopRequest:
-    """In this context the first SIGINT or SIGTERM is only noted; a second one acts as usual.
+    """In this context the first SIGINT and the first SIGTERM are only noted; a second one of
+    either acts as usual. After both, it is SIGTERM that is noted: the process is to end.
 
     Only a main thread can listen to signals: in any other this does nothing.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.before: dict[signal.Signals, Any] = {}
+        self.before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
@@ -22,14 +23,10 @@ class StopRequest:
         return self
 
     def note(self, signum: int, frame: object) -> None:
-        """Handle the first signal."""
-        self.signal = signum
-        self.restore()
-
-    def restore(self) -> None:
-        """Leave further signals to the handlers of before."""
-        for signum, handler in self.before.items():
-            signal.signal(signum, handler)
+        """Handle the first signal of a kind; leave a second one to the handler of before."""
+        self.signal = signum if self.signal is None else signal.SIGTERM
+        signal.signal(signum, self.before[signum])
 
     def __exit__(self, *exception: object) -> None:
-        self.restore()
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

@@ -41,8 +41,10 @@ def run_folder(config: Config) -> Path:
 
 
 def start(config: Config, folder: Path) -> None:
-    """Make the folder of a new run, with its settings in it."""
+    """Make the folder of a new run, with its settings in it and no model of other ones."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (checkpoint.MODEL, checkpoint.PRIOR):
+        (folder / name).unlink(missing_ok=True)
     write_json(config.to_json(), folder / checkpoint.CONFIG)
 
 

@@ -1,5 +1,7 @@
 """One run of a sweep, in a worker: trained from where it was left, scored, and made a row."""
 
+import os
+import signal
 import sys
 from functools import cache
 from pathlib import Path
@@ -89,5 +91,10 @@ def folder_of(run: Run, folder: Path) -> Path:
 
 
 def run_in(folder: Path, keep_model: bool, threads: int, run: Run) -> Row:
-    """`execute` in the run's own folder."""
-    return execute(run, folder_of(run, folder), keep_model, threads)
+    """`execute` in the run's own folder. After SIGTERM and its checkpoint the process ends."""
+    try:
+        return execute(run, folder_of(run, folder), keep_model, threads)
+    except train.StoppedError as stop:
+        if stop.status == 128 + signal.SIGTERM:
+            os._exit(stop.status)  # a pool that lost another worker waits for the end of this one
+        raise

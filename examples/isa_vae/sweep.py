@@ -27,7 +27,7 @@ from run_one import folder_of, other_settings, run_in
 from runs_read import read_rows as read_runs
 from sources import load_data
 from sweep_bar import SweepBar
-from table import Row, as_csv, key_of, read_row, read_rows, write_row
+from table import Row, as_csv, key_of, read_rows, write_row
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,20 @@ def chosen(sweep: Sweep) -> list[Run]:
             raise UsageError(f"{flag}: {sweep.experiment} has {sorted(present)}, not {unknown}")
     require(sweep.workers is None or sweep.workers > 0, "workers", "1 or more", sweep.workers)
     require(sweep.threads > 0, "threads", "1 or more", sweep.threads)
-    require(sweep.gpus >= 0, "gpus", "0 or more", sweep.gpus)
+    share = 0 <= sweep.gpus <= 1 or (sweep.gpus > 0 and float(sweep.gpus).is_integer())
+    require(share, "gpus", "a share of one, or a whole number", sweep.gpus)
     device = "cuda" if sweep.gpus else str(find_device("cpu"))
-    return [
-        replace(run, config=replace(run.config, device=device, data=sweep.data, cache=sweep.cache))
+    data, cache = (path and path.absolute() for path in (sweep.data, sweep.cache))
+    found = [
+        replace(run, config=replace(run.config, device=device, data=data, cache=cache))
         for run in runs
         if (not sweep.arms or run.arm in sweep.arms)
         and (not sweep.seeds or run.config.seed in sweep.seeds)
         and (not sweep.betas or run.config.beta in sweep.betas)
     ]
+    if not found:
+        raise UsageError(f"no run of {sweep.experiment} is of all of --arms, --betas and --seeds")
+    return found
 
 
 def engine_of(sweep: Sweep) -> str:
@@ -112,6 +117,9 @@ def engine_of(sweep: Sweep) -> str:
 def outcomes(sweep: Sweep, runs: list[Run], folder: Path) -> Iterator[Outcome[Run, Row]]:
     """Each run with its row or its error, as they end."""
     function = partial(run_in, folder, sweep.keep_models, sweep.threads)
+    if not sweep.address and sweep.gpus > torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise UsageError(f"--gpus {sweep.gpus:g} of a run, but there are {there} here")
     if engine_of(sweep) == "ray":
         try:
             import ray  # noqa: F401
@@ -121,12 +129,8 @@ def outcomes(sweep: Sweep, runs: list[Run], folder: Path) -> Iterator[Outcome[Ru
                 "python -m pip install -c constraints.txt -e '.[sweeps]', or use --engine pool"
             ) from error
         return in_ray(runs, function, sweep.address, sweep.workers, sweep.threads, sweep.gpus)
+    require(sweep.gpus <= 1, "gpus", "1 or less with the engine pool", sweep.gpus)
     gpus = gpu_slots(sweep.gpus) if sweep.gpus else []
-    if sweep.gpus and (not gpus or sweep.gpus > 1):
-        raise UsageError(
-            "--gpus: the pool shares the GPUs of this machine, at most one to a run, "
-            f"but got --gpus {sweep.gpus:g}, and there are {torch.cuda.device_count()} here"
-        )
     workers = sweep.workers or len(gpus) or max(1, (os.cpu_count() or 1) // sweep.threads)
     return in_pool(runs, function, min(workers, len(runs), len(gpus) or workers), gpus)
 
@@ -142,31 +146,29 @@ def run_all(sweep: Sweep) -> int:
 
 def finished_keys(sweep: Sweep, runs: list[Run], folder: Path) -> set[str]:
     """Keys of the runs that need not be run: they have a row here, or in the published table."""
-    lines = {key_of(row): row for row in published_rows(sweep)}
-    finished = set(lines)
-    for run in runs:
-        path = folder / "rows" / f"{run.key}.json"
-        if path.exists():
-            row = read_row(path)
-            if differences := other_settings(row["config"], run.config):
-                raise UsageError(
-                    f"{path} has other settings: {differences}. Move it, or give another --out"
-                )
-            check_data(row, run, path)
-            finished.add(run.key)
-        elif run.key in lines:
-            check_data(lines[run.key], run, sweep.publish)
-    return finished
+    published, here = published_rows(sweep), read_rows(folder / "rows")
+    for place, rows in ((sweep.publish, published), (folder, here)):
+        for row in rows:
+            check_data(row, sweep.data, place)
+    wanted = {run.key: run.config for run in runs}
+    for row in here:
+        key = key_of(row)
+        if key in wanted and (differences := other_settings(row.get("config", {}), wanted[key])):
+            path = folder / "rows" / f"{key}.json"
+            raise UsageError(
+                f"{path} has other settings: {differences}. Move it, or give another --out"
+            )
+    return {key_of(row) for row in published + here}
 
 
-def check_data(row: Row, run: Run, place: Path | None) -> None:
-    """Runs on real files and on drawn pictures are not to be mixed."""
-    drawn = "drawn" in row["data"] or "stand-in" in row["data"]
-    if drawn != (run.config.data is None):
-        wanted = run.config.data.name if run.config.data else "drawn pictures"
+def check_data(row: Row, data: Path | None, place: Path | None) -> None:
+    """Runs on real files and on drawn pictures are not to be mixed, for they share a table."""
+    drawn = "(drawn)" in row["data"] or "(stand-in" in row["data"]
+    if drawn != (data is None):
         raise UsageError(
-            f"{place} has {run.key} of {row['data']}, but asked for is one of {wanted}: "
-            "give another --out, and another folder to --publish"
+            f"{place} has {key_of(row)} of {row['data']}, but asked for is one of "
+            f"{data.name if data else 'drawn pictures'}: give another --out, and another folder "
+            "to --publish"
         )
 
 
@@ -188,9 +190,9 @@ def run_left(sweep: Sweep, runs: list[Run], folder: Path) -> int:
                     (folders[run.key] / checkpoint.CHECKPOINT).unlink(missing_ok=True)
                 bar.end(folders[run.key])
     finally:
+        for run, error in failed:
+            print(f"failed: {run.key}: {error!r}", file=sys.stderr)
         finish(sweep, runs, folder)
-    for run, error in failed:
-        print(f"failed: {run.key}: {error!r}", file=sys.stderr)
     return len(failed)
 
 

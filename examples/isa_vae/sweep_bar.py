@@ -37,7 +37,12 @@ class SweepBar:
     def __init__(self, name: str, total: int, folders: Sequence[Path]) -> None:
         self.total, self.left = total, list(folders)
         self.bar = tqdm(
-            total=total, initial=self.done(), desc=name, bar_format=FORMAT, smoothing=0
+            total=total,
+            initial=self.done(),
+            desc=name,
+            bar_format=FORMAT,
+            smoothing=0,
+            miniters=0,  # else a run that ends early makes tqdm wait for as large a step again
         )
         self.closed = threading.Event()
         self.thread = threading.Thread(target=self.follow, daemon=True)
@@ -58,7 +63,8 @@ class SweepBar:
 
     def end(self, folder: Path) -> None:
         """A run has ended, one way or the other."""
-        self.left.remove(folder)
+        with self.bar.get_lock():
+            self.left.remove(folder)
         (folder / SHARE).unlink(missing_ok=True)
         self.show()
 

@@ -12,7 +12,8 @@ from experiments import Run
 from files import write_json
 
 Row = dict[str, Any]
-SETTINGS = ["experiment", "rung", "arm", "seed", "beta", "status", "data", "evaluated", "steps"]
+IDENTITY = ["experiment", "rung", "arm", "seed", "beta", "status", "data"]
+SETTINGS = [*IDENTITY, "evaluated", "steps"]
 SCORES = ["mig", "log_px", "log_px_standard_error", "kl", "elbo", "active_units"]
 
 
@@ -78,7 +79,7 @@ def read_row(path: Path) -> Row:
         row = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{path} is damaged ({error}): delete it to run that again") from error
-    if not isinstance(row, dict):
+    if not isinstance(row, dict) or not row.keys() >= set(IDENTITY):
         raise UsageError(f"{path} is no row, but {row!r:.60}: delete it to run that again")
     return row
 

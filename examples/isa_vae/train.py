@@ -230,7 +230,7 @@ def run(argv: Sequence[str]) -> None:
             raise
         status = stop.status if isinstance(stop, StoppedError) else 130
         again = f"python {sys.argv[0]} --resume --out {folder}"
-        raise StoppedError(f"{stop or 'stopped'}; to continue:\n  {again}", status) from None
+        raise StoppedError(f"{str(stop) or 'stopped'}; to continue:\n  {again}", status) from None
 
 
 def main(argv: Sequence[str]) -> int:

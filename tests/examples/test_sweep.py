@@ -157,8 +157,10 @@ def test_a_sweep_writes_a_row_for_each_run_and_a_table(table, flags, tmp_path, c
     assert {"mig", "mig_histogram20", "udr_spearman", "data"} <= set(lines[0])
     scores = json.loads((folder / evaluate.SCORES).read_text())
     assert 0 <= scores["scores"]["more"]["udr_spearman"] <= 1
+    (folder / evaluate.SCORES).unlink()  # a mistake is found before the work
     assert evaluate.main([others[0], *flags[2:], "--udr"]) == 2
-    assert evaluate.main([str(tmp_path), *flags[2:]]) == 2
+    assert evaluate.main([others[0], str(tmp_path), *flags[2:]]) == 2
+    assert not (folder / evaluate.SCORES).exists()
     assert "is no folder of a trained model" in capsys.readouterr().err
 
 
@@ -307,7 +309,22 @@ def test_bad_flags_are_named(table, flags, capsys):
     for flag, value in (("--arms", "gaussian"), ("--seeds", "77"), ("--betas", "3")):
         assert script.main([*flags, flag, value]) == 2
         assert f"{flag}: tiny has" in capsys.readouterr().err
+    assert script.main([*flags, "--gpus", "1.5"]) == 2
+    assert "--gpus must be a share of one, or a whole number" in capsys.readouterr().err
     assert script.main([*flags[:2], "nothing.npz", *flags[3:]]) == 2
+
+
+def test_flags_that_no_run_has_together_are_refused(table, flags, capsys):
+    table["tiny"] = tiny(arms=["normal"], seeds=1) + tiny(arms=["isa-unit"], seeds=2)[1:]
+    assert script.main([*flags, "--arms", "normal", "--seeds", "1"]) == 2
+    assert "no run of tiny is of all of --arms, --betas and --seeds" in capsys.readouterr().err
+
+
+def test_runs_anywhere_find_the_files(table, npz, monkeypatch):
+    monkeypatch.chdir(npz.parent)
+    sweep = script.Sweep("tiny", data=Path(npz.name), cache=Path("cache"))
+    config = script.chosen(sweep)[0].config
+    assert (config.data, config.cache) == (npz, npz.parent / "cache")
 
 
 def die_once(path):
@@ -352,7 +369,7 @@ def test_each_worker_sees_a_gpu_of_its_own():
 def test_gpus_are_shared_among_the_runs_that_fit(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv(engines.VISIBLE, raising=False)
-    assert engines.gpu_slots(0.5) == ["0", "0", "1", "1"]
+    assert engines.gpu_slots(0.5) == ["0", "1", "0", "1"]  # two runs do not crowd on one
     assert engines.gpu_slots(0.4) == engines.gpu_slots(0.5)
     assert engines.gpu_slots(1) == ["0", "1"]
     monkeypatch.setenv(engines.VISIBLE, "3, GPU-7")
@@ -381,6 +398,68 @@ def test_the_pool_takes_gpus_where_there_are_any(table, flags, tmp_path, monkeyp
     monkeypatch.setattr(script.importlib.util, "find_spec", lambda name: None)
     assert script.main([*flags[:-2], "--gpus", "1", "--workers", "5"]) == 0  # no Ray: the pool
     assert given["workers"] == 1
+
+
+def keep_on_ctrl_c(path):
+    """Wait for Ctrl-C, then take a moment to keep something: as a training with its checkpoint."""
+    if path.name == "short":
+        return
+    path.with_name("begun").write_text("")
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        time.sleep(1)
+        path.write_text("kept")
+        raise
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_workers_keep_what_they_have_beside_one_without_a_task(tmp_path, handler):
+    before = signal.signal(signal.SIGINT, handler)  # ignored: as in the background of a shell
+    try:
+        tasks = [tmp_path / "short", tmp_path / "long"]
+        outcomes = engines.in_pool(tasks, keep_on_ctrl_c, 2)
+        assert next(outcomes) == (tasks[0], None)
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        with pytest.raises(KeyboardInterrupt):
+            outcomes.throw(KeyboardInterrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "long").read_text() == "kept"
+
+
+def test_a_worker_that_was_to_stop_before_its_task_does_not_begin_it(monkeypatch):
+    stopping, before = multiprocessing.Event(), signal.getsignal(signal.SIGINT)
+    monkeypatch.setitem(engines.worker_state, "stopping", stopping)
+    try:
+        assert engines.interruptible(str.upper, "a") == "A"
+        stopping.set()
+        with pytest.raises(KeyboardInterrupt):
+            engines.interruptible(str.upper, "a")
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_worker_that_is_to_end_does_so_when_its_checkpoint_is_saved(
+    table, monkeypatch, tmp_path
+):
+    class EndedError(Exception):
+        pass
+
+    def end(status):
+        raise EndedError(status)
+
+    monkeypatch.setattr(run_one.os, "_exit", end)
+    for status, error in ((143, EndedError), (130, train.StoppedError)):
+
+        def execute(*_, status=status):
+            raise train.StoppedError("stopped", status)
+
+        monkeypatch.setattr(run_one, "execute", execute)
+        with pytest.raises(error):
+            run_one.run_in(tmp_path, False, 1, table["tiny"][0])
 
 
 def test_a_task_that_fails_for_good_is_reported(tmp_path):
@@ -451,6 +530,18 @@ def test_other_settings_and_other_pictures_are_not_mixed(table, here, flags, tmp
     table["tiny"] = tiny(arms=["normal"], seeds=1)
     assert script.main([flags[0], *flags[3:]]) == 2
     assert "asked for is one of drawn pictures" in capsys.readouterr().err
+    table["tiny"] = tiny(arms=["normal", "isa-unit"], seeds=1)  # nor of another arm: one table
+    assert script.main([flags[0], *flags[3:], "--arms", "isa-unit"]) == 2
+    assert "asked for is one of drawn pictures" in capsys.readouterr().err
+
+
+def test_a_run_begun_anew_has_no_model_of_other_settings(table, npz, tmp_path):
+    config = replace(table["tiny"][0].config, data=npz, device="cpu")
+    run_one.execute(replace(table["tiny"][0], config=config), tmp_path, keep_model=True)
+    assert (tmp_path / checkpoint.MODEL).exists()
+    config = replace(config, learning_rate=1e30)
+    row = run_one.execute(replace(table["tiny"][0], config=config), tmp_path, keep_model=True)
+    assert row["status"] == "diverged" and not (tmp_path / checkpoint.MODEL).exists()
 
 
 def test_a_checkpoint_of_other_settings_is_not_gone_on_with(table, tmp_path, npz):
@@ -473,9 +564,10 @@ def test_two_sweeps_do_not_write_the_same_files(table, flags, tmp_path, capsys):
 def test_a_damaged_row_is_named(table, flags, tmp_path, capsys):
     path = tmp_path / "sweeps/tiny/rows/normal-beta1-seed0.json"
     path.parent.mkdir(parents=True)
-    path.write_text("")
-    assert script.main(flags) == 2
-    assert "delete it to run that again" in capsys.readouterr().err
+    for content in ("", "[]", "{}"):
+        path.write_text(content)
+        assert script.main(flags) == 2
+        assert "delete it to run that again" in capsys.readouterr().err
 
 
 def test_nothing_is_published_before_there_is_a_row(table, flags, tmp_path, monkeypatch):

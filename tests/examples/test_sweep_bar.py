@@ -50,6 +50,15 @@ def test_the_bar_moves_by_itself(folders, monkeypatch):
         assert bar.bar.n == 0.5
 
 
+def test_the_bar_is_drawn_again_after_a_run_that_ended_early(folders):
+    with SweepBar("some", 3, folders) as bar:
+        bar.end(folders[0])
+        tell_share(folders[1], 0.01)
+        bar.closed.wait(2 * bar.bar.mininterval)
+        bar.show()
+        assert bar.bar.last_print_n == pytest.approx(1.01)
+
+
 def test_nothing_that_can_be_read_is_nothing_done(folders):
     assert read_share(folders[0] / "missing") == 0
     (folders[0] / SHARE).write_text("0.5 of it")

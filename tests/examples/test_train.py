@@ -273,6 +273,30 @@ def stop_at(step):
     return Countdown
 
 
+def test_of_two_signals_the_one_that_ends_the_process_is_noted():
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert stop.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_ctrl_c_while_scoring_says_how_to_go_on(tmp_path, flags, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "finish", interrupted)
+    assert script.main([*flags, "--steps", "5", "--out", str(tmp_path / "run")]) == 130
+    assert "stopped; to continue:\n" in capsys.readouterr().err
+
+
 def test_finished_run_can_be_scored_again(tmp_path, flags):
     folder = tmp_path / "run"
     script.main([*flags, "--out", str(folder)])
