@@ -151,6 +151,13 @@ def finished_keys(sweep: Sweep, runs: list[Run], folder: Path) -> set[str]:
         for row in rows:
             check_data(row, sweep.data, place)
     wanted = {run.key: run.config for run in runs}
+    for row in published:
+        asked = wanted[key_of(row)].steps if key_of(row) in wanted else None
+        if asked is not None and row.get("steps") not in (None, asked):
+            raise UsageError(
+                f"{sweep.publish} has {key_of(row)} of {row['steps']} steps, but asked for are "
+                f"{asked}: give another folder to --publish"
+            )
     for row in here:
         key = key_of(row)
         if key in wanted and (differences := other_settings(row.get("config", {}), wanted[key])):

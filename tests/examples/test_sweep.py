@@ -193,7 +193,7 @@ def test_only_what_is_not_there_is_run_again(table, here, flags, tmp_path, capsy
         assert numbers(row) == numbers(before[row["arm"] + str(row["seed"])])
 
 
-def test_what_is_published_is_neither_run_again_nor_lost(table, here, flags, tmp_path):
+def test_what_is_published_is_neither_run_again_nor_lost(table, here, flags, tmp_path, capsys):
     publish = ["--publish", str(tmp_path / "results")]
     assert script.main([*flags, *publish, "--seeds", "0"]) == 0
     published = tmp_path / "results/tiny.csv"
@@ -206,6 +206,9 @@ def test_what_is_published_is_neither_run_again_nor_lost(table, here, flags, tmp
     assert {row["seed"] for row in rows_of(tmp_path)} == {1}
     lines = published.read_text().splitlines()
     assert len(lines) == 5 and set(before.splitlines()) < set(lines)
+    table["tiny"] = [replace(r, config=replace(r.config, steps=61)) for r in table["tiny"]]
+    assert script.main([*flags[:3], "--out", str(tmp_path / "other"), *publish]) == 2
+    assert "of 60 steps, but asked for are 61" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_is_recorded(table, here, flags, tmp_path, capsys):
