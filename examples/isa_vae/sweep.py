@@ -117,7 +117,8 @@ def engine_of(sweep: Sweep) -> str:
 def outcomes(sweep: Sweep, runs: list[Run], folder: Path) -> Iterator[Outcome[Run, Row]]:
     """Each run with its row or its error, as they end."""
     function = partial(run_in, folder, sweep.keep_models, sweep.threads)
-    if not sweep.address and sweep.gpus > torch.cuda.device_count():
+    local = not sweep.address or engine_of(sweep) == "pool"
+    if local and sweep.gpus > torch.cuda.device_count():
         there = torch.cuda.device_count()
         raise UsageError(f"--gpus {sweep.gpus:g} of a run, but there are {there} here")
     if engine_of(sweep) == "ray":

@@ -393,6 +393,7 @@ def test_the_pool_takes_gpus_where_there_are_any(table, flags, tmp_path, monkeyp
     command = [*flags[:-2], "--engine", "pool", "--gpus"]
     assert script.main([*command, "0.5"]) == 2
     assert "there are 0 here" in capsys.readouterr().err
+    assert script.main([*command, "0.5", "--address", "auto"]) == 2
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.delenv(engines.VISIBLE, raising=False)
     assert script.main([*command, "2"]) == 2
