@@ -6,6 +6,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -237,17 +238,30 @@ Written:
     )
 
 
+@contextmanager
+def as_ctrl_c(*numbers: signal.Signals) -> Iterator[None]:
+    """These signals end the block as Ctrl-C does, but for one that nohup has ignored."""
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in numbers
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 1 a run failed, 2 wrong use, 130 Ctrl-C."""
     sweep = tyro.cli(Sweep, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
     if sweep.experiment == "list":
         print(overview())
         return 0
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, unless nohup has it ignored
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
     stopped = "stopped; the same command goes on from here"
-    return exit_status(lambda: min(1, run_all(sweep)), stopped)
+    with as_ctrl_c(signal.SIGTERM, signal.SIGHUP):
+        return exit_status(lambda: min(1, run_all(sweep)), stopped)
 
 
 if __name__ == "__main__":

@@ -283,16 +283,22 @@ def test_a_checkpoint_of_other_pictures_is_not_gone_on_with(table, npz, tmp_path
     assert "has a checkpoint of other pictures; starting that run anew" in capsys.readouterr().err
 
 
-def test_a_hangup_that_is_ignored_stays_ignored(capsys):
-    before = {n: signal.getsignal(n) for n in (signal.SIGHUP, signal.SIGTERM)}
-    try:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
-        assert script.main(["none"]) == 2
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+def test_signals_end_a_sweep_as_ctrl_c_does_and_are_put_back(monkeypatch):
+    def run_all(_):
         assert signal.getsignal(signal.SIGTERM) == signal.default_int_handler
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(script, "run_all", run_all)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
+    try:
+        term = signal.getsignal(signal.SIGTERM)
+        assert script.main(["none"]) == 130
+        assert signal.getsignal(signal.SIGTERM) == term
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_help_of_the_scripts_teaches(capsys):

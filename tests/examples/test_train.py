@@ -274,6 +274,7 @@ def stop_at(step):
 
 
 def test_of_two_signals_the_one_that_ends_the_process_is_noted():
+    before = signal.getsignal(signal.SIGTERM)
     with StopRequest() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.signal == signal.SIGINT
@@ -285,7 +286,7 @@ def test_of_two_signals_the_one_that_ends_the_process_is_noted():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         assert stop.signal == signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_ctrl_c_while_scoring_says_how_to_go_on(tmp_path, flags, monkeypatch, capsys):
