@@ -35,7 +35,8 @@ def draw_appendix(
         config, state = load_kept(sweep / "runs" / name, data, cache)
         pictures = pictures or load_data(config)
         scores = f"MIG {row['mig']:.3f}, log p(x|z) {row['log_px']:.1f}"
-        title = f"{arm}, beta {beta:g}, seed {row['seed']}: {scores}, chosen of {len(runs)} runs"
+        of = f"chosen of {len(runs)} runs" if len(runs) > 1 else "the only run"
+        title = f"{arm}, beta {beta:g}, seed {row['seed']}: {scores}, {of}"
         title = label_of(pictures) + title
         written += draw_model(config, state, pictures, title, out, name)
     return written
@@ -62,7 +63,8 @@ def draw_model(
     classes = torch.from_numpy(pictures.classes)[chosen]
     kinds = ("factors", "traversal", "reconstructions")
     paths = [out / f"{name}-{kind}.png" for kind in kinds]
-    latent_factor_plot(mean, std, classes, pictures.factors, config.sizes, paths[0], title=title)
+    sizes = config.sizes if config.prior == "isa" else None
+    latent_factor_plot(mean, std, classes, pictures.factors, sizes, paths[0], title=title)
     row = middle_row(config, pictures)
     variance = mean.double().var(0).tolist()
     stddev = state.prior().variance.detach().sqrt().cpu()

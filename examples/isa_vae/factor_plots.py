@@ -48,7 +48,7 @@ def latent_factor_plot(
     std: Tensor,
     classes: Tensor,
     factors: Sequence[str],
-    sizes: Sequence[int],
+    sizes: Sequence[int] | None,
     path: Path,
     pair: tuple[str, str] = ("posX", "posY"),
     group: str | None = "shape",
@@ -65,7 +65,7 @@ def latent_factor_plot(
         std: Of the posteriors, (N, z).
         classes: Values of the factors as whole numbers from 0, (N, factors).
         factors: Their names.
-        sizes: Of the subspaces; their sum is z.
+        sizes: Of the subspaces; their sum is z. None: a prior without subspaces.
         path: Of the figure.
         pair: The two factors of the map; left out where one of them is not there.
         group: The factor that gives the colour; None: no groups.
@@ -73,13 +73,16 @@ def latent_factor_plot(
     """
     means, deviations = mean.double().numpy(), std.double().numpy()
     column = dict(zip(factors, classes.numpy().T, strict=True))
-    if sum(sizes) != means.shape[1]:
+    if sizes is not None and sum(sizes) != means.shape[1]:
         raise ValueError(f"sizes must add up to {means.shape[1]} latents, but got {list(sizes)}")
     variance = means.var(0)
     chosen = [int(j) for j in np.argsort(-variance, kind="stable") if variance[j] > ACTIVE]
     if not chosen:
         raise ValueError(f"no latent is active: the largest variance is {variance.max():.2g}")
-    subspace = np.repeat(np.arange(len(sizes)), sizes)
+    names = [f"z{j}" for j in range(means.shape[1])]
+    if sizes is not None:
+        subspace = np.repeat(np.arange(1, len(sizes) + 1), sizes)
+        names = [f"{name}, subspace {k}" for name, k in zip(names, subspace, strict=True)]
     mapped = set(pair) <= set(factors)
     grouped = group in column and len(np.unique(column[group])) <= MOST_GROUPS
     groups = column[group] if grouped else np.zeros(len(means), int)
@@ -91,7 +94,7 @@ def latent_factor_plot(
     size = (1.65 * shape[1] + 1.4, 1.6 * shape[0] + 1.1)
     figure, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
     for line, j in zip(axes.T, chosen, strict=True):
-        line[0].set_title(f"z{j}, subspace {subspace[j] + 1}", fontsize=9)
+        line[0].set_title(names[j], fontsize=9)
         if mapped:
             image = place_map(line[0], means[:, j], *(column[f] for f in pair))
         for ax, factor in zip(line[mapped:], curves, strict=True):
@@ -102,8 +105,8 @@ def latent_factor_plot(
     if grouped:
         values = np.unique(groups)
         handles = [plt.Line2D([], [], color=GROUP_COLORS[k], lw=2) for k in range(len(values))]
-        names = [f"{group} {value}" for value in values]
-        figure.legend(handles, names, loc="outside lower center", ncols=len(values), fontsize=9)
+        labels = [f"{group} {value}" for value in values]
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(values), fontsize=9)
     figure.suptitle(title or "Mean of the posterior against the factors", fontsize=11)
     figure.savefig(path, dpi=120)
     plt.close(figure)

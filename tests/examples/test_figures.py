@@ -303,6 +303,14 @@ def test_latents_against_factors_are_drawn(tmp_path):
     latent_factor_plot(mean, std, *faces, [2, 2], path, group=None, title="faces")
 
 
+@pytest.mark.parametrize(("sizes", "said"), [([1, 3], "z2, subspace 2"), (None, "z2")])
+def test_only_a_prior_that_has_subspaces_names_them(tmp_path, sizes, said):
+    path = tmp_path / "factors.svg"
+    with plt.rc_context({"svg.fonttype": "none"}):
+        latent_factor_plot(*code(), FACTORS, sizes, path)
+    assert f">{said}</text>" in path.read_text()
+
+
 def test_latents_that_cannot_be_drawn_are_refused(tmp_path):
     mean, std, classes = code()
     path = tmp_path / "none.png"
