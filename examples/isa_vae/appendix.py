@@ -13,7 +13,7 @@ from panels import reconstructions, traversal
 from report import label_of, middle_row
 from scoring import choose_rows, encode
 from sources import load_data
-from table import Row
+from table import Row, read_row
 from trained import load_trained
 
 ENCODED = 50_000  # pictures that the plots are averages over
@@ -22,34 +22,56 @@ ENCODED = 50_000  # pictures that the plots are averages over
 def draw_appendix(
     rows: Sequence[Row], sweep: Path, out: Path, data: Path | None, cache: Path | None
 ) -> list[Path]:
-    """Three figures for each arm and beta of a sweep that kept its models, in the folder `out`."""
+    """Three figures for the representative run of each arm and beta, in the folder `out`.
+
+    Args:
+        rows: All runs, to choose from.
+        sweep: The folder of a sweep that kept the models of those that are chosen.
+        out: Folder of the figures.
+        data: The real file that the models were trained on.
+        cache: Folder of the drawn data sets.
+    """
     groups: dict[tuple[str, float], list[Row]] = {}
     for row in rows:
         if row["status"] == "done":
             groups.setdefault((row["arm"], float(row["beta"])), []).append(row)
+    chosen = [(representative(runs), len(runs)) for _, runs in sorted(groups.items())]
+    check_kept([row for row, _ in chosen], sweep)
     written: list[Path] = []
     pictures: Pictures | None = None
-    for (arm, beta), runs in sorted(groups.items()):
-        row = representative(runs)
-        name = f"{arm}-beta{beta:g}-seed{row['seed']}"
-        config, state = load_kept(sweep / "runs" / name, data, cache)
+    for run, count in chosen:
+        name = name_of(run)
+        config, state = load_trained(sweep / "runs" / name, data=data, cache=cache)
         pictures = pictures or load_data(config)
+        row = read_row(sweep / "rows" / f"{name}.json")
         scores = f"MIG {row['mig']:.3f}, log p(x|z) {row['log_px']:.1f}"
-        of = f"chosen of {len(runs)} runs" if len(runs) > 1 else "the only run"
-        title = f"{arm}, beta {beta:g}, seed {row['seed']}: {scores}, {of}"
+        of = f"chosen of {count} runs" if count > 1 else "the only run"
+        title = f"{row['arm']}, beta {row['beta']:g}, seed {row['seed']}: {scores}, {of}"
         title = label_of(pictures) + title
         written += draw_model(config, state, pictures, title, out, name)
     return written
 
 
-def load_kept(folder: Path, data: Path | None, cache: Path | None) -> tuple[Config, State]:
-    """A model that a sweep kept."""
-    if not (folder / checkpoint.MODEL).is_file():
+def name_of(run: Row) -> str:
+    """What a sweep calls the run of a row."""
+    return f"{run['arm']}-beta{float(run['beta']):g}-seed{run['seed']}"
+
+
+def check_kept(runs: Sequence[Row], sweep: Path) -> None:
+    """Raise UsageError, which says how to have them, unless all these models were kept."""
+    commands = [
+        f"  python examples/isa_vae/sweep.py {run['experiment']} --arms {run['arm']} "
+        f"--seeds {run['seed']} --keep-models"
+        for run in runs
+        if not (sweep / "runs" / name_of(run) / checkpoint.MODEL).is_file()
+        or not (sweep / "rows" / f"{name_of(run)}.json").is_file()
+    ]
+    if commands:
         raise UsageError(
-            f"{folder} holds no {checkpoint.MODEL}: models are kept by sweep.py --keep-models, "
-            "which does not run again what is finished (delete the row of that run to have it)"
+            f"{sweep} lacks {len(commands)} of the {len(runs)} models to draw. They are kept by\n"
+            + "\n".join(commands)
+            + "\nwhich does not run again what is finished (delete the row of a run to have it)"
         )
-    return load_trained(folder, data=data, cache=cache)
 
 
 def draw_model(

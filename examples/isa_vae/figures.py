@@ -53,6 +53,9 @@ class Config:
     default runs/figures/EXPERIMENT-WHAT.png."""
     dpi: int = 120
     """Dots per inch of a png."""
+    models: Path | None = None
+    """For a5 of a published table, the folder of the sweep that kept the chosen models. By default
+    runs/sweeps/EXPERIMENT."""
     data: Path | None = None
     """For a5, the real files that the models were trained on, as for train.py."""
     cache: Path | None = None
@@ -80,9 +83,10 @@ def draw(what: What, config: Config) -> list[Path]:
     if what == "verdicts":
         return write_verdicts(rows, config.out or Path("runs/figures"))
     if what == "a5":
-        folder = config.source if (config.source / "rows").is_dir() else config.source / name
+        sweeps = Path("runs/sweeps") if config.source.is_file() else config.source
+        folder = sweeps if (sweeps / "rows").is_dir() else sweeps / name
         out = config.out or Path("runs/figures") / f"{name}-a5"
-        return draw_appendix(rows, folder, out, config.data, config.cache)
+        return draw_appendix(rows, config.models or folder, out, config.data, config.cache)
     ending = "html" if what == "report" else "png"
     path = config.out or Path("runs/figures") / f"{name}-{what}.{ending}"
     allowed = [".html"] if what == "report" else [".png", ".pdf", ".svg"]

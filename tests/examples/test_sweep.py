@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -653,6 +654,29 @@ def test_kept_models_are_drawn_scored_and_loaded_without_our_code(
     mean = plain(x).chunk(2, dim=-1)[0]
     _, vae = checkpoint.load_model(kept)
     torch.testing.assert_close(vae.encoder(x).mean, mean)
+
+
+def test_a_published_table_chooses_and_only_the_chosen_models_are_needed(
+    table, flags, npz, tmp_path, capsys
+):
+    table["tiny"] = tiny(arms=["normal", "isa-released"])
+    published, folder = tmp_path / "results", tmp_path / "sweeps/tiny"
+    assert script.main([*flags, "--keep-models", "--publish", str(published)]) == 0
+    argv = ["a5", str(published / "tiny.csv"), "--out", str(tmp_path / "a5"), "--data", str(npz)]
+    capsys.readouterr()
+    assert figures.main([*argv, "--models", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "lacks 2 of the 2 models" in said
+    commands = [line.split()[2:] for line in said.splitlines() if "sweep.py" in line]
+    chosen = {f"{arm}-beta1-seed{seed}" for _, _, arm, _, seed, keep in commands}
+    assert len(chosen) == 2 and not (tmp_path / "a5").exists()
+
+    for run in (folder / "runs").iterdir():
+        if run.name not in chosen:
+            shutil.rmtree(run)
+            (folder / "rows" / f"{run.name}.json").unlink()
+    assert figures.main([*argv, "--models", str(folder)]) == 0
+    assert {path.name.rpartition("-")[0] for path in (tmp_path / "a5").iterdir()} == chosen
 
 
 def test_torch_is_left_with_the_threads_it_had():
