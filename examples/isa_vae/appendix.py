@@ -14,6 +14,7 @@ from report import label_of, middle_row
 from scoring import choose_rows, encode
 from sources import load_data
 from table import Row, read_row
+from tqdm import tqdm
 from trained import load_trained
 
 ENCODED = 50_000  # pictures that the plots are averages over
@@ -39,7 +40,7 @@ def draw_appendix(
     check_kept([row for row, _ in chosen], sweep)
     written: list[Path] = []
     pictures: Pictures | None = None
-    for run, count in chosen:
+    for run, count in tqdm(chosen, desc="models", unit="model"):
         name = name_of(run)
         config, state = load_trained(sweep / "runs" / name, data=data, cache=cache)
         pictures = pictures or load_data(config)

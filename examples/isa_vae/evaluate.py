@@ -19,7 +19,7 @@ from config import Config, UsageError, check, require
 from data import Pictures
 from files import write_json, write_text
 from memory import keep_freed_memory
-from metrics import disentanglement
+from metrics import PosteriorError, disentanglement
 from report import score, summary
 from sampled import mig_sampled
 from scoring import choose_rows, encode, number
@@ -121,7 +121,10 @@ def run(evaluation: Evaluation) -> None:
         pictures = loaded[config.data_set]
         state.step = state.step or config.num_steps(len(pictures))  # a sweep keeps no count
         packed = torch.from_numpy(pictures.packed).to(config.device)
-        scored[folder] = score(config, state, packed, pictures)
+        try:
+            scored[folder] = score(config, state, packed, pictures)
+        except PosteriorError as error:
+            raise UsageError(f"{folder}: the model cannot be scored: {error}") from error
         if evaluation.sampled_mig:
             more = sampled(state, packed, pictures, evaluation.sampled_mig)
             scored[folder]["scores"]["more"] |= more

@@ -56,9 +56,9 @@ def latent_factor_plot(
 ) -> None:
     """Posterior mean of each active latent, averaged over the set, against each factor.
 
-    A column for each active latent: a map over the pair of factors, then for each other factor
-    curves, a colour for each value of the group; their bands are the mean standard deviation of
-    the posterior. What depends on nothing is flat.
+    A column for each active latent, or for the most active one if none is: a map over the pair of
+    factors, then for each other factor curves, a colour for each value of the group; their bands
+    are the mean standard deviation of the posterior. What depends on nothing is flat.
 
     Args:
         mean: Of the posteriors, (N, z).
@@ -76,10 +76,9 @@ def latent_factor_plot(
     if sizes is not None and sum(sizes) != means.shape[1]:
         raise ValueError(f"sizes must add up to {means.shape[1]} latents, but got {list(sizes)}")
     variance = means.var(0)
-    chosen = [int(j) for j in np.argsort(-variance, kind="stable") if variance[j] > ACTIVE]
-    if not chosen:
-        raise ValueError(f"no latent is active: the largest variance is {variance.max():.2g}")
-    names = [f"z{j}" for j in range(means.shape[1])]
+    order = [int(j) for j in np.argsort(-variance, kind="stable")]
+    chosen = [j for j in order if variance[j] > ACTIVE] or order[:1]
+    names = [f"z{j}" if v > ACTIVE else f"z{j} (inactive)" for j, v in enumerate(variance)]
     if sizes is not None:
         subspace = np.repeat(np.arange(1, len(sizes) + 1), sizes)
         names = [f"{name}, subspace {k}" for name, k in zip(names, subspace, strict=True)]

@@ -19,6 +19,7 @@ from outcomes import betas
 from page import write_page
 from runs_read import read_rows
 from table import Row
+from tqdm import tqdm
 from verdicts import write_verdicts
 
 matplotlib.use("Agg")  # draws into files: no display needed
@@ -109,7 +110,8 @@ def pictures_of(rows: Sequence[Row]) -> dict[str, bytes]:
     names += [("training", "Training")]
     if not any(isinstance(row.get("history"), list) for row in rows):  # a published table
         names = [pair for pair in names if pair[0] not in ("exponents", "training")]
-    return {caption: picture(DRAW[name](rows), "png", 125) for name, caption in names}
+    bar = tqdm(names, desc="figures", unit="figure", leave=False)
+    return {caption: picture(DRAW[name](rows), "png", 125) for name, caption in bar}
 
 
 def picture(figure: Figure, ending: str, dpi: int) -> bytes:

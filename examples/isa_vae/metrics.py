@@ -30,6 +30,12 @@ class PosteriorError(ValueError):
     """Posteriors that no score is defined for, as of a training that diverged."""
 
 
+def check_posteriors(mean: Tensor, std: Tensor) -> None:
+    """Raise PosteriorError unless all are normal distributions."""
+    if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
+        raise PosteriorError("posteriors must have finite means and positive, finite deviations")
+
+
 @dataclass(frozen=True)
 class Disentanglement:
     """What each latent tells about each factor, in nats."""
@@ -76,8 +82,7 @@ def disentanglement(
         progress: Whether to show a bar.
         mig_factors: Those of them that the MIG is a mean over; by default those of dSprites.
     """
-    if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
-        raise PosteriorError("posteriors must have finite means and positive, finite deviations")
+    check_posteriors(mean, std)
     groups, prior = number_groups(classes)
     entropy = torch.stack([entropy_of(p) for p in prior])
     rows = [

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from data import Pictures, as_pixels
-from metrics import active_units, disentanglement
+from metrics import active_units, check_posteriors, disentanglement
 from models import VAE
 from objectives import log_likelihood
 from torch import Tensor
@@ -61,6 +61,7 @@ def evaluate(
         batch = slice(start, start + BATCH)
         x = as_pixels(packed[rows[batch].to(packed.device)], pictures.pixels)
         posterior = vae.encoder(x)
+        check_posteriors(posterior.mean, posterior.stddev)
         z = posterior.sample()
         rate = posterior.log_prob(z).sum(-1) - prior.log_prob(z)
         exact = analytic_kl(posterior, prior)

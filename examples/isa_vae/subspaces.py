@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from metrics import PosteriorError, entropy_of, number_groups
+from metrics import check_posteriors, entropy_of, number_groups
 from torch import Tensor
 
 CHUNK, BLOCK = 16, 2048  # draws and rows at once, to stay in the cache
@@ -104,8 +104,7 @@ def log_densities(
             f"sizes must be positive and add up to the {mean.shape[1]} latents, "
             f"but got {tuple(sizes)}"
         )
-    if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
-        raise PosteriorError("posteriors must have finite means and positive, finite deviations")
+    check_posteriors(mean, std)
     rows = draw_rows(len(mean), samples, generator)
     noise = torch.randn(samples, mean.shape[1], generator=generator, dtype=mean.dtype)
     z = mean[rows] + std[rows] * noise

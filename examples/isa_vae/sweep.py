@@ -46,7 +46,8 @@ class Sweep:
     """Folder of all sweeps."""
     engine: Literal["auto", "ray", "pool"] = "auto"
     """ray: on this machine, or on a cluster with --address; pool: processes of this machine;
-    auto: ray with --address, or with --gpus where it is installed, else pool."""
+    auto: ray with --address, or with --gpus where it is installed, else pool, which gives the same
+    rows and needs no server that takes memory."""
     workers: int | None = None
     """Runs at a time on this machine; by default one for each core, or share of a GPU."""
     threads: int = 1

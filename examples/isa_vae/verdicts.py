@@ -43,7 +43,7 @@ A verdict on a STAND-IN data set or on a smaller rung is one on that experiment,
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ from config import UsageError
 from files import write_text
 from outcomes import arms, betas, curves, planned, scores, unmade
 from table import Row
+from tqdm import tqdm
 from verdict_table import markdown
 
 FEWEST = 6  # pairs, or runs of an arm, from which anything is decided
@@ -209,23 +210,34 @@ def pairs(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
     }
 
 
+FAMILIES = (("4.1", "4.2"), ("4.2, parts",), ("control",))  # claims that are tested together
+
+
 def judge(rows: Sequence[Row]) -> list[Comparison]:
     """Every comparison of one experiment, with Holm's p and the verdict: claims first."""
-    chosen, claims, parts, known = pairs(arms(rows)), [], [], []
+    found = [*tqdm(comparisons(rows), desc="comparing", unit="difference", leave=False)]
+    return [c for family in FAMILIES for c in decided([c for c in found if c.claim in family])]
+
+
+def comparisons(rows: Sequence[Row]) -> Iterator[Comparison]:
+    """Those that the arms and betas of an experiment allow, without verdicts."""
+    chosen = pairs(arms(rows))
     if 1.0 in betas(rows):
-        claims += [compare_arms(rows, "4.1", *pair, 1.0, "mig") for pair in chosen["4.1"]]
+        for pair in chosen["4.1"]:
+            yield compare_arms(rows, "4.1", *pair, 1.0, "mig")
     for pair in chosen["4.2"]:
         shared = sorted(set(betas(rows, pair[0])) & set(betas(rows, pair[1])))
         for measure in ("mig", "log_px"):
-            parts += [compare_arms(rows, "4.2, parts", *pair, beta, measure) for beta in shared]
-        claims += [compare_curves(rows, "4.2", *pair)] if len(shared) > 1 else []
+            for beta in shared:
+                yield compare_arms(rows, "4.2, parts", *pair, beta, measure)
+        if len(shared) > 1:
+            yield compare_curves(rows, "4.2", *pair)
     for pair in chosen["control"]:
         shared = sorted(set(betas(rows, pair[0])) & set(betas(rows, pair[1])))
         if len(shared) > 1:
-            known.append(compare_curves(rows, "control", *pair))
+            yield compare_curves(rows, "control", *pair)
         elif shared == [1.0]:
-            known.append(compare_arms(rows, "control", *pair, 1.0, "mig"))
-    return decided(claims) + decided(parts) + decided(known)
+            yield compare_arms(rows, "control", *pair, 1.0, "mig")
 
 
 def decided(family: Sequence[Comparison]) -> list[Comparison]:

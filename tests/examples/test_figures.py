@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -316,9 +317,15 @@ def test_latents_that_cannot_be_drawn_are_refused(tmp_path):
     path = tmp_path / "none.png"
     with pytest.raises(ValueError, match="add up to 4 latents"):
         latent_factor_plot(mean, std, classes, FACTORS, [2, 3], path)
-    with pytest.raises(ValueError, match="no latent is active"):
-        latent_factor_plot(0 * mean, std, classes, FACTORS, [2, 2], path)
     assert not path.exists()
+
+
+def test_of_a_collapsed_code_the_least_inactive_latent_is_drawn(tmp_path):
+    mean, std, classes = code()
+    path = tmp_path / "collapsed.svg"
+    with plt.rc_context({"svg.fonttype": "none"}):
+        latent_factor_plot(0.05 * mean, std, classes, FACTORS, None, path)
+    assert re.findall(r">(z\d[^<]*)</text>", path.read_text()) == ["z3 (inactive)"]
 
 
 def test_means_of_cells_by_hand():

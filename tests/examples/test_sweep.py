@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import multiprocessing
 import os
 import pickle
@@ -266,6 +267,23 @@ def test_only_a_diverged_training_is_recorded_as_one(table, npz, tmp_path, monke
     monkeypatch.setattr(run_one, "score", broken)
     with pytest.raises(ValueError, match="a mistake in the code"):
         run_one.execute(run, tmp_path / "run", keep_model=False)
+
+
+def test_a_model_broken_by_its_last_step_is_recorded_as_diverged(
+    table, npz, tmp_path, monkeypatch, capsys
+):
+    config = replace(table["tiny"][0].config, data=npz, device="cpu", batch_size=300)
+    fit = train.fit
+
+    def broken(*args, **kwargs):
+        state = fit(*args, **kwargs)
+        torch.nn.init.constant_(next(state.vae.parameters()), math.nan)
+        return state
+
+    monkeypatch.setattr(train, "fit", broken)
+    row = run_one.execute(replace(table["tiny"][0], config=config), tmp_path, keep_model=True)
+    assert row["status"] == "diverged" and row["mig"] is None
+    assert "recorded as diverged" in capsys.readouterr().err
 
 
 def test_a_batch_larger_than_the_set_is_refused(table, npz, tmp_path):
@@ -594,20 +612,63 @@ def test_nothing_is_published_before_there_is_a_row(table, flags, tmp_path, monk
 # --- the tables ---
 
 
-def test_published_tables_hold_what_was_promised():
-    for path in sorted((FOLDER / "results").glob("fig*.csv")):
-        if path.stem not in experiments.experiments():
-            continue
-        with path.open() as file:
-            lines = list(csv.DictReader(file))
-        runs = {run.key: run for run in experiments.experiments()[path.stem]}
-        assert lines, path
-        for line in lines:
-            key = f"{line['arm']}-beta{float(line['beta']):g}-seed{line['seed']}"
-            assert key in runs, (path, key)
-            assert line["rung"] == runs[key].rung
-            if line["status"] == "done":
-                assert -1e-6 <= float(line["mig"]) <= 1 and float(line["log_px"]) < 0
+def lines_of(name):
+    with (FOLDER / "results" / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+TABLES = sorted(
+    path.stem
+    for path in (FOLDER / "results").glob("*.csv")
+    if path.stem in experiments.experiments()
+)
+FACTORS = {
+    "dsprites": ("scale", "orientation", "posX", "posY"),
+    "faces": ("azimuth", "elevation", "lighting"),
+    "cars3d": ("azimuth", "elevation"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_published_tables_hold_what_was_promised(name):
+    runs = {run.key: run for run in experiments.experiments()[name]}
+    lines = lines_of(f"{name}.csv")
+    data = lines[0]["data"].split()[0]
+    numbers = {"mig", "log_px", "kl", "active_units", *(f"mig_{x}" for x in FACTORS[data])}
+    keys = [f"{line['arm']}-beta{float(line['beta']):g}-seed{line['seed']}" for line in lines]
+    assert len(set(keys)) == len(keys)
+    for key, line in zip(keys, lines, strict=True):
+        assert line["rung"] == runs[key].rung
+        if line["status"] == "done":
+            assert all(math.isfinite(float(line[column])) for column in numbers)
+            assert -1e-6 <= float(line["mig"]) <= 1 and float(line["log_px"]) < 0 <= float(
+                line["kl"]
+            )
+
+
+@pytest.mark.parametrize("name", ["fig5a", "fig5a-medium", "fig5a-quick", "fig5b-quick"])
+def test_published_verdicts_are_of_the_published_table(name):
+    path = FOLDER / "results" / f"{name}-verdicts.json"
+    lines, runs = lines_of(f"{name}.csv"), experiments.experiments()[name]
+
+    def found(arm, beta, measure):
+        here = [line for line in lines if line["arm"] == arm and float(line["beta"]) == beta]
+        return {int(x["seed"]): float(x[measure]) for x in here if x["status"] == "done"}
+
+    for c in json.loads(path.read_text())["comparisons"]:
+        pair = c["arm"], c["against"]
+        at = [run for run in runs if run.arm in pair and c["beta"] in (None, run.config.beta)]
+        made = [
+            line
+            for line in lines
+            if line["arm"] in pair and c["beta"] in (None, float(line["beta"]))
+        ]
+        assert c["to_make"] == len(at) - len(made)
+        if c["beta"] is not None and c["n"] > 1:
+            a, b = (found(arm, c["beta"], c["measure"]) for arm in pair)
+            assert c["paired"] and c["n"] == len(a.keys() & b.keys())
+            difference = np.mean([a[seed] - b[seed] for seed in a.keys() & b.keys()])
+            assert c["difference"] == pytest.approx(difference, abs=2e-6)
 
 
 def test_floats_are_shortened_and_missing_values_are_empty(tmp_path):
@@ -655,6 +716,12 @@ def test_kept_models_are_drawn_scored_and_loaded_without_our_code(
     _, vae = checkpoint.load_model(kept)
     torch.testing.assert_close(vae.encoder(x).mean, mean)
 
+    weights["encoder.layers.0.weight"].fill_(math.nan)
+    torch.save(weights, kept / "model.pt")
+    capsys.readouterr()
+    assert evaluate.main([str(kept), "--data", str(npz), "--scores", "mig"]) == 2
+    assert f"error: {kept}: the model cannot be scored" in capsys.readouterr().err
+
 
 def test_a_published_table_chooses_and_only_the_chosen_models_are_needed(
     table, flags, npz, tmp_path, capsys
@@ -677,7 +744,3 @@ def test_a_published_table_chooses_and_only_the_chosen_models_are_needed(
             (folder / "rows" / f"{run.name}.json").unlink()
     assert figures.main([*argv, "--models", str(folder)]) == 0
     assert {path.name.rpartition("-")[0] for path in (tmp_path / "a5").iterdir()} == chosen
-
-
-def test_torch_is_left_with_the_threads_it_had():
-    assert torch.get_num_threads() == 1
