@@ -26,12 +26,12 @@ class UsageError(Exception):
 class Config:
     """Train the ISA-VAE (Stuehmer, Turner and Nowozin, AISTATS 2020), and score it.
 
-    Without arguments: a small model on dSprites, a few minutes on two cores. Figures, metrics and
-    the model are written to a new folder under runs/.
+    Without arguments: a small model on dSprites, about ten minutes on two cores. Figures, metrics
+    and the model are written to a new folder under runs/.
     """
 
     preset: Preset = "quick"
-    """Defaults of all other flags. quick: a small model, a few minutes on two cores;
+    """Defaults of all other flags. quick: a small model, about ten minutes on two cores;
     dsprites-paper: the paper's configuration, meant for a GPU; smoke: half a minute, to see that
     everything works."""
     data_set: Literal["dsprites", "faces", "cars3d"] = "dsprites"

@@ -1,8 +1,8 @@
 """The runs of every experiment: explicit tables of settings and seeds.
 
-A rung is how much is spent on a run: ``quick`` about a minute of one core, ``medium`` about a
-quarter of an hour, ``paper`` the configuration of the paper. What each was fixed to be before it
-was run is in PROTOCOL.md.
+A rung is how much is spent on a run: ``quick`` about a minute of one core, ``medium`` some twenty
+minutes, ``paper`` the configuration of the paper. What each was fixed to be before it was run is
+in PROTOCOL.md.
 """
 
 from collections.abc import Iterable
