@@ -545,6 +545,25 @@ def test_ray_gives_the_same_rows(table, flags, tmp_path, monkeypatch):
     assert [numbers(row) for row in rows_of(tmp_path)] == pool
 
 
+def test_the_machines_of_a_ray_cluster_give_the_same_rows(table, flags, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    table["tiny"] = tiny(arms=["normal"], seeds=2)
+    assert script.main([*flags, "--engine", "pool"]) == 0
+    pool = [numbers(row) for row in rows_of(tmp_path)]
+    for path in (tmp_path / "sweeps/tiny/rows").iterdir():
+        path.unlink()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        assert script.main([*flags, "--address", cluster.address]) == 0
+    finally:
+        cluster.shutdown()
+    assert [numbers(row) for row in rows_of(tmp_path)] == pool
+
+
 def test_an_error_of_a_stop_survives_the_way_to_the_driver():
     error = pickle.loads(pickle.dumps(train.StoppedError("stopped", 143)))
     assert (str(error), error.status) == ("stopped", 143)
