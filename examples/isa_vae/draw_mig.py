@@ -87,6 +87,7 @@ def trade_off(rows: Sequence[Row]) -> Figure:
     axes[0].set_title("median, quartiles, every run; cross: one diverged", fontsize=10)
     for ax in axes:
         ax.grid(color="0.92")
+        ax.locator_params("x", nbins=6)
     handles, labels = axes[2].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)))
     figure.suptitle(heading(rows, "MIG and reconstruction against beta"), fontsize=11)
