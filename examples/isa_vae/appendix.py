@@ -62,14 +62,15 @@ def check_kept(runs: Sequence[Row], sweep: Path) -> None:
     """Raise UsageError, which says how to have them, unless all these models were kept."""
     commands = [
         f"  python examples/isa_vae/sweep.py {run['experiment']} --arms {run['arm']} "
-        f"--seeds {run['seed']} --keep-models"
+        f"--betas {run['beta']:g} --seeds {run['seed']} --keep-models"
         for run in runs
         if not (sweep / "runs" / name_of(run) / checkpoint.MODEL).is_file()
         or not (sweep / "rows" / f"{name_of(run)}.json").is_file()
     ]
     if commands:
         raise UsageError(
-            f"{sweep} lacks {len(commands)} of the {len(runs)} models to draw. They are kept by\n"
+            f"{sweep} lacks {len(commands)} of the {len(runs)} models to draw. They are kept by "
+            "these, with --out and --data where that sweep had them:\n"
             + "\n".join(commands)
             + "\nwhich does not run again what is finished (delete the row of a run to have it)"
         )

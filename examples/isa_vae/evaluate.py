@@ -19,7 +19,7 @@ from config import Config, UsageError, check, require
 from data import Pictures
 from files import write_json, write_text
 from memory import keep_freed_memory
-from metrics import PosteriorError, disentanglement
+from metrics import ScoringError, disentanglement
 from report import score, summary
 from sampled import mig_sampled
 from scoring import choose_rows, encode, number
@@ -113,6 +113,7 @@ def run(evaluation: Evaluation) -> None:
         raise UsageError("--udr: no two of the models differ in the seed only")
     loaded: dict[str, Pictures] = {}
     scored: dict[Path, dict[str, Any]] = {}
+    broken: list[str] = []
     alike: dict[str, dict[Path, tuple[Tensor, Tensor]]] = {}  # models that differ in the seed
     for folder in folders:
         config, state = load(folder, evaluation)
@@ -123,8 +124,9 @@ def run(evaluation: Evaluation) -> None:
         packed = torch.from_numpy(pictures.packed).to(config.device)
         try:
             scored[folder] = score(config, state, packed, pictures)
-        except PosteriorError as error:
-            raise UsageError(f"{folder}: the model cannot be scored: {error}") from error
+        except ScoringError as error:
+            broken.append(f"{folder}: the model cannot be scored: {error}")
+            continue
         if evaluation.sampled_mig:
             more = sampled(state, packed, pictures, evaluation.sampled_mig)
             scored[folder]["scores"]["more"] |= more
@@ -136,11 +138,13 @@ def run(evaluation: Evaluation) -> None:
     if evaluation.udr:
         rank(alike, scored)
     written = [folder / SCORES for folder in scored]
-    if evaluation.table:
+    if evaluation.table and scored:
         lines = [line(folder, metrics) for folder, metrics in scored.items()]
         write_text(lines_as_csv(lines, ["model", "seed", "beta", "data", "mig"]), evaluation.table)
         written.append(evaluation.table)
     print("\nWritten:", *written, sep="\n  ")
+    if broken:
+        raise UsageError("\n  ".join(broken))
 
 
 def rank(

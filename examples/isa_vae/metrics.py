@@ -26,14 +26,14 @@ MARGIN = 7.0  # standard deviations that a grid reaches beyond every mean
 RATIO = 1.1  # of neighbouring variances in the table of smoothing kernels
 
 
-class PosteriorError(ValueError):
-    """Posteriors that no score is defined for, as of a training that diverged."""
+class ScoringError(ValueError):
+    """A model that has no scores, as after a training that diverged."""
 
 
 def check_posteriors(mean: Tensor, std: Tensor) -> None:
-    """Raise PosteriorError unless all are normal distributions."""
+    """Raise ScoringError unless all are normal distributions."""
     if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
-        raise PosteriorError("posteriors must have finite means and positive, finite deviations")
+        raise ScoringError("posteriors must have finite means and positive, finite deviations")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from config import Config, UsageError, changes
 from data import Pictures
 from experiments import Run
 from memory import keep_freed_memory
-from metrics import PosteriorError
+from metrics import ScoringError
 from report import score
 from sources import load_data
 from sweep_bar import tell_share
@@ -53,7 +53,7 @@ def execute(run: Run, folder: Path, keep_model: bool, threads: int = 1) -> Row:
         if stop.status != train.DIVERGED:
             raise
         return make_row(run, None, label)
-    except PosteriorError as error:
+    except ScoringError as error:
         print(f"{run.key}: {error}; recorded as diverged", file=sys.stderr)
         return make_row(run, None, label)
     if keep_model:

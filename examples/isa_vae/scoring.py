@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from data import Pictures, as_pixels
-from metrics import active_units, check_posteriors, disentanglement
+from metrics import ScoringError, active_units, check_posteriors, disentanglement
 from models import VAE
 from objectives import log_likelihood
 from torch import Tensor
@@ -68,6 +68,8 @@ def evaluate(
         scores[:, batch] = torch.stack([log_likelihood(x, vae.decoder(z)), rate, exact]).cpu()
         mean[batch], std[batch] = posterior.mean.cpu(), posterior.stddev.cpu()
     likelihood, rate, exact = scores
+    if not (likelihood.isfinite().all() and rate.isfinite().all()):
+        raise ScoringError("log p(x|z) and log q(z|x) - log p(z) must be finite for every picture")
     classes = torch.from_numpy(pictures.classes)[rows]
     return {
         "log_likelihood": number(float(likelihood.mean())),

@@ -21,7 +21,7 @@ from config import Config, UsageError, parse
 from data import Pictures, as_pixels
 from interrupt import StopRequest
 from memory import keep_freed_memory
-from metrics import PosteriorError
+from metrics import ScoringError
 from models import Discriminator
 from objectives import Terms, discriminator_loss, elbo, factorvae, tcvae
 from priors import exponents, make_prior
@@ -223,7 +223,7 @@ def run(argv: Sequence[str]) -> None:
     try:
         state = fit(config, pictures, packed, folder, content)
         finish(config, state, packed, pictures, folder)
-    except PosteriorError as error:
+    except ScoringError as error:
         raise StoppedError(f"the model cannot be scored: {error}", status=DIVERGED) from error
     except (KeyboardInterrupt, StoppedError) as stop:
         if isinstance(stop, StoppedError) and stop.status == DIVERGED:
