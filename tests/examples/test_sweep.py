@@ -272,7 +272,7 @@ def test_only_a_diverged_training_is_recorded_as_one(table, npz, tmp_path, monke
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_a_model_broken_by_its_last_step_is_recorded_as_diverged(
+def test_a_model_without_finite_scores_is_recorded_as_diverged(
     part, table, npz, tmp_path, monkeypatch, capsys
 ):
     config = replace(table["tiny"][0].config, data=npz, device="cpu", batch_size=300)
