@@ -167,6 +167,52 @@ def test_every_term_is_logged(tmp_path, flags):
     assert logged == [(line["step"], pytest.approx(line["log_px"])) for line in history]
 
 
+def test_learning_rates_fall_linearly_over_the_last_part():
+    config = Config(decay=0.4)
+    found = [script.decayed(step, 10, config) for step in range(10)]
+    assert found == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+    assert {script.decayed(step, 10, Config(decay=0.0)) for step in range(10)} == {1.0}
+
+
+def test_each_epoch_of_each_seed_has_its_own_order():
+    config = Config(device="cpu")
+    orders = [script.permutation(epoch, 100, config) for epoch in (0, 1)]
+    orders.append(script.permutation(0, 100, dataclasses.replace(config, seed=1)))
+    assert all(order.sort().values.equal(torch.arange(100)) for order in orders)
+    assert len({tuple(order.tolist()) for order in orders}) == 3
+    assert script.permutation(1, 100, config).equal(orders[1])
+
+
+def learner(**changes):
+    config = Config(device="cpu", hidden=8, sizes=(2, 2), learn_exponents=True, **changes)
+    return config, script.make_state(config, 1)
+
+
+def test_exponents_have_a_learning_rate_of_their_own():
+    _, state = learner(learning_rate=2e-3, exponent_rate=7e-4)
+    networks, exponents = state.optimiser.param_groups
+    assert [networks["lr"], exponents["lr"]] == [2e-3, 7e-4]
+    assert [networks["full_rate"], exponents["full_rate"]] == [2e-3, 7e-4]
+    assert {id(x) for x in exponents["params"]} == {id(x) for x in state.prior.parameters()}
+
+
+def test_a_record_is_the_mean_of_the_terms_since_the_last(tmp_path):
+    _, state = learner()
+    for value in (-2.0, 4.0):
+        state.running = {"objective": torch.tensor(value * script.LOOK)}
+        assert script.record(state, tmp_path)["objective"] == value
+        assert not state.running
+
+
+def test_seconds_of_all_sittings_are_added(tmp_path, npz):
+    config, state = learner(batch_size=16, steps=20, objective="vae", data=npz)
+    pictures = script.load_data(config)
+    state.seconds = 1000.0
+    packed = torch.from_numpy(pictures.packed)
+    script.train(config, state, packed, pictures.pixels, tmp_path, "", tell=print)
+    assert 1000 < state.seconds < 1600
+
+
 def test_faces_and_cars_are_trained_on_by_the_convolutional_model(tmp_path, capsys):
     generator = torch.Generator().manual_seed(0)
     faces = torch.randint(256, (2, 3, 2, 2, 64, 64), dtype=torch.uint8, generator=generator)
