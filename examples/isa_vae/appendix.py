@@ -13,7 +13,7 @@ from panels import reconstructions, traversal
 from report import label_of, middle_row
 from scoring import choose_rows, encode
 from sources import load_data
-from table import Row, read_row
+from table import Row, key_of, read_row
 from tqdm import tqdm
 from trained import load_trained
 
@@ -41,7 +41,7 @@ def draw_appendix(
     written: list[Path] = []
     pictures: Pictures | None = None
     for run, count in tqdm(chosen, desc="models", unit="model"):
-        name = name_of(run)
+        name = key_of(run)
         config, state = load_trained(sweep / "runs" / name, data=data, cache=cache)
         pictures = pictures or load_data(config)
         row = read_row(sweep / "rows" / f"{name}.json")
@@ -53,19 +53,14 @@ def draw_appendix(
     return written
 
 
-def name_of(run: Row) -> str:
-    """What a sweep calls the run of a row."""
-    return f"{run['arm']}-beta{float(run['beta']):g}-seed{run['seed']}"
-
-
 def check_kept(runs: Sequence[Row], sweep: Path) -> None:
     """Raise UsageError, which says how to have them, unless all these models were kept."""
     commands = [
         f"  python examples/isa_vae/sweep.py {run['experiment']} --arms {run['arm']} "
         f"--betas {run['beta']:g} --seeds {run['seed']} --keep-models"
         for run in runs
-        if not (sweep / "runs" / name_of(run) / checkpoint.MODEL).is_file()
-        or not (sweep / "rows" / f"{name_of(run)}.json").is_file()
+        if not (sweep / "runs" / key_of(run) / checkpoint.MODEL).is_file()
+        or not (sweep / "rows" / f"{key_of(run)}.json").is_file()
     ]
     if commands:
         raise UsageError(

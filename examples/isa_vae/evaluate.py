@@ -142,7 +142,8 @@ def run(evaluation: Evaluation) -> None:
         lines = [line(folder, metrics) for folder, metrics in scored.items()]
         write_text(lines_as_csv(lines, ["model", "seed", "beta", "data", "mig"]), evaluation.table)
         written.append(evaluation.table)
-    print("\nWritten:", *written, sep="\n  ")
+    if written:
+        print("\nWritten:", *written, sep="\n  ")
     if broken:
         raise UsageError("\n  ".join(broken))
 

@@ -743,6 +743,9 @@ def test_kept_models_are_drawn_scored_and_loaded_without_our_code(
     assert f"error: {broken}: the model cannot be scored" in capsys.readouterr().err
     assert (kept / "scores.json").exists() and not (broken / "scores.json").exists()
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 2
+    assert evaluate.main([str(broken), *argv[2:], "--table", str(tmp_path / "none.csv")]) == 2
+    assert "Written" not in capsys.readouterr().out
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_a_published_table_chooses_and_only_the_chosen_models_are_needed(
