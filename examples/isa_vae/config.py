@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 
 Preset = Literal["quick", "dsprites-paper", "smoke"]
 
@@ -158,6 +157,8 @@ PRESETS: dict[str, Config] = {
 
 def parse(argv: Sequence[str], saved: Config | None = None) -> Config:
     """Read the flags over their preset, or over the settings of the run to be resumed."""
+    import tyro  # only where flags are parsed: what needs no flags runs without it
+
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--preset", default="quick")
     name = early.parse_known_args(argv)[0].preset

@@ -5,6 +5,7 @@ minutes, ``paper`` the configuration of the paper. What each was fixed to be bef
 in PROTOCOL.md.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,12 +45,28 @@ METHODS: dict[str, dict[str, Any]] = {
 LEARNED = {"isa-beta-tcvae-learned": METHODS["isa-beta-tcvae"] | {"learn_exponents": True}}
 TRADE_OFF = tuple(name for name in METHODS if name != "factorvae")
 
+# The experiment `paper`, on one GPU (gpu_sweep.py), in the order in which its arms are made.
+PRIMARY = ("normal", "isa-released")
+SECONDARY = ("normal-0.495", "isa-4-4")
+WEIGHTED = ("beta-tcvae", "isa-beta-tcvae")  # at beta 1 they are the two of PRIMARY
+WEIGHTED_BETAS = (2.0, 4.0)
+# Pairs of the primary comparison: the time of a step on the first card, and nothing else, chooses
+# a number of these. A second look comes when there are half as many again.
+FEWEST_PAIRS, MOST_PAIRS = 18, 34
+
+
+def second_look(pairs: int) -> int:
+    """Pairs at the second look, where the first was planned with that many."""
+    return math.ceil(1.5 * pairs)
+
+
 BETAS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)  # table 1 of the paper
 FACTORVAE_BETAS = tuple(float(beta) for beta in range(1, 11))
 FACES_BETAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)  # table 2
 CARS_BETAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)  # open in the paper
 
 PAPER = replace(PRESETS["dsprites-paper"], scores="all")
+PAPER_ON_GPU = replace(PAPER, scores="mig")
 QUICK = replace(
     PRESETS["quick"],
     hidden=128,
@@ -103,12 +120,13 @@ def grid(
     arms: dict[str, dict[str, Any]],
     betas: Iterable[float] = (1.0,),
     seeds: int = 1,
+    first: int = 0,
 ) -> list[Run]:
     """Arms x betas x seeds, the seeds outermost: a sweep that is cut short is balanced."""
     betas = tuple(betas)
     return [
         Run(experiment, rung, arm, replace(base, **settings, beta=beta, seed=seed))
-        for seed in range(seeds)
+        for seed in range(first, first + seeds)
         for beta in betas
         for arm, settings in arms.items()
     ]
@@ -130,7 +148,13 @@ def experiments() -> dict[str, list[Run]]:
     unlearned = some(["beta-vae", "beta-tcvae", "isa-beta-vae", "isa-beta-tcvae"], METHODS)
     faces_arms, cars_arms = unlearned | LEARNED, some(["beta-tcvae"], METHODS) | LEARNED
     learned = {"isa-beta-vae-learned": METHODS["isa-beta-vae"] | {"learn_exponents": True}}
+    priors, weighted = some(PRIMARY + SECONDARY, ARMS), some(WEIGHTED, METHODS)
+    most = second_look(MOST_PAIRS)
     return {
+        "paper": by_seed(  # seed 0 was run before, on a CPU, as one of fig5a
+            grid("paper", "paper", PAPER_ON_GPU, priors, seeds=most, first=1),
+            grid("paper", "paper", PAPER_ON_GPU, weighted, WEIGHTED_BETAS, seeds=most, first=1),
+        ),
         "fig5a": grid("fig5a", "paper", PAPER, ARMS, seeds=50),
         "fig5b": by_seed(
             grid("fig5b", "paper", PAPER, four, BETAS, seeds=10),
@@ -167,7 +191,7 @@ def overview() -> str:
     lines = ["experiment      runs  rung    arms x betas x seeds"]
     for name, runs in experiments().items():
         counts = [len({run.arm for run in runs}), len({run.config.beta for run in runs})]
-        seeds = max(run.config.seed for run in runs) + 1
+        seeds = len({run.config.seed for run in runs})
         lines.append(
             f"{name:<15}{len(runs):>5}  {runs[0].rung:<7} {counts[0]} x {counts[1]} x {seeds}"
         )
