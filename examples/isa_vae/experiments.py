@@ -155,6 +155,9 @@ def experiments() -> dict[str, list[Run]]:
             grid("paper", "paper", PAPER_ON_GPU, priors, seeds=most, first=1),
             grid("paper", "paper", PAPER_ON_GPU, weighted, WEIGHTED_BETAS, seeds=most, first=1),
         ),
+        "paper-float32": grid(  # a check of TF32, in which the others are trained
+            "paper-float32", "paper", PAPER_ON_GPU, some(PRIMARY, ARMS), seeds=2, first=1
+        ),
         "fig5a": grid("fig5a", "paper", PAPER, ARMS, seeds=50),
         "fig5b": by_seed(
             grid("fig5b", "paper", PAPER, four, BETAS, seeds=10),

@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -29,4 +31,19 @@ class StopRequest:
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def as_ctrl_c(*numbers: signal.Signals) -> Iterator[None]:
+    """These signals end the block as Ctrl-C does, but for one that nohup has ignored."""
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in numbers
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -43,11 +43,17 @@ def elbo(
     """
     posterior = vae.encoder(x)
     z = posterior.rsample()
-    log_px = log_likelihood(x, vae.decoder(z)).mean()
+    log_px = log_likelihood(x, vae.decoder(z))
     if kl == "analytic":
-        rate = kl_divergence(Independent(posterior, 1), prior).mean()
+        rate = kl_divergence(Independent(posterior, 1), prior)
     else:
-        rate = (posterior.log_prob(z).sum(-1) - prior.log_prob(z)).mean()
+        rate = posterior.log_prob(z).sum(-1) - prior.log_prob(z)
+    return bound(log_px, rate, beta)
+
+
+def bound(log_px: Tensor, rate: Tensor, beta: float) -> Terms:
+    """The terms of equation 12, means over the last axis, from those of each picture."""
+    log_px, rate = log_px.mean(-1), rate.mean(-1)
     return {"objective": log_px - beta * rate, "log_px": log_px, "kl": rate}
 
 
@@ -90,11 +96,29 @@ def tcvae(
     """
     posterior = vae.encoder(x)
     z = posterior.rsample()
-    log_px = log_likelihood(x, vae.decoder(z)).mean()
+    log_px = log_likelihood(x, vae.decoder(z))
+    weights = (alpha, beta, gamma)
+    return in_parts(log_px, posterior, z, prior, weights, total, sizes, tc, estimator)
+
+
+def in_parts(
+    log_px: Tensor,
+    posterior: Normal,
+    z: Tensor,
+    prior: Distribution,
+    weights: tuple[float, float, float],
+    total: int,
+    sizes: Sequence[int],
+    tc: Literal["dims", "groups"] = "dims",
+    estimator: Literal["mws", "mss"] = "mws",
+) -> Terms:
+    """The terms of `tcvae` from those of each picture; the weights are alpha, beta and gamma."""
+    alpha, beta, gamma = weights
     groups = [1] * z.shape[1] if tc == "dims" else list(sizes)
-    weights = log_weights(len(z), total, estimator, z.device)
-    log_joint, log_product = aggregate(z, posterior, groups, weights)
+    mixture = log_weights(len(z), total, estimator, z.device)
+    log_joint, log_product = aggregate(z, posterior, groups, mixture)
     log_qzx, log_pz = posterior.log_prob(z).sum(-1), prior.log_prob(z)
+    log_px = log_px.mean()
     information = (log_qzx - log_joint).mean()
     correlation = (log_joint - log_product).mean()
     rest = (log_product - log_pz).mean()

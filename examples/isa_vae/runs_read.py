@@ -9,6 +9,7 @@ from table import Row
 from table import read_rows as read_folder
 
 TEXT = {"experiment", "rung", "arm", "status", "data"}
+NAMES = {"device", "torch", "card", "driver", "precision", "engine", "protocol"}  # not numbers
 NEEDED = (*sorted(TEXT), "seed", "beta")
 
 
@@ -51,7 +52,7 @@ def read_line(line: dict[str, str]) -> Row:
 
 def read_cell(key: str, text: str | None) -> float | int | str | None:
     """What a cell holds: a number, text, or nothing."""
-    if not text or key in TEXT:
+    if not text or key in TEXT | NAMES:
         return text or None
     try:
         return int(text) if text.lstrip("-").isdigit() else float(text)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,16 @@ def choose_rows(total: int, wanted: int | None, seed: int) -> Tensor:
     return torch.randperm(total, generator=generator)[:wanted].sort().values
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Measured:
+    """What a model makes of each picture that is scored, on the CPU."""
+
+    rows: Tensor  # of the pictures, (N,)
+    mean: Tensor  # of the posteriors, (N, latents)
+    std: Tensor  # of the posteriors, (N, latents)
+    terms: Tensor  # log p(x|z), log q(z|x) - log p(z), and its mean over z if known, (3, N)
+
+
 def evaluate(
     vae: VAE,
     prior: Distribution,
@@ -48,29 +58,52 @@ def evaluate(
         progress: Whether to show bars.
         more: Further scores, of (mean, deviation) of the posteriors and the classes.
     """
+    found = measure(vae, prior, packed, pictures.pixels, rows, seed, progress)
+    classes = torch.from_numpy(pictures.classes)[rows]
+    return {
+        **likelihood_scores(found),
+        **disentanglement_scores(found.mean, found.std, classes, pictures, progress),
+        "more": more(found.mean, found.std, classes) if more else {},
+    }
+
+
+@torch.no_grad()
+def measure(
+    vae: VAE,
+    prior: Distribution,
+    packed: Tensor,
+    pixels: int,
+    rows: Tensor,
+    seed: int,
+    progress: bool = False,
+) -> Measured:
+    """Run the model on the pictures, on its device: the part of the scores that needs it."""
     torch.manual_seed(seed)
     # All room is taken before the first batch: what is kept of each, laid between its large
     # temporaries, would break up the freed memory, and the process would grow with every batch.
     mean = torch.empty(len(rows), *prior.event_shape)
     std = torch.empty_like(mean)
-    # log p(x|z), log q(z|x) - log p(z), and its mean over z where that is known
-    scores = torch.empty(3, len(rows), dtype=torch.float64)
+    terms = torch.empty(3, len(rows), dtype=torch.float64)
     for start in tqdm(
         range(0, len(rows), BATCH), desc="scoring", unit="batch", disable=not progress
     ):
         batch = slice(start, start + BATCH)
-        x = as_pixels(packed[rows[batch].to(packed.device)], pictures.pixels)
+        x = as_pixels(packed[rows[batch].to(packed.device)], pixels)
         posterior = vae.encoder(x)
         check_posteriors(posterior.mean, posterior.stddev)
         z = posterior.sample()
         rate = posterior.log_prob(z).sum(-1) - prior.log_prob(z)
         exact = analytic_kl(posterior, prior)
-        scores[:, batch] = torch.stack([log_likelihood(x, vae.decoder(z)), rate, exact]).cpu()
+        terms[:, batch] = torch.stack([log_likelihood(x, vae.decoder(z)), rate, exact]).cpu()
         mean[batch], std[batch] = posterior.mean.cpu(), posterior.stddev.cpu()
-    likelihood, rate, exact = scores
+    return Measured(rows, mean, std, terms)
+
+
+def likelihood_scores(found: Measured) -> dict[str, Any]:
+    """Likelihood, KL and the activity of the latents."""
+    likelihood, rate, exact = found.terms
     if not (likelihood.isfinite().all() and rate.isfinite().all()):
         raise ScoringError("log p(x|z) and log q(z|x) - log p(z) must be finite for every picture")
-    classes = torch.from_numpy(pictures.classes)[rows]
     return {
         "log_likelihood": number(float(likelihood.mean())),
         "log_likelihood_standard_error": standard_error(likelihood),
@@ -78,10 +111,8 @@ def evaluate(
         "kl_monte_carlo_standard_error": standard_error(rate),
         "kl_analytic": number(float(exact.mean())),
         "elbo": number(float((likelihood - rate).mean())),
-        "active_units": int(active_units(mean).sum()),
-        "posterior_mean_variance": mean.double().var(0, correction=0).tolist(),
-        **disentanglement_scores(mean, std, classes, pictures, progress),
-        "more": more(mean, std, classes) if more else {},
+        "active_units": int(active_units(found.mean).sum()),
+        "posterior_mean_variance": found.mean.double().var(0, correction=0).tolist(),
     }
 
 
@@ -116,6 +147,7 @@ def disentanglement_scores(
         "factors": names,
         "factor_entropy": scores.entropy.tolist(),
         "mutual_information": scores.information.tolist(),  # a row for each latent
+        "widened_share": float(scores.widened.mean()),  # of posteriors too narrow for the grid
     }
 
 

@@ -6,7 +6,6 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,11 +17,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import checkpoint
 import torch
 import tyro
+from card.collecting import collect
 from command import exit_status
 from config import UsageError, find_device, require
 from engines import Outcome, gpu_slots, in_pool, in_ray
 from experiments import Run, experiments, overview
 from files import write_text
+from interrupt import as_ctrl_c
 from lock import alone
 from run_one import folder_of, other_settings, run_in
 from runs_read import read_rows as read_runs
@@ -41,7 +42,10 @@ class Sweep:
     """
 
     experiment: tyro.conf.Positional[str] = "list"
-    """Name of the experiment; list: show them all, with the number of runs."""
+    """Name of the experiment; list: show them all, with the number of runs; collect: merge FILES,
+    which gpu_sweep.py left, into the tables of --publish."""
+    files: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """For collect: rows.jsonl, and parts of models, which go to --out."""
     out: Path = Path("runs/sweeps")
     """Folder of all sweeps."""
     engine: Literal["auto", "ray", "pool"] = "auto"
@@ -73,7 +77,7 @@ class Sweep:
     57 MB for one of the paper's."""
     publish: Path | None = None
     """Add to the table in this folder too, e.g. examples/isa_vae/results: the runs that are in it
-    already count as finished, so that several sittings or machines can share an experiment."""
+    already count as finished, so that an interrupted experiment goes on, here or elsewhere."""
 
 
 def chosen(sweep: Sweep) -> list[Run]:
@@ -81,6 +85,12 @@ def chosen(sweep: Sweep) -> list[Run]:
     table = experiments()
     if sweep.experiment not in table:
         raise UsageError(f"no experiment {sweep.experiment!r}; there are {', '.join(table)}")
+    if sweep.experiment.startswith("paper"):
+        raise UsageError(
+            f"{sweep.experiment} is run by gpu_sweep.py, which fixes its number of pairs; fig5a "
+            "has the same configuration for any machine"
+        )
+    require(not sweep.files, "files", "left out unless the experiment is collect", sweep.files)
     runs = table[sweep.experiment]
     for flag, wanted, present in (
         ("--arms", sweep.arms, {run.arm for run in runs}),
@@ -239,27 +249,16 @@ Written:
     )
 
 
-@contextmanager
-def as_ctrl_c(*numbers: signal.Signals) -> Iterator[None]:
-    """These signals end the block as Ctrl-C does, but for one that nohup has ignored."""
-    before = {
-        number: signal.signal(number, signal.default_int_handler)
-        for number in numbers
-        if signal.getsignal(number) != signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 1 a run failed, 2 wrong use, 130 Ctrl-C."""
     sweep = tyro.cli(Sweep, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
     if sweep.experiment == "list":
         print(overview())
         return 0
+    if sweep.experiment == "collect":
+        return exit_status(
+            lambda: print(collect(sweep.files, sweep.publish, sweep.out)), "nothing was written"
+        )
     stopped = "stopped; the same command goes on from here"
     with as_ctrl_c(signal.SIGTERM, signal.SIGHUP):
         return exit_status(lambda: min(1, run_all(sweep)), stopped)

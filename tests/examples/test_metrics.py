@@ -17,7 +17,6 @@ from metrics import (
     active_units,
     disentanglement,
     entropy_of,
-    mixtures,
 )
 from objectives import log_likelihood
 from render import all_classes
@@ -158,18 +157,6 @@ def test_two_equally_likely_normals(distance, shift):
     assert result.information[0, 0].item() == pytest.approx(expected, abs=5e-5)
 
 
-def test_off_grid_normals_keep_their_moments():
-    generator = torch.Generator().manual_seed(3)
-    mean = torch.randn(50, generator=generator, dtype=torch.float64)
-    std = torch.rand(50, generator=generator, dtype=torch.float64) + 0.05
-    density, step = mixtures(mean, std, torch.arange(50)[None], 50)
-    z = torch.arange(density.shape[1], dtype=torch.float64) * step + (mean - 7 * std).min()
-    torch.testing.assert_close(density.sum(1), torch.ones_like(mean))
-    torch.testing.assert_close((density * z).sum(1), mean)
-    variance = (density * (z - mean[:, None]) ** 2).sum(1)
-    torch.testing.assert_close(variance, std.square(), rtol=1e-6, atol=0)
-
-
 def test_the_sampled_gap_of_a_single_latent():
     values = torch.arange(3).repeat(100)[:, None]
     generator = torch.Generator().manual_seed(0)
@@ -177,12 +164,28 @@ def test_the_sampled_gap_of_a_single_latent():
     assert found == pytest.approx(1, abs=0.05)
 
 
-def test_very_narrow_posteriors_use_bounded_memory_and_give_a_lower_bound(grid):
-    std = torch.full(grid.shape, 1e-9)
-    std[0] = 1.0  # a wide one among them
-    result = score(grid, std, grid)
-    assert (result.information <= result.entropy + 1e-9).all()
-    assert result.mig == pytest.approx(1, abs=0.02)
+def test_one_wide_or_far_picture_changes_the_gap_by_its_share_of_them_only():
+    grid = torch.tensor(list(product(range(6), range(4), range(12), range(32))))
+    for wide, far in ((1e-2, 1e4), (1e-2, -1e30), (100, 0), (1e3, 0), (1e3, 1e4), (1e30, 0)):
+        mean, std = grid.double(), torch.full(grid.shape, 1e-2).double()
+        std[0], mean[0] = wide, mean[0] + far
+        result = score(mean, std, grid)
+        assert (result.information.diagonal() <= result.entropy + 1e-9).all()
+        assert result.mig == pytest.approx(1, abs=20 / len(grid)), (wide, far)
+        assert result.widened.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("width", [1e-4, 1e-5, 1e-6])
+def test_narrow_posteriors_in_disorder_agree_with_chens_sampled_estimator(width):
+    grid = torch.tensor(list(product(range(6), range(4), range(12), range(4))))
+    generator = torch.Generator().manual_seed(5)
+    mean = torch.randn(len(grid), 1, generator=generator, dtype=torch.float64)
+    std = torch.full_like(mean, width)
+    exact = score(mean, std, grid).information
+    drawn = [information_sampled(mean, std, grid, 2000, generator) for _ in range(4)]
+    sampled = torch.stack(drawn)
+    error = sampled.std(0) / math.sqrt(len(drawn))
+    assert ((sampled.mean(0) - exact).abs() < 5 * error + 2e-3).all()
 
 
 @pytest.mark.parametrize("width", [1e-3, 1e-4, 1e-5, 1e-6, 1e-9])

@@ -22,7 +22,7 @@ def folders(tmp_path):
 
 
 def test_runs_that_go_on_count_for_the_share_that_is_done(folders, capsys):
-    tell_share(folders[0], 0.25)  # as of a run that was broken off in another sitting
+    tell_share(folders[0], 0.25)  # as of a run that was interrupted before
     with SweepBar("some", 7, folders) as bar:
         assert bar.bar.initial == pytest.approx(4.25)
         tell_share(folders[0], 0.75)

@@ -204,7 +204,7 @@ def test_a_record_is_the_mean_of_the_terms_since_the_last(tmp_path):
         assert not state.running
 
 
-def test_seconds_of_all_sittings_are_added(tmp_path, npz):
+def test_seconds_of_an_interrupted_run_are_added(tmp_path, npz):
     config, state = learner(batch_size=16, steps=20, objective="vae", data=npz)
     pictures = script.load_data(config)
     state.seconds = 1000.0

@@ -1,0 +1,110 @@
+"""The end of a session: the last rows, pictures and models of representative runs, a summary."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from appendix import draw_model
+from card.session import Session
+from checkpoint import State, make_vae
+from experiments import PRIMARY, Run
+from factor_plots import representative
+from priors import Fixed, make_prior
+from rotation_measure import measure_rotation
+from table import Row
+
+LEAST = 5.0  # seconds that must be left for another thing to be begun
+
+
+def close(session: Session, before: Sequence[Row], deadline: float, signal: int) -> int:
+    """Write what is left to write; returns the exit status.
+
+    Args:
+        session: That has trained.
+        before: Rows that there were when it began.
+        deadline: When to have ended, of time.monotonic.
+        signal: That ended it, or 0.
+    """
+    session.prepared = None
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    waiting = len(session.pending)
+    if waiting:
+        session.leave.log(f"waiting for the gaps of {waiting} runs")
+    session.collect(wait=True)
+    for arm in PRIMARY:
+        runs = [row for row in session.rows if row["arm"] == arm and row["experiment"] == "paper"]
+        runs = [row for row in runs if row["status"] == "done"]
+        if runs:
+            show(session, arm, runs, deadline)
+    session.leave.log(summary(session, before))
+    return 128 + signal if signal else 0
+
+
+def show(session: Session, arm: str, runs: Sequence[Row], deadline: float) -> None:
+    """Pictures, rotated codes and the weights of the representative run of an arm."""
+    row = representative(runs)
+    key = f"{row['arm']}-beta{row['beta']:g}-seed{row['seed']}"
+    run, weights = session.models[key]
+    vae = make_vae(run.config, channels=1).to(session.packed.device)
+    vae.load_state_dict(weights)
+    prior = Fixed(make_prior(run.config)())
+    state = State(vae.eval(), prior, torch.optim.Adam(vae.parameters()))
+    tasks: list[tuple[str, Callable[[], object]]] = [
+        ("model", lambda: session.leave.model(arm, run, vae)),
+        ("pictures", lambda: draw(session, arm, run, state, row, len(runs))),
+        ("rotation", lambda: rotate(session, run, state)),
+    ]
+    for name, task in tasks:
+        if time.monotonic() > deadline - LEAST:
+            session.leave.log(f"{arm}: no time for: {name}")
+            continue
+        try:
+            task()
+        except Exception as error:  # one thing that fails takes no other with it
+            session.leave.log(f"{arm}, {name}: {type(error).__name__}: {error}")
+
+
+def draw(session: Session, arm: str, run: Run, state: State, row: Row, count: int) -> Path:
+    """Latents against factors, a traversal and reconstructions, as one picture."""
+    scores = f"MIG {row['mig']:.3f}, log p(x|z) {row['log_px']:.1f}"
+    title = f"{arm}, seed {row['seed']}: {scores}, chosen of {count} runs"
+    parts = draw_model(run.config, state, session.pictures, title, session.leave.folder, run.key)
+    return session.leave.picture(arm, parts)
+
+
+def rotate(session: Session, run: Run, state: State) -> None:
+    """What each prior gains where the code is turned."""
+    rows = measure_rotation(
+        state.vae, state.prior(), run.config, session.packed, session.pictures, run.key
+    )
+    session.leave.add("rotation", {"key": run.key, "rows": rows})
+
+
+def summary(session: Session, before: Sequence[Row]) -> str:
+    """What was made, how far the primary comparison is, where it is, and what comes next."""
+    made = session.rows
+    diverged = sum(row["status"] == "diverged" for row in made)
+    seeds = [{row["seed"] for row in [*before, *made] if is_primary(row, arm)} for arm in PRIMARY]
+    pairs = len(set.intersection(*seeds))
+    notes = "".join(f"\n  fell back: {note}" for note in session.choice.notes)
+    files = sorted(path for path in session.leave.folder.iterdir() if path.is_file())
+    sizes = "".join(
+        f"\n  {path.name:<28} {path.stat().st_size / 2**20:6.1f} MiB" for path in files
+    )
+    return f"""
+{len(made)} runs made ({diverged} diverged) on {session.choice.device["card"]}: \
+{session.choice.engine}, {session.choice.precision}, {session.choice.step_ms:.2f} ms a step{notes}
+The primary comparison has {pairs} of {session.planned} pairs.
+
+Written to {session.leave.folder}:{sizes}
+
+Next: python examples/isa_vae/sweep.py collect {session.leave.folder}/* \
+--publish examples/isa_vae/results
+"""
+
+
+def is_primary(row: Row, arm: str) -> bool:
+    """Whether a row is of the primary comparison."""
+    return (row["experiment"], row["arm"], float(row["beta"])) == ("paper", arm, 1.0)

@@ -1,0 +1,92 @@
+"""Wave after wave, while another one fits into the time that is left."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from card.session import Session
+from card.waves import Wave, waves
+from interrupt import StopRequest
+from tqdm import tqdm
+
+HEAVY = 3.0  # how much longer a wave with total correlations takes, before one was timed
+FORMAT = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]"
+
+
+class TimeIsUpError(Exception):
+    """A wave was ended before its last step."""
+
+
+class Schedule:
+    """What is left to do, and how long it takes.
+
+    Args:
+        session: Trains.
+        until: When the last wave must have ended, of time.monotonic.
+        wave_seconds: Of a wave of the primary arms.
+    """
+
+    def __init__(self, session: Session, until: float, wave_seconds: float) -> None:
+        self.session, self.until = session, until
+        self.todo = list(waves(session.planned, session.choice.width, session.finished))
+        self.first = wave_seconds
+        self.timed: dict[object, float] = {}  # by the arms of a wave
+
+    def seconds(self, wave: Wave) -> float:
+        """What a wave takes, measured where one of its kind was."""
+        weighted = any(run.config.objective == "tcvae" for run in wave.runs[0])
+        kind = (wave.phase.experiment, wave.phase.arms)
+        return self.timed.get(kind, self.first * (HEAVY if weighted else 1))
+
+    def fitting(self) -> list[Wave]:
+        """Those that fit, from now on."""
+        found, at = [], time.monotonic()
+        for wave in self.todo:
+            at += self.seconds(wave)
+            if at > self.until:
+                break
+            found.append(wave)
+        return found
+
+    def go(self) -> int:
+        """Train what fits; the number of the signal that ended it, or 0."""
+        bar = tqdm(total=1, desc="runs", bar_format=FORMAT, smoothing=0, miniters=0)
+        with StopRequest() as stop, bar:
+            while fitting := self.fitting():
+                bar.total = round(bar.n) + sum(len(runs) for w in fitting for runs in w.runs)
+                wave = self.todo.pop(0)
+                began = time.monotonic()
+                try:
+                    self.session.train(wave, self.teller(bar, wave, stop))
+                except TimeIsUpError:
+                    break
+                except torch.cuda.OutOfMemoryError as error:
+                    self.narrow(wave, error)
+                else:
+                    kind = (wave.phase.experiment, wave.phase.arms)
+                    self.timed[kind] = time.monotonic() - began
+        return stop.signal or 0
+
+    def teller(self, bar: tqdm, wave: Wave, stop: StopRequest) -> Callable[[int, int], None]:
+        """Moves the bar, and ends the wave at a signal or where it takes far too long."""
+        done, size = bar.n, sum(map(len, wave.runs))
+        late = self.until + 0.2 * self.seconds(wave)
+
+        def tell(step: int, steps: int) -> None:
+            bar.update(done + size * step / steps - bar.n)
+            if stop.signal is not None or time.monotonic() > late:
+                raise TimeIsUpError
+
+        return tell
+
+    def narrow(self, wave: Wave, error: Exception) -> None:
+        """From now on a seed at a time: two did not fit the memory."""
+        if len(wave.seeds) == 1:
+            raise error
+        session = self.session
+        session.choice.width, session.prepared = 1, None
+        session.choice.fall_back("waves of two seeds", error)
+        session.leave.log(session.choice.notes[-1])
+        torch.cuda.empty_cache()
+        self.todo = [Wave(w.phase, (seed,)) for w in (wave, *self.todo) for seed in w.seeds]
+        self.timed.clear()

@@ -1,0 +1,200 @@
+"""One session on a card: waves train, their rows are made, until time is up."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from card.capture import ENGINES, Advance
+from card.choice import Choice
+from card.gaps import Gaps
+from card.leave import PROTOCOL, Leave
+from card.probe import PRECISIONS
+from card.stacked import Stack
+from card.training import Training
+from card.waves import Key, Wave, key_of_run
+from data import Pictures
+from experiments import PRIMARY, Run
+from metrics import ScoringError
+from models import VAE
+from priors import exponents, make_prior
+from provenance import versions
+from scoring import Measured, choose_rows, likelihood_scores, measure
+from table import Row, make_row
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run whose gaps are still to come."""
+
+    run: Run
+    found: Measured
+    gaps: "Future[dict[str, Any]]"
+    history: list[dict[str, float]]
+    seconds: dict[str, float]
+    precision: str
+
+
+@dataclass
+class Session:
+    """The device with all that is the same for every wave.
+
+    Args:
+        packed: The pictures on the device, (N, bytes).
+        pictures: The same with their factors.
+        choice: How to train.
+        planned: Pairs of the primary comparison.
+        leave: Takes the rows.
+        gaps: Makes the gaps.
+        smaller: Settings that a rehearsal changes.
+        finished: Runs that have their rows, which are not to be had twice.
+    """
+
+    packed: Tensor
+    pictures: Pictures
+    choice: Choice
+    planned: int
+    leave: Leave
+    gaps: Gaps
+    smaller: dict[str, int]
+    finished: frozenset[Key] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.rows: list[Row] = []
+        self.pending: list[Trained] = []
+        self.models: dict[str, tuple[Run, dict[str, Tensor]]] = {}  # by key, on the CPU
+        self.prepared: tuple[object, Training, Advance] | None = None
+
+    def on_device(self, run: Run) -> Run:
+        """The run with the device it is made on."""
+        device = self.packed.device.type
+        return replace(run, config=replace(run.config, device=device, **self.smaller))
+
+    def train(self, wave: Wave, tell: Callable[[int, int], None]) -> None:
+        """Train a wave, score it on the device, and send for its gaps.
+
+        Args:
+            wave: Of runs.
+            tell: Hears how many steps of how many were begun, and may raise to end it.
+        """
+        runs = [[self.on_device(run) for run in of_seed] for of_seed in wave.runs]
+        training, advance, precision = self.training_of(wave, runs[0])
+        began = time.monotonic()
+        training.run(advance, lambda step: tell(step, training.steps))
+        losses = [[training.history(k, r) for r in range(len(s))] for k, s in enumerate(runs)]
+        seconds = (time.monotonic() - began) / sum(map(len, runs))
+        torch.set_float32_matmul_precision("highest")  # scores are in pure float32
+        for k, of_seed in enumerate(runs):
+            for r, run in enumerate(of_seed):
+                if key_of_run(run) in self.finished:  # trained again for its partner's sake
+                    continue
+                self.score(run, training.stack.model(k, r), losses[k][r], seconds, precision)
+        self.collect()
+
+    def training_of(self, wave: Wave, arms: list[Run]) -> tuple[Training, Advance, str]:
+        """The stack of these arms, which waves of one kind share, ready to begin."""
+        precision = "float32" if wave.phase.experiment.endswith("float32") else None
+        precision = precision or self.choice.precision
+        torch.set_float32_matmul_precision(PRECISIONS[precision])
+        kind = wave.phase.arms, len(wave.seeds), precision
+        if self.prepared is None or self.prepared[0] != kind:
+            self.prepared = None  # its memory is needed
+            training, advance = self.prepare(wave, arms)
+            self.prepared = kind, training, advance
+        _, training, advance = self.prepared
+        training.begin(wave.seeds)
+        return training, advance, precision
+
+    def prepare(self, wave: Wave, arms: list[Run]) -> tuple[Training, Advance]:
+        """A new stack, with the chosen way to take a step, or the next one that works."""
+        names = list(ENGINES)
+        for engine in names[names.index(self.choice.engine) :]:
+            configs = [run.config for run in arms]
+            steps = configs[0].num_steps(len(self.packed))
+            training = Training(Stack(configs, wave.seeds, self.packed), steps)
+            try:
+                advance = ENGINES[engine](training)
+            except Exception as error:  # whatever a card or a compiler does to it
+                if engine == names[-1] or isinstance(error, torch.cuda.OutOfMemoryError):
+                    raise
+                self.choice.fall_back(engine, error)
+                self.leave.log(self.choice.notes[-1])
+                continue
+            self.choice.engine = engine
+            break
+        return training, advance
+
+    def score(
+        self,
+        run: Run,
+        vae: VAE,
+        history: list[dict[str, float]],
+        seconds: float,
+        precision: str,
+    ) -> None:
+        """Score a run on the device; its gaps come later. One that has no scores diverged."""
+        began, pixels = time.monotonic(), self.pictures.pixels
+        prior, rows = make_prior(run.config)(), choose_rows(len(self.packed), None, 0)
+        try:
+            found = measure(vae, prior, self.packed, pixels, rows, run.config.seed)
+            likelihood_scores(found)
+        except ScoringError as error:
+            self.leave.log(f"{run.key}: {error}; recorded as diverged")
+            self.keep(self.row(run, None, precision))
+            return
+        if run.experiment == "paper" and run.arm in PRIMARY:
+            weights = {name: value.cpu() for name, value in vae.state_dict().items()}
+            self.models[run.key] = run, weights
+        spent = {"training": seconds, "scoring": time.monotonic() - began}
+        gaps = self.gaps.submit(found)
+        self.pending.append(Trained(run, found, gaps, history, spent, precision))
+
+    def collect(self, wait: bool = False) -> None:
+        """Make the rows of runs whose gaps have come; or of all, and wait for them."""
+        ready = [trained for trained in self.pending if wait or trained.gaps.done()]
+        for trained in ready:
+            try:
+                gaps = self.gaps.result(trained.gaps, trained.found)
+            except ScoringError as error:
+                self.leave.log(f"{trained.run.key}: {error}; recorded as diverged")
+                self.keep(self.row(trained.run, None, trained.precision))
+            else:
+                metrics = self.metrics(trained, gaps)
+                self.keep(self.row(trained.run, metrics, trained.precision))
+            self.pending.remove(trained)
+
+    def metrics(self, trained: Trained, gaps: dict[str, Any]) -> dict[str, Any]:
+        """As report.score gives them."""
+        config = trained.run.config
+        return {
+            "evaluated": {"count": len(self.packed)},
+            "steps": config.num_steps(len(self.packed)),
+            "scores": {**likelihood_scores(trained.found), **gaps, "more": {}},
+            "exponents": exponents(make_prior(config)()),
+            "history": trained.history,
+            "versions": versions(),
+            "seconds": trained.seconds,
+        }
+
+    def row(self, run: Run, metrics: dict[str, Any] | None, precision: str) -> Row:
+        """The row of a run, with what it was made on."""
+        scores = {} if metrics is None else metrics["scores"]
+        more = {key: scores[key] for key in ("factor_entropy", "widened_share") if key in scores}
+        device = self.choice.device
+        return make_row(run, metrics, "dsprites (drawn)") | {
+            **more,
+            "planned": self.planned,
+            "protocol": PROTOCOL if not self.smaller else "rehearsal",
+            "precision": precision,
+            "engine": self.choice.engine,
+            "card": device["card"],
+            "driver": device["driver"],
+        }
+
+    def keep(self, row: Row) -> None:
+        """Write it at once: what comes later may be cut off."""
+        self.rows.append(row)
+        self.leave.add("run", row)

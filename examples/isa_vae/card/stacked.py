@@ -1,0 +1,209 @@
+"""Several arms of several seeds that train side by side as one model of few, large operations.
+
+What arms of one seed share, they share here: the pictures of a step, the noise of their codes, and
+their first layer is one wide product. All other layers are batched products; one fused Adam steps
+them all. Every arm has the numbers that it would have alone: nothing passes between them.
+
+A step has static shapes, the same operations each time, and never waits for the device: it can be
+captured as a CUDA graph (capture.py). What changes from step to step is written into tensors that
+stay in their place: the rows of the pictures and the noise.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from checkpoint import make_vae
+from config import Config, UsageError
+from data import as_pixels
+from models import PIXELS, VAE
+from objectives import Terms, bound, in_parts, log_likelihood
+from priors import make_prior
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+
+class Layer(nn.Module):
+    """The same linear layer of all arms, (seeds, arms, rows, inputs) -> (..., outputs).
+
+    The weights are stored as (inputs, outputs): what comes after the inputs lies side by side.
+    """
+
+    def __init__(self, layers: Sequence[Sequence[nn.Linear]]) -> None:
+        super().__init__()
+        weights = [torch.stack([layer.weight.detach().t() for layer in seed]) for seed in layers]
+        biases = [torch.stack([layer.bias.detach() for layer in seed]) for seed in layers]
+        self.weight = nn.Parameter(torch.stack(weights).contiguous())
+        self.bias = nn.Parameter(torch.stack(biases).unsqueeze(-2).contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.flatten(0, 1), self.bias.flatten(0, 1)
+        return torch.baddbmm(bias, x.flatten(0, 1), weight).unflatten(0, self.weight.shape[:2])
+
+    def of(self, seed: int, arm: int) -> tuple[Tensor, Tensor]:
+        """Weight and bias as nn.Linear has them."""
+        return self.weight[seed, arm].t(), self.bias[seed, arm, 0]
+
+
+class SharedLayer(Layer):
+    """The first one, whose input is that of the seed: (seeds, rows, inputs)."""
+
+    def __init__(self, layers: Sequence[Sequence[nn.Linear]]) -> None:
+        super().__init__(layers)
+        side_by_side = self.weight.detach().transpose(1, 2).contiguous()
+        self.weight = nn.Parameter(side_by_side)  # (seeds, inputs, arms, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = torch.stack(
+            [
+                torch.addmm(bias.flatten(), rows, weight.flatten(1))
+                for rows, weight, bias in zip(x, self.weight, self.bias, strict=True)
+            ]
+        )
+        return wide.unflatten(-1, self.weight.shape[2:]).transpose(1, 2)
+
+    def of(self, seed: int, arm: int) -> tuple[Tensor, Tensor]:
+        """Weight and bias as nn.Linear has them."""
+        return self.weight[seed, :, arm].t(), self.bias[seed, arm, 0]
+
+
+class Stack(nn.Module):
+    """The models of some arms for some seeds, at first as `train.make_state` has them.
+
+    Args:
+        arms: Settings of each arm; they may differ in prior, objective and beta.
+        seeds: Of weights, batches and noise.
+        packed: The pictures on the device, (N, bytes).
+    """
+
+    def __init__(self, arms: Sequence[Config], seeds: Sequence[int], packed: Tensor) -> None:
+        super().__init__()
+        for config in arms:
+            check(config, arms[0])
+        self.arms, self.config, self.packed = tuple(arms), arms[0], packed
+        self.priors = [make_prior(config)() for config in arms]
+        shape = len(seeds), self.config.batch_size
+        self.rows = torch.zeros(shape, dtype=torch.long, device=packed.device)
+        self.noise = torch.zeros(*shape, self.config.latents, device=packed.device)
+        self.seeds, models = self.models_of(seeds)
+        self.encoder = stack_of([[vae.encoder for vae in seed] for seed in models], SharedLayer)
+        self.decoder = stack_of([[vae.decoder for vae in seed] for seed in models], Layer)
+        self.to(packed.device)
+
+    def models_of(self, seeds: Sequence[int]) -> tuple[tuple[int, ...], list[list[VAE]]]:
+        """The seeds, and the models of their arms before the first step; sets the generators."""
+        models, self.generators = [], []
+        for seed in seeds:
+            torch.manual_seed(seed)
+            models.append([make_vae(self.config, channels=1)] * len(self.arms))
+            self.generators.append(noise_after_weights(seed, self.packed.device))
+        return tuple(seeds), models
+
+    @torch.no_grad()
+    def begin(self, seeds: Sequence[int]) -> None:
+        """Be as a new stack of other seeds, in the same memory."""
+        self.seeds, models = self.models_of(seeds)
+        encoder = stack_of([[vae.encoder for vae in seed] for seed in models], SharedLayer)
+        decoder = stack_of([[vae.decoder for vae in seed] for seed in models], Layer)
+        fresh = [*encoder.parameters(), *decoder.parameters()]
+        for own, new in zip(self.parameters(), fresh, strict=True):
+            own.copy_(new)
+
+    def draw_noise(self) -> None:
+        """That of the next step, as single runs draw it."""
+        for noise, generator in zip(self.noise, self.generators, strict=True):
+            noise.normal_(generator=generator)
+
+    def terms(self) -> Terms:
+        """Those of the objectives of all arms, means over the batch: (seeds, arms) each."""
+        x = as_pixels(self.packed[self.rows.flatten()], PIXELS).unflatten(0, self.rows.shape)
+        mean, log_std = through(self.encoder, x, torch.relu).chunk(2, dim=-1)
+        posterior = Normal(mean, log_std.exp(), validate_args=False)
+        z = mean + self.noise.unsqueeze(1) * posterior.scale
+        logits = through(self.decoder, z, getattr(torch, self.config.activation))
+        log_px = log_likelihood(x.unsqueeze(1).expand_as(logits), logits)
+        columns = [
+            self.terms_of(arm, log_px[:, arm], posterior, z[:, arm])
+            for arm in range(len(self.arms))
+        ]
+        names = dict.fromkeys(name for column in columns for name in column)
+        nothing = torch.full_like(log_px[:, 0, 0], torch.nan)
+        return {
+            name: torch.stack([column.get(name, nothing) for column in columns], -1)
+            for name in names
+        }
+
+    def terms_of(self, arm: int, log_px: Tensor, posterior: Normal, z: Tensor) -> Terms:
+        """Those of one arm, (seeds,) each."""
+        config, prior = self.arms[arm], self.priors[arm]
+        own = Normal(posterior.loc[:, arm], posterior.scale[:, arm], validate_args=False)
+        if config.objective == "vae":
+            return bound(log_px, own.log_prob(z).sum(-1) - prior.log_prob(z), config.beta)
+        found = [
+            in_parts(
+                log_px[k],
+                Normal(own.loc[k], own.scale[k], validate_args=False),
+                z[k],
+                prior,
+                (config.alpha, config.beta, config.gamma),
+                len(self.packed),
+                config.sizes,
+                config.tc,
+                config.estimator,
+            )
+            for k in range(len(log_px))
+        ]
+        return {name: torch.stack([terms[name] for terms in found]) for name in found[0]}
+
+    def model(self, seed: int, arm: int) -> VAE:
+        """The model of one run, on the device of the stack."""
+        vae = make_vae(self.config, channels=1).to(self.packed.device)
+        for own, layers in ((vae.encoder, self.encoder), (vae.decoder, self.decoder)):
+            linear = [layer for layer in own.layers if isinstance(layer, nn.Linear)]
+            for into, layer in zip(linear, layers, strict=True):
+                weight, bias = layer.of(seed, arm)
+                with torch.no_grad():
+                    into.weight.copy_(weight)
+                    into.bias.copy_(bias)
+        return vae.eval()
+
+
+def check(config: Config, first: Config) -> None:
+    """Refuse what a stack cannot train, or cannot train together."""
+    alike = ("model", "hidden", "activation", "batch_size", "sizes", "learning_rate", "device")
+    wanted = {"model": "mlp", "decay": 0.0, "learn_exponents": False, "kl": "monte-carlo"}
+    wanted |= {name: getattr(first, name) for name in alike if name not in wanted}
+    for name, value in wanted.items():
+        if getattr(config, name) != value:
+            got = getattr(config, name)
+            raise UsageError(f"arms that train together need {name} = {value}, but got {got}")
+    if config.objective == "factorvae":
+        raise UsageError(
+            "arms that train together have no discriminator: factorvae is for train.py"
+        )
+
+
+def noise_after_weights(seed: int, device: torch.device) -> torch.Generator:
+    """The generator whose numbers are a run's noise: torch's own, as initial weights left it."""
+    if device.type == "cpu":
+        generator = torch.Generator()
+        generator.set_state(torch.get_rng_state())
+        return generator
+    return torch.Generator(device).manual_seed(seed)  # weights are drawn on the CPU
+
+
+def through(layers: nn.ModuleList, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+    """The layers, with the activation between them."""
+    for layer in layers[:-1]:
+        x = activation(layer(x))
+    return layers[-1](x)
+
+
+def stack_of(networks: Sequence[Sequence[nn.Module]], first: type[Layer]) -> nn.ModuleList:
+    """The linear layers of (seeds, arms) networks, each stacked."""
+    linear = [
+        [[m for m in network.layers if isinstance(m, nn.Linear)] for network in seed]
+        for seed in networks
+    ]
+    depth = range(len(linear[0][0]))
+    parts = [[[network[k] for network in seed] for seed in linear] for k in depth]
+    return nn.ModuleList([first(parts[0]), *map(Layer, parts[1:])])
