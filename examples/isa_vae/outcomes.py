@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from experiments import ARMS, METHODS, experiments
+from config import UsageError
+from experiments import ARMS, METHODS, experiments, second_look
 from table import Row
 
 
@@ -28,11 +29,34 @@ def scores(rows: Iterable[Row], arm: str, beta: float, key: str) -> dict[int, fl
     return {seed: float(x) for seed, x in pairs if x is not None and math.isfinite(x)}
 
 
+def first_look(rows: Sequence[Row]) -> int:
+    """Pairs at the first look of the experiment `paper`: all of its rows name the number."""
+    named = {row.get("planned") for row in rows}
+    if len(named) != 1 or not all(isinstance(pairs, int) and pairs > 0 for pairs in named):
+        raise UsageError(
+            "the rows of paper must all name the number of pairs that was planned, in the column "
+            f"planned, and one number, but name {', '.join(sorted(map(str, named)))}"
+        )
+    return named.pop()
+
+
 def unmade(rows: Sequence[Row]) -> set[tuple[str, float, int]]:
-    """Arm, beta and seed of the runs that experiments.py has and that have no row yet."""
+    """Arm, beta and seed of the runs that are wanted and have no row yet."""
     runs = experiments().get(rows[0]["experiment"], [])
     wanted = {(run.arm, run.config.beta, run.config.seed) for run in runs}
+    if rows[0]["experiment"] == "paper":
+        wanted = due(wanted, rows)
     return wanted - {(row["arm"], float(row["beta"]), row["seed"]) for row in rows}
+
+
+def due(
+    runs: Iterable[tuple[str, float, int]], rows: Sequence[Row]
+) -> set[tuple[str, float, int]]:
+    """Those of the look that is due: the second, for the arms of which it was begun."""
+    first = first_look(rows)
+    begun = {row["arm"] for row in rows if row["seed"] > first}
+    last = {True: second_look(first), False: first}
+    return {(arm, beta, seed) for arm, beta, seed in runs if seed <= last[arm in begun]}
 
 
 def planned(rows: Sequence[Row]) -> set[tuple[str, float, int]]:

@@ -18,7 +18,7 @@ from factor_plots import representative
 from files import write_text
 from outcomes import arms, betas, planned, scores
 from table import Row
-from verdict_table import HEAD, cells, chance, number
+from verdict_table import HEAD, RULE, cells, chance, number
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1d2329; --back: #fff; --soft: #f3f5f7; --line: #d5dae0;
@@ -54,14 +54,6 @@ dl { display: grid; grid-template-columns: minmax(8rem, 14rem) 1fr; gap: .15rem 
 dt { color: var(--dim); } dd { margin: 0; }
 @media (max-width: 600px) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 """
-RULE = (
-    "<b>reproduced</b>: the 95 % interval of the difference of means lies above 0, and Holm's p "
-    "is below 0.05. <b>not reproduced</b>: the interval lies below the smallest effect of "
-    "interest (0.05 MIG, 1 nat of log p(x|z)). <b>undecided</b>: neither, or fewer "
-    "than 6 pairs, or planned runs are still to be made. Detectable: the "
-    "difference that this many runs find with 80 % power at the two-sided 5 % level. Left "
-    "out: runs that diverged, are missing, or have no partner of the same seed."
-)
 
 
 def table(head: Sequence[str], body: Iterable[tuple[str, Sequence[str]]]) -> str:
@@ -89,8 +81,9 @@ def right(text: str) -> str:
 
 def mark(text: str) -> str:
     """Escape, and colour a verdict."""
-    kind = {"reproduced": "reproduced", "not reproduced": "not"}.get(text)
-    return f'<span class="{kind}">{text}</span>' if kind else escape(text)
+    kind = "reproduced" if text.startswith("reproduced") else "not"
+    told = kind == "reproduced" or text.endswith(" excluded")
+    return f'<span class="{kind}">{escape(text)}</span>' if told else escape(text)
 
 
 def counts(rows: Sequence[Row]) -> str:

@@ -1,12 +1,14 @@
-"""compare.py against scipy, known cases, brute force, and simulation of size and coverage."""
+"""compare.py and bootstrap.py against scipy, known cases, brute force and simulation."""
 
 import itertools
 import math
 
+import bootstrap
 import compare
 import numpy as np
 import pytest
-from compare import attained, detectable, difference_interval, holm, permutation_p
+from bootstrap import difference_interval
+from compare import below_p, detectable, holm, permutation_p
 from dip import dip, dip_p
 from scipy import optimize, stats
 
@@ -24,22 +26,24 @@ def test_summary_is_that_of_numpy_and_knows_small_samples():
 
 @pytest.mark.parametrize("df", [3, 9, 50])
 def test_t_quantile(df):
-    assert compare.t_quantile(0.975, df) == pytest.approx(stats.t.ppf(0.975, df), rel=0.01)
+    assert bootstrap.t_quantile(0.975, df) == pytest.approx(stats.t.ppf(0.975, df), rel=0.01)
 
 
 @pytest.mark.parametrize("paired", [True, False])
-@pytest.mark.parametrize("statistic", [np.mean, np.median])
-def test_interval_is_scipys_at_the_expanded_level(paired, statistic):
+@pytest.mark.parametrize(
+    ("statistic", "levels"), [(np.mean, compare.means), (np.median, compare.medians)]
+)
+def test_interval_is_scipys_at_the_expanded_level(paired, statistic, levels):
     n, df = len(A), len(A) - 1 if paired else 2 * len(A) - 2
     reference = stats.bootstrap(
         (A, B),
         lambda a, b, axis: statistic(a, axis=axis) - statistic(b, axis=axis),
         paired=paired,
         method="percentile",
-        confidence_level=compare.expanded_level(0.95, n, df),
+        confidence_level=bootstrap.expanded_level(0.95, n, df),
         rng=1,
     ).confidence_interval
-    found = difference_interval(A, B, paired, statistic)
+    found = difference_interval(A, B, paired, levels)
     assert found == pytest.approx(tuple(reference), abs=0.015)
 
 
@@ -84,7 +88,7 @@ def test_wrong_samples_are_refused():
 
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, None, 0.6]) == pytest.approx([1.0, None, 1.0])
+    assert holm([0.02, None, 0.3]) == pytest.approx([0.06, None, 0.6])  # one is to be made yet
     assert holm([]) == []
 
 
@@ -117,17 +121,42 @@ def test_size_and_coverage_by_simulation(paired):
     assert 0.02 < rejected / runs < 0.08
 
 
-def test_attained_by_hand():
-    mig, log_px = [0.1, 0.3, 0.2], [-10.0, -14.0, -12.0]
-    # best MIG 0.3 down from -14, 0.2 from -12, 0.1 from -10, none above
-    wanted = (0.3 * 2 + 0.2 * 2 + 0.1 * 2) / 10
-    assert attained(mig, log_px, -16, -6) == pytest.approx(wanted)
-    both = attained([mig, [0.0] * 3], [log_px, log_px], -16, -6)
-    assert both == pytest.approx([wanted, 0])
+@pytest.mark.parametrize("paired", [True, False])
+def test_below_p_is_that_of_no_difference_on_one_side(paired):
+    assert below_p(B, A, paired) == permutation_p(B, A, paired) < 0.4
+    assert below_p(A, B, paired) == 1.0
+    assert below_p(A - 0.2, B, paired) == permutation_p(A - 0.2, B, paired)
 
 
-def test_a_dominated_point_changes_nothing():
-    assert attained([0.3, 0.1], [-9, -10], -12, -8) == attained([0.3], [-9], -12, -8)
+@pytest.mark.parametrize("paired", [True, False])
+def test_what_lies_beyond_the_interval_is_excluded(paired):
+    """The end of the interval is about the least d for which "d or more" is excluded at 5 %."""
+    generator = np.random.default_rng(2)
+    a, b = generator.normal(0.2, 0.05, size=(2, 30))
+    _, high = difference_interval(a, b, paired)
+    assert below_p(a - high - 0.003, b, paired) < 0.05 < below_p(a - high + 0.003, b, paired)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_difference_of_d_is_excluded_too_often_in_one_of_forty(paired):
+    """Half of the two-sided 5 %: the other half lie above d. The values here are less d."""
+    generator, runs = np.random.default_rng(6), 800
+    excluded = 0
+    for seed in range(runs):
+        a, b = generator.normal(size=(2, 9))
+        excluded += below_p(a, b, paired, resamples=199, seed=seed) <= 0.05
+    assert 0.012 < excluded / runs < 0.042
+
+
+def test_arrangements_are_all_or_a_sample():
+    first, second, exact = compare.arrangements(3, 3, True, 8, 0)
+    assert exact and len({tuple(row) for row in first.tolist()}) == 8
+    assert (np.sort(np.hstack([first, second])) == np.arange(6)).all()
+    assert not compare.arrangements(3, 3, True, 7, 0)[2]
+    first, second, exact = compare.arrangements(2, 3, False, 10, 0)
+    assert exact and len({tuple(row) for row in first.tolist()}) == 10
+    assert (np.sort(np.hstack([first, second])) == np.arange(5)).all()
+    assert not compare.arrangements(2, 3, False, 9, 0)[2]
 
 
 def dip_by_linear_programming(x):

@@ -107,8 +107,9 @@ def test_a_browser_shows_it_without_a_network(report, tmp_path):
             shown.goto(report.as_uri(), wait_until="load")
             facts = shown.evaluate(FACTS)
             assert (facts["broken"], facts["images"], facts["scripts"]) == (0, 2, 0)
-            verdicts_and_control, summaries, counts, runs = 4, 4, 4, 47
-            assert facts["lines"] == verdicts_and_control + summaries + counts + runs
+            verdicts_and_control, post_hoc, summaries, counts, runs = 4, 4, 4, 4, 47
+            lines = verdicts_and_control + post_hoc + summaries + counts + runs
+            assert facts["lines"] == lines
             assert {"Verdicts", "Figures", "Settings", "Versions"} <= set(facts["headings"])
             for width in (400, 1200):
                 shown.set_viewport_size({"width": width, "height": 900})

@@ -5,8 +5,11 @@ import json
 import experiments
 import numpy as np
 import pytest
-import verdicts
+from claims import pairs
+from compare import detectable
+from comparison import Comparison
 from config import UsageError
+from verdict_table import beside, verdict_of
 from verdicts import decide, judge, markdown, write_verdicts
 
 
@@ -45,16 +48,17 @@ def test_planted_effects_are_found():
     assert verdict == {
         ("isa-released", "normal"): "reproduced",
         ("isa-released", "normal-0.495"): "reproduced",
-        ("isa-unit", "normal"): "not reproduced",
-        ("isa-4-4", "normal"): "not reproduced",
-        ("isa-2.5-3", "normal"): "not reproduced",
+        ("isa-unit", "normal"): "excluded",
+        ("isa-4-4", "normal"): "excluded",
+        ("isa-2.5-3", "normal"): "excluded",
     }
     for (arm, against, *_), c in found.items():
         planted = PLANTED[arm] - (0.05 if against == "normal-0.495" else 0)
         assert c.difference == pytest.approx(planted, abs=1e-9)
         assert c.interval[0] < planted < c.interval[1]
         assert c.paired and (c.n, c.dropped) == (30, 0) and c.smallest == 0.05
-        assert c.p <= c.holm <= 1 and c.detectable < 0.03
+        assert c.p <= c.corrected <= 1 and c.detectable < 0.03
+        assert c.excluded_p <= c.excluded_corrected <= 1 and (c.look, c.level) == (None, 0.05)
 
 
 def test_few_or_varying_runs_decide_nothing():
@@ -73,24 +77,93 @@ def test_holm_raises_p_with_the_number_of_comparisons():
     rows = NORMAL[:30] + ARMS
     alone = by_pair([*NORMAL[:30], *ARMS[:30]])["isa-released", "normal", "mig", 1.0]
     among = by_pair(rows)["isa-released", "normal", "mig", 1.0]
-    assert alone.holm == alone.p and among.p == alone.p and among.holm > 2 * among.p
+    assert alone.corrected == alone.p == among.p and among.corrected > 2 * among.p
+
+
+def line(difference=0.02, corrected=0.5, excluded=0.5, relative=0.5, **more):
+    """A comparison with these corrected p values."""
+    start = {"family": "claims", "claim": "4.1", "arm": "isa-unit", "against": "normal"}
+    start |= {"beta": 1.0, "measure": "mig", "expected": 1, "smallest": 0.05, "paired": True}
+    start |= {"smallest_relative": 0.3, "n": 9, "dropped": 0, "to_make": 0, "look": None}
+    start |= {"level": 0.05, "difference": difference, "corrected": corrected}
+    start |= {"excluded_corrected": excluded, "relative_corrected": relative}
+    return Comparison(**{**start, **more})
 
 
 @pytest.mark.parametrize(
-    ("interval", "p", "verdict"),
+    ("found", "verdict", "relative"),
     [
-        ((0.01, 0.2), 0.01, "reproduced"),
-        ((0.01, 0.04), 0.01, "reproduced"),  # small but proved: the size stands beside it
-        ((0.01, 0.04), 0.2, "not reproduced"),
-        ((0.01, 0.2), 0.05, "undecided"),
-        ((-0.01, 0.04), 0.4, "not reproduced"),
-        ((-0.2, -0.1), 0.001, "not reproduced"),
-        ((-0.01, 0.06), 0.2, "undecided"),
-        (None, None, "undecided"),
+        (line(0.02, 0.01), "reproduced", "reproduced"),
+        (line(0.02, 0.05), "undecided", "undecided"),
+        (line(-0.02, 0.01, 0.01, 0.04), "excluded", "excluded"),  # the other sign
+        (line(-0.02, 0.01), "undecided", "undecided"),
+        (line(0.02, 0.2, 0.01), "excluded", "undecided"),
+        (line(0.02, 0.2, 0.06, 0.04), "undecided", "excluded"),
+        (line(0.02, 0.01, 0.01, 0.01), "reproduced", "reproduced"),  # small but proved
+        (line(0.02, 0.01, 0.01, n=5), "undecided", "undecided"),
+        (line(0.02, 0.01, 0.01, to_make=1), "undecided", "undecided"),
+        (line(None, None, None, None), "undecided", "undecided"),
+        (
+            line(-9.0, 0.01, measure="log_px", expected=-1, smallest_relative=None),
+            "reproduced",
+            None,
+        ),
+        (
+            line(9.0, 0.01, measure="log_px", expected=-1, smallest_relative=None),
+            "undecided",
+            None,
+        ),
+        (line(0.02, 0.01, family="post hoc"), "post hoc", None),
     ],
 )
-def test_the_rule(interval, p, verdict):
-    assert decide(interval, p, 0.05) == verdict
+def test_the_rule(found, verdict, relative):
+    decided = decide(found)
+    assert (decided.verdict, decided.relative_verdict) == (verdict, relative)
+
+
+def test_a_verdict_names_its_threshold():
+    both = decide(line(0.02, 0.01, 0.01, 0.5))
+    assert both.reproduced and both.excluded and not both.relative_excluded
+    assert verdict_of(both) == "reproduced; a difference of 0.05 or more excluded"
+    assert beside(both) == "reproduced"
+    assert verdict_of(decide(line())) == "undecided at 0.05"
+    assert beside(decide(line(relative=0.01))) == "a difference of 30 % or more excluded"
+    nats = {"measure": "log_px", "smallest": 1.0, "smallest_relative": None}
+    assert (
+        verdict_of(decide(line(excluded=0.01, **nats))) == "a difference of 1 nat or more excluded"
+    )
+    lower = decide(line(excluded=0.01, expected=-1, **nats))
+    assert verdict_of(lower) == "a difference of −1 nat or less excluded" and beside(lower) == "–"
+
+
+def test_exclusion_pays_for_the_number_of_comparisons_as_reproduction_does():
+    alone = by_pair([*NORMAL[:30], *ARMS[30:60]])["isa-unit", "normal", "mig", 1.0]
+    among = by_pair(NORMAL[:30] + ARMS)["isa-unit", "normal", "mig", 1.0]
+    assert alone.excluded_corrected == alone.excluded_p == among.excluded_p
+    assert among.excluded_corrected > among.excluded_p
+    few = {"seeds": range(7), "spread": 0.03}
+    rows = [*runs("normal", **few), *(r for arm in PLANTED for r in runs(arm, -0.02, **few))]
+    verdicts_of_four = {c.verdict for c in judge(rows)}
+    assert verdicts_of_four == {"undecided"}  # 2 / 2^7 each, times 4 of them
+    assert {c.verdict for c in judge(rows[:14])} == {"excluded"}
+
+
+def test_the_effect_in_percent_of_the_baseline_has_an_interval():
+    (found,) = judge(runs("normal") + runs("isa-unit", 0.08))
+    assert found.percent == pytest.approx(100 * 0.08 / 0.2, rel=0.15)
+    low, high = found.percent_interval
+    assert 20 < low < found.percent < high < 80
+    assert found.verdict == found.relative_verdict == "reproduced"
+    assert not found.relative_excluded
+
+
+def test_the_relative_threshold_is_one_of_the_baseline_and_not_of_its_estimate():
+    """An effect of 10 % is told from 30 % where seeds move both arms in proportion."""
+    rows = runs("normal", spread=0.001) + runs("isa-unit", 0.02, spread=0.001)
+    (found,) = judge(rows)
+    assert found.relative_excluded and found.excluded and found.reproduced
+    assert verdict_of(found) == "reproduced; a difference of 0.05 or more excluded"
+    assert beside(found) == "reproduced; a difference of 30 % or more excluded"
 
 
 def test_lost_runs_drop_out_with_their_partner_and_are_counted():
@@ -102,7 +175,7 @@ def test_lost_runs_drop_out_with_their_partner_and_are_counted():
     assert found.verdict == "reproduced"
     rows = runs("normal", experiment="fig5a-quick", seeds=range(20))
     rows += runs("isa-unit", experiment="fig5a-quick", seeds=range(20))
-    (found,) = judge(rows)
+    found = judge(rows)[0]
     assert found.dropped == found.to_make == 2 * 10  # of the 30 seeds that experiments.py has
 
 
@@ -110,11 +183,11 @@ def test_a_sweep_that_was_cut_off_decides_nothing():
     normal, isa = (
         runs(arm, at, experiment="fig5a-quick") for arm, at in (("normal", 0), ("isa-unit", 0.08))
     )
-    (found,) = judge(normal + isa)
+    found, _ = judge(normal + isa)
     assert (found.to_make, found.verdict) == (0, "reproduced")
-    (found,) = judge([*normal, *isa[:-1], diverge(isa[-1])])  # this one was made
+    found, _ = judge([*normal, *isa[:-1], diverge(isa[-1])])  # this one was made
     assert (found.n, found.to_make, found.verdict) == (29, 0, "reproduced")
-    (found,) = judge(normal + isa[:-1])
+    found, _ = judge(normal + isa[:-1])
     assert (found.n, found.to_make, found.verdict) == (29, 1, "undecided")
     cut = [row | {"experiment": "fig5b-quick"} for row in trade_off(0.1, 5.0, seeds=range(8))]
     for c in judge(cut):  # three of the nine betas, with all seeds
@@ -156,26 +229,27 @@ def test_equal_trade_offs_are_not_told_apart():
     found = by_pair(trade_off(0.0, 0.0))
     curve = found["isa-beta-tcvae", "beta-tcvae", "trade-off", None]
     assert curve.interval[0] < 0 < curve.interval[1] and curve.p > 0.05
-    assert {c.verdict for c in found.values() if c.measure == "mig"} == {"not reproduced"}
+    assert {c.verdict for c in found.values() if c.measure == "mig"} == {"excluded"}
 
 
-def test_a_trade_off_says_what_it_could_have_found():
-    """Where the first beta is best in both, the curve is the MIG at the first beta."""
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_trade_off_says_what_it_could_have_found(paired):
+    """Between two betas far apart the curve is a straight line: its level is the mean of both."""
     rows = []
-    for beta, drop in ((1.0, 0.0), (2.0, 0.3)):
-        rows += runs("beta-vae", -drop, beta, nats=-60 - 1e4 * drop)
-        rows += runs("isa-beta-vae", 0.05 - drop, beta, nats=-60 - 1e4 * drop)
-    found = by_pair(rows)
-    curve = found["isa-beta-vae", "beta-vae", "trade-off", None]
-    point = found["isa-beta-vae", "beta-vae", "mig", 1.0]
-    assert curve.difference == pytest.approx(point.difference, rel=0.05)
-    assert curve.detectable == pytest.approx(point.detectable, rel=0.1)
+    for beta, nats in ((1.0, -60), (2.0, -5000)):
+        rows += runs("beta-vae", -0.1 * beta, beta, nats=nats)
+        rows += runs("isa-beta-vae", 0.05 - 0.1 * beta, beta, nats=nats)
+    a, b = (
+        np.array([r["mig"] for r in rows if r["arm"] == arm]).reshape(2, 30).mean(0)
+        for arm in ("isa-beta-vae", "beta-vae")
+    )
     for row in rows:
-        row["seed"] += 100 * row["arm"].startswith("isa")
-    found = by_pair(rows)
-    curve = found["isa-beta-vae", "beta-vae", "trade-off", None]
-    point = found["isa-beta-vae", "beta-vae", "mig", 1.0]
-    assert not curve.paired and curve.detectable == pytest.approx(point.detectable, rel=0.1)
+        row["seed"] += 0 if paired else 100 * row["arm"].startswith("isa")
+    curve = by_pair(rows)["isa-beta-vae", "beta-vae", "trade-off", None]
+    assert curve.paired == paired and curve.difference == pytest.approx(0.05, abs=1e-3)
+    sd = (a - b).std(ddof=1) if paired else np.hypot(a.std(ddof=1), b.std(ddof=1)) / 2**0.5
+    wanted = detectable(sd, 30, None if paired else 30)
+    assert curve.detectable == pytest.approx(wanted, rel=0.03)
 
 
 def test_the_control_is_a_family_of_its_own():
@@ -187,7 +261,7 @@ def test_the_control_is_a_family_of_its_own():
     (control,) = [c for c in found if c.claim == "control"]
     assert found[: len(alone)] == alone and found[-1] == control
     assert (control.arm, control.against) == ("beta-tcvae", "beta-vae")
-    assert control.verdict == "reproduced" and control.holm == control.p
+    assert control.verdict == "reproduced" and control.corrected == control.p
 
 
 def test_curves_of_arms_without_common_seeds():
@@ -200,18 +274,18 @@ def test_curves_of_arms_without_common_seeds():
 
 def test_pairs_of_arms():
     names = ["beta-vae", "beta-tcvae", "factorvae", "isa-beta-vae", "isa-beta-tcvae-learned"]
-    assert verdicts.pairs(names) == {
+    assert pairs(names) == {
         "4.1": [],
         "4.2": [("isa-beta-vae", "beta-vae"), ("isa-beta-tcvae-learned", "beta-tcvae")],
         "control": [("beta-tcvae", "beta-vae")],
     }
     names = ["normal", "normal-0.495", "isa-released", "isa-learned"]
-    assert verdicts.pairs(names)["4.1"] == [
+    assert pairs(names)["4.1"] == [
         ("isa-released", "normal"),
         ("isa-learned", "normal"),
         ("isa-released", "normal-0.495"),
     ]
-    assert verdicts.pairs(names)["control"] == [("normal-0.495", "normal")]
+    assert pairs(names)["control"] == [("normal-0.495", "normal")]
 
 
 def test_files_are_strict_and_readable(tmp_path):
@@ -223,8 +297,22 @@ def test_files_are_strict_and_readable(tmp_path):
     assert found["comparisons"][0]["verdict"] == "reproduced"
     lines = paths[1].read_text().splitlines()
     assert len(lines) == 2 + 5 + 1 and len({line.count("|") for line in lines}) == 1
-    assert lines[2].startswith("| 4.1 | isa-released | normal | 1 | mig | reproduced | 30 pairs |")
+    assert lines[2].startswith(
+        "| 4.1 | isa-released | normal | 1 | mig | reproduced | reproduced | 30 pairs |"
+    )
     assert "| +0.080 | [+0.0" in lines[2]
+
+
+def test_what_was_seen_before_it_was_asked_is_post_hoc():
+    rows = runs("normal", nats=-60) + runs("isa-4-4", nats=-50) + runs("normal-0.495", nats=-70)
+    assert not [c for c in judge(rows) if c.measure == "log_px"]
+    found = judge([row | {"experiment": "fig5a-quick"} for row in rows])
+    late = {(c.arm, c.against): c for c in found if c.family == "post hoc"}
+    assert set(late) == {("isa-4-4", "normal"), ("normal-0.495", "normal")}
+    for c in late.values():
+        assert (c.claim, c.measure, c.verdict) == ("post hoc", "log_px", "post hoc")
+        assert c.p < 0.001 and c.corrected == pytest.approx(2 * c.p)  # a family of their own
+    assert late["isa-4-4", "normal"].difference == pytest.approx(10, abs=1e-9)
 
 
 def test_nothing_to_compare_is_said(tmp_path):
@@ -244,4 +332,6 @@ def test_the_planned_seeds_can_decide_on_a_trade_off_over_all_betas():
     found = judge(trade_off(0.1, 5.0, betas=betas, seeds=seeds))
     (curve,) = [c for c in found if c.claim == "4.2"]
     assert found[0] == curve and len(found) == 1 + 2 * len(betas)
-    assert curve.verdict == "reproduced" and curve.holm == curve.p  # the parts are not counted
+    assert (
+        curve.verdict == "reproduced" and curve.corrected == curve.p
+    )  # the parts are not counted
