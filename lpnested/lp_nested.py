@@ -17,6 +17,7 @@ from lpnested.layout import layout_of
 from lpnested.precision import as_parameter, check_finite, narrow, widen
 from lpnested.radial import (
     check_radial,
+    draw,
     first_parameter,
     generalized_gamma_parameters,
     log_shell,
@@ -129,7 +130,7 @@ class LpNested(Distribution):
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         """Exact draws, shape ``(*sample_shape, *batch, dim)``, without gradient."""
         direction = F.sample_sphere(self.exponents, self.tree, sample_shape)
-        radius = narrow(widen(self.radial.sample(torch.Size(sample_shape))), direction.dtype)
+        radius = narrow(widen(draw(self.radial, sample_shape)), direction.dtype)
         return radius.unsqueeze(-1) * direction
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> NoReturn:

@@ -8,6 +8,7 @@ overflow. All functions return float64.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -28,8 +29,9 @@ from torch.distributions import (
 
 from lpnested.generalized_gamma import GeneralizedGamma, log_density_parameters
 from lpnested.precision import exp, widen
+from lpnested.tracing import is_transformed
 
-__all__ = ["check_radial", "first_parameter", "generalized_gamma_parameters", "log_shell"]
+__all__ = ["check_radial", "draw", "first_parameter", "generalized_gamma_parameters", "log_shell"]
 
 # The generic fallback asks a radial for its density within the range of float32.
 _LOG_SMALLEST, _LOG_LARGEST = -87.3, 88.7
@@ -41,6 +43,18 @@ def first_parameter(radial: Distribution) -> Tensor | None:
     radial = getattr(radial, "component_distribution", radial)
     values = (getattr(radial, name, None) for name in radial.arg_constraints)
     return next((value for value in values if isinstance(value, Tensor)), None)
+
+
+def draw(radial: Distribution, sample_shape: Sequence[int]) -> Tensor:
+    """Draws of the radius, without making a GPU wait where it can be helped.
+
+    torch's ``Normal.sample`` reads its scale, so that a log-normal radius would wait for the
+    device; ``rsample`` does not, but fails in vmap.
+    """
+    pathwise = radial.has_rsample and not is_transformed()
+    shape = torch.Size(sample_shape)
+    result: Tensor = radial.rsample(shape) if pathwise else radial.sample(shape)
+    return result
 
 
 def check_radial(radial: Distribution, check_values: bool) -> None:

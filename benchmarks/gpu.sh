@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# The CUDA tests and the GPU benchmark, from a bare checkout, in under two and a half minutes:
+#
+#   bash benchmarks/gpu.sh [--rehearse] [FOLDER]
+#
+# FOLDER (benchmarks/results by default) gets gpu-tests.txt, gpu.json and gpu.md. --rehearse runs
+# all of it on the CPU with a few rows, and needs a FOLDER. PYTHON names another python3.
+set -u
+
+rehearse=""
+out=""
+for argument in "$@"; do
+    case "$argument" in
+        --rehearse) rehearse=yes ;;
+        -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -*) echo "gpu.sh: unknown flag $argument; there is --rehearse and --help" >&2; exit 2 ;;
+        *) out="$argument" ;;
+    esac
+done
+if [ -n "$rehearse" ] && [ -z "$out" ]; then
+    echo "gpu.sh: a rehearsal is no result: name a folder for it" >&2
+    exit 2
+fi
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)" || exit 1
+out="${out:-$root/benchmarks/results}"
+mkdir -p "$out" && out="$(cd "$out" && pwd)" || exit 1
+cd "$root" || exit 1
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONDONTWRITEBYTECODE=1
+python="${PYTHON:-python3}"
+command -v "$python" >/dev/null || python=python
+
+# (a) The tests. What pyproject.toml adds for a developer's run is for packages that may be missing
+# here, and for another torch: two processes, doctests of every module, warnings as errors.
+log="$out/gpu-tests.txt"
+chosen=(-m cuda -k "not compiled") # compiled ones take minutes; the benchmark compares some
+[ -z "$rehearse" ] || chosen=(-k found)
+limit=60
+config=(-o addopts= -o filterwarnings=default --import-mode=importlib -p no:cacheprovider)
+if ! "$python" -c "import hypothesis" 2>/dev/null; then
+    config+=(--noconftest) # conftest.py asks for it, these tests don't
+fi
+messages="$(mktemp)"
+trap 'rm -f "$messages"' EXIT
+timeout --kill-after=5 "$limit" "$python" -m pytest "${config[@]}" "${chosen[@]}" \
+    -v --tb=short --durations=5 --color=no tests/test_cuda.py >"$messages" 2>&1
+tests=$?
+last="$(tail -n 1 "$messages" | sed 's/^=* *//; s/ *=*$//')"
+case "$tests" in
+    0) summary="done: $last" ;;
+    124 | 137) summary="cut off after $limit seconds: $(grep -c PASSED "$messages") had passed" ;;
+    *) summary="failed (status $tests): $last" ;;
+esac
+{ echo "$summary"; echo; cat "$messages"; } >"$log"
+
+# (b) The benchmark.
+flags=(--minutes 1.3)
+limit=85 # it ends by itself, but for the worst
+if [ -n "$rehearse" ]; then
+    flags=(--minutes 4 --device cpu --tiny)
+    limit=300
+fi
+timeout --kill-after=5 "$limit" "$python" benchmarks/gpu.py "${flags[@]}" --out "$out"
+benchmark=$?
+
+echo
+echo "CUDA tests $summary"
+[ "$tests" -eq 0 ] || grep -E "^(FAILED|ERROR)" "$messages" | head -n 20
+[ "$benchmark" -eq 0 ] || echo "benchmark failed (status $benchmark)"
+[ "$tests" -eq 0 ] && [ "$benchmark" -eq 0 ]
