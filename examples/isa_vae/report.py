@@ -141,6 +141,8 @@ def summary(metrics: dict[str, Any], folder: Path, files: bool = True) -> str:
     more = "".join(f"  {name:<34} {text(value)}\n" for name, value in scores["more"].items())
     analytic = "" if scores["kl_analytic"] is None else f", {scores['kl_analytic']:.3f} analytic"
     gaps = "   ".join(f"{k} {text(v)}" for k, v in scores["mig_per_factor"].items())
+    widened = scores.get("widened_share")
+    bound = f"  (a lower bound: {widened:.1%} of posteriors were too narrow)" if widened else ""
     seconds = metrics["seconds"]
     trained = f"{seconds['training']:.0f} s" if seconds["training"] else "untimed"
     return f"""
@@ -148,7 +150,7 @@ def summary(metrics: dict[str, Any], folder: Path, files: bool = True) -> str:
 seed {config["seed"]}
 Scored on {rows} images ({source})
 
-  MIG                 {text(scores["mig"])}
+  MIG                 {text(scores["mig"])}{bound}
     per factor        {gaps}
   log p(x|z)          {text(scores["log_likelihood"], 2)} nats per image
   KL(q(z|x) || p(z))  {text(scores["kl_monte_carlo"])} nats (Monte Carlo, standard error \

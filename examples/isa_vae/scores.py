@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from factorvae_score import factorvae_score
+from groupings import compared_with_random, random_gaps
 from histogram import histogram_disentanglement, modularity
 from metrics import active_units
 from predictors import dci, linear_svm, nearest_mean, sap, split_rows
@@ -18,6 +19,8 @@ from torch import Tensor
 # at each are over all rows: a sample of the rows would change what is estimated.
 HEAVY_DRAWS = 500
 LIGHT_DRAWS = 100
+# Random groupings that the model's own subspaces are compared with.
+GROUPINGS = 10
 # Batches of the majority vote, to learn from and to test on.
 HEAVY_BATCHES = 10_000, 5_000
 LIGHT_BATCHES = 2_000, 1_000
@@ -64,18 +67,18 @@ def all_scores(
         raise ValueError(f"none of the factors {', '.join(factors)} varies: nothing to score")
 
     draws = HEAVY_DRAWS if heavy else LIGHT_DRAWS
-    densities = log_densities(mean, std, classes, sizes, draws, seeded(seed))
+    columns = chosen if defined else None
+    part = "" if whole else f"_of_{len(mean)}_rows"
+    code = mean, std, classes, sizes, draws
+    densities = log_densities(*code, seeded(seed))
     scores: dict[str, float] = {
         **histogram_scores(mean, classes, names, mig_factors if defined else None),
         **vote_score(mean, classes, seed, HEAVY_BATCHES if heavy else LIGHT_BATCHES),
-        **density_scores(
-            densities,
-            classes,
-            chosen if defined else None,
-            "" if whole else f"_of_{len(mean)}_rows",
-        ),
+        **density_scores(densities, classes, columns, part),
         **predictor_scores(mean, classes, seed, heavy),
     }
+    gaps = random_gaps(*code, GROUPINGS, seeded(seed)) if defined else None
+    scores |= grouping_scores(gaps, columns, scores[f"subspace_mig_monte_carlo{part}"], part)
     return {name: value if math.isfinite(value) else None for name, value in scores.items()}
 
 
@@ -129,6 +132,21 @@ def density_scores(
         scores[name] = estimate.value
         scores[f"{name}_standard_error"] = estimate.standard_error
     return scores
+
+
+def grouping_scores(
+    gaps: Tensor | None, chosen: Sequence[int] | None, own: float, part: str
+) -> dict[str, float]:
+    """What random groupings of the latents have of the subspace MIG: see groupings.py."""
+    mean, share = Estimate(math.nan, math.nan), math.nan
+    if gaps is not None and chosen is not None:
+        mean, share = compared_with_random(gaps[..., chosen].mean(-1), own)
+    name = f"subspace_mig_random_groupings{part}"
+    return {
+        name: mean.value,
+        f"{name}_standard_error": mean.standard_error,
+        f"subspace_mig_share_of_random_groupings_as_high{part}": share,
+    }
 
 
 def predictor_scores(mean: Tensor, classes: Tensor, seed: int, heavy: bool) -> dict[str, float]:

@@ -105,9 +105,7 @@ def log_densities(
             f"but got {tuple(sizes)}"
         )
     check_posteriors(mean, std)
-    rows = draw_rows(len(mean), samples, generator)
-    noise = torch.randn(samples, mean.shape[1], generator=generator, dtype=mean.dtype)
-    z = mean[rows] + std[rows] * noise
+    rows, noise, z = draw_codes(mean, std, samples, generator)
     constant = 0.5 * math.log(2 * math.pi)
     posterior = -(0.5 * noise.square() + std[rows].log() + constant).sum(1)
     numbered, prior = number_groups(classes)
@@ -124,6 +122,15 @@ def log_densities(
     return LogDensities(
         posterior, joint - log_n, subspaces - log_n, latents - log_n, given - log_n - log_share
     )
+
+
+def draw_codes(
+    mean: Tensor, std: Tensor, samples: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """S draws: their rows (S,), their noise and z from the posterior of the row, (S, latents)."""
+    rows = draw_rows(len(mean), samples, generator)
+    noise = torch.randn(samples, mean.shape[1], generator=generator, dtype=mean.dtype)
+    return rows, noise, mean[rows] + std[rows] * noise
 
 
 def draw_rows(total: int, samples: int, generator: torch.Generator) -> Tensor:
@@ -192,7 +199,7 @@ def weights(log_q: Tensor) -> tuple[Tensor, Tensor]:
     return log_q.sub_(peak).clamp_(min=LEAST).exp_(), peak
 
 
-def subspace_gaps(densities: LogDensities, entropy: Tensor) -> Tensor:
+def subspace_gaps(information: Tensor, entropy: Tensor) -> Tensor:
     """Lead of the subspace that knows most of a factor, as a fraction of its entropy H(v_k).
 
     The information of a single subspace is compared with 0, and so is a negative estimate. Which
@@ -200,14 +207,14 @@ def subspace_gaps(densities: LogDensities, entropy: Tensor) -> Tensor:
     too large, and its standard error leaves that out.
 
     Args:
-        densities: At S draws.
+        information: Terms that it is the mean of, (S, subspaces, factors).
         entropy: H(v_k), (factors,).
 
     Returns:
         Terms that the gap is the mean of, (S, factors); NaN for a factor that never varies.
     """
-    terms = densities.information
-    terms = torch.nn.functional.pad(terms.where(terms.mean(0) > 0, 0), (0, 0, 0, 1))
+    known = information.where(information.mean(0) > 0, 0)
+    terms = torch.nn.functional.pad(known, (0, 0, 0, 1))
     best = terms.mean(0).topk(2, dim=0).indices  # (2, factors)
     lead = terms.gather(1, best[None, :, :].expand(len(terms), -1, -1))
     return (lead[:, 0] - lead[:, 1]) / entropy
@@ -216,6 +223,10 @@ def subspace_gaps(densities: LogDensities, entropy: Tensor) -> Tensor:
 def subspace_mig(densities: LogDensities, classes: Tensor, chosen: Sequence[int]) -> Estimate:
     """The mutual information gap between subspaces, a mean over the chosen factors.
 
+    It rewards lumping: a subspace that knows many factors leads in each of them, and so does any
+    other set of as many latents if each factor has a latent of its own. Whether the model's
+    subspaces have to do with it, random ones tell: groupings.py.
+
     Args:
         densities: From `log_densities`, with the same classes.
         classes: Values of the factors, (N, factors).
@@ -223,7 +234,8 @@ def subspace_mig(densities: LogDensities, classes: Tensor, chosen: Sequence[int]
     """
     _, prior = number_groups(classes)
     entropy = torch.stack([entropy_of(p) for p in prior])
-    return Estimate.of(subspace_gaps(densities, entropy)[:, list(chosen)].mean(1))
+    gaps = subspace_gaps(densities.information, entropy)
+    return Estimate.of(gaps[:, list(chosen)].mean(1))
 
 
 def total_correlation_full(

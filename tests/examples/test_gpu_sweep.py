@@ -427,7 +427,8 @@ def session_rows(pictures, folder, seeds=(1, 2), **changes):
             row |= {"protocol": "paper-1", "status": "done", **scores, **changes}
             leave.add("run", row)
     leave.add("smoke", {"engine": "graph", "device": {"card": "made up"}, "seed": seeds[0]})
-    leave.add("rotation", {"key": "normal-beta1-seed1", "rows": [{"angle": 0.0}]})
+    leave.add("rotation", {"key": f"normal-beta1-seed{seeds[0]}", "means": [{"prior": "own"}]})
+    leave.add("curves", {"key": "normal-beta1-seed1", "rows": [{"angle": 0.0}]})
     return folder / "rows.jsonl"
 
 
@@ -450,6 +451,9 @@ def test_sessions_are_merged_into_the_tables(pictures, tmp_path, capsys):
     assert all(row["mig"] == pytest.approx(made[key_of(row)]["mig"], rel=1e-5) for row in rows)
     trials = json.loads((tmp_path / "published" / "paper-sessions.json").read_text())
     assert [trial["seed"] for trial in trials] == [1, 3]
+    turned = json.loads((tmp_path / "published" / "paper-rotation.json").read_text())
+    assert set(turned["rotation"]) == {"normal-beta1-seed1", "normal-beta1-seed3"}
+    assert turned["curves"] == {"normal-beta1-seed1": [{"angle": 0.0}]}
     assert script.planned_of(rows) == 18
 
 
@@ -552,7 +556,9 @@ def test_a_session_that_is_killed_goes_on_to_its_end(tmp_path):
         path.name for path in out.iterdir()
     }
     assert len(list(out.iterdir())) <= 8
-    assert {line["kind"] for line in lines} == {"smoke", "run", "rotation"}
+    assert {line["kind"] for line in lines} == {"smoke", "run", "rotation", "curves"}
+    shown = [line for line in lines if line["kind"] == "curves"]
+    assert {line["rows"][0]["arm"] for line in shown} == set(PRIMARY)
     assert len({line["planned"] for line in lines if line["kind"] == "run"}) == 1
     for word in (f"of {rows[0]['planned']} pairs", "runs made", "Next: python examples/"):
         assert word in printed

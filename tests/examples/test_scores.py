@@ -370,6 +370,51 @@ def test_scores_are_a_function_of_the_seed(entangled, classes):
     assert first["mig_histogram20"] == scores(1)["mig_histogram20"]
 
 
+RANDOM = ("subspace_mig_random_groupings", "subspace_mig_share_of_random_groupings_as_high")
+
+
+def test_random_groupings_change_no_other_score(entangled, classes, monkeypatch):
+    std = torch.full(entangled.shape, 0.3)
+    arguments = (entangled, std, classes, FACTORS, MIG_FACTORS, (2, 2), 0)
+    found = all_scores(*arguments, heavy=False)
+    monkeypatch.setattr("scores.GROUPINGS", 3)
+    fewer = all_scores(*arguments, heavy=False)
+    changed = {name for name in found if found[name] != fewer[name]}
+    assert changed <= {*RANDOM, f"{RANDOM[0]}_standard_error"}
+    assert list(found) == list(fewer)
+
+
+def test_random_groupings_tell_lumps_from_subspaces(perfect, classes):
+    std = torch.full(perfect.shape, 0.01)
+    std[:, 4:] = 1.0
+    axes = all_scores(perfect, std, classes, FACTORS, MIG_FACTORS, (4, 4), 0, heavy=False)
+    assert axes["subspace_mig_monte_carlo"] > 0.95
+    assert axes[RANDOM[0]] == pytest.approx(axes["subspace_mig_monte_carlo"], abs=0.01)
+    # Where there is one grouping only, the draws are all that could tell it from the model's own.
+    blurred = torch.full(perfect.shape, 0.7)
+    one = all_scores(perfect, blurred, classes, FACTORS, MIG_FACTORS, (1,) * 8, 0, heavy=False)
+    assert 0.05 < one["subspace_mig_monte_carlo"] < 0.9
+    assert one[RANDOM[0]] == pytest.approx(one["subspace_mig_monte_carlo"], abs=1e-5)
+    assert one[RANDOM[1]] == 1
+    # The bits of posX in the two latents of a subspace, those of posY in another one's.
+    _, scale, x, y = classes.double().T
+    code = torch.stack([x % 2, x // 2, y % 2, y // 2, scale, torch.zeros_like(x)], dim=-1)
+    std = torch.full(code.shape, 0.05)
+    own = all_scores(code, std, classes, FACTORS, MIG_FACTORS, (2, 2, 2), 0, heavy=False)
+    assert own["subspace_mig_monte_carlo"] > own[RANDOM[0]] + 0.3
+    assert own[RANDOM[1]] == 0
+
+
+def test_random_groupings_of_a_part_are_named_by_it(perfect, classes):
+    std = torch.full(perfect.shape, 0.1)
+    arguments = (perfect, std, classes, FACTORS, MIG_FACTORS, (4, 4), 0)
+    part = all_scores(*arguments, heavy=False, whole=False)
+    names = {name for name in part if "random_groupings" in name}
+    end = "_of_1920_rows"
+    expected = {f"{RANDOM[0]}{end}", f"{RANDOM[0]}{end}_standard_error", f"{RANDOM[1]}{end}"}
+    assert names == expected
+
+
 def test_a_factor_that_never_varies_is_left_out(perfect, classes):
     std = torch.full(perfect.shape, 0.1)
     names = ("colour", *FACTORS)
@@ -387,6 +432,9 @@ def test_a_factor_that_never_varies_is_left_out(perfect, classes):
         "mig_histogram20_mig_factors",
         "subspace_mig_monte_carlo",
         "subspace_mig_monte_carlo_standard_error",
+        "subspace_mig_random_groupings",
+        "subspace_mig_random_groupings_standard_error",
+        "subspace_mig_share_of_random_groupings_as_high",
     }
     with pytest.raises(ValueError, match="none of the factors colour varies"):
         all_scores(perfect, std, colour[:, :1], ("colour",), (), (4, 4), 0, heavy=False)

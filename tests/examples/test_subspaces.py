@@ -5,10 +5,12 @@ from itertools import product
 
 import pytest
 import torch
+from groupings import compared_with_random, grouped_information, random_gaps, random_groupings
 from metrics import disentanglement
 from subspaces import (
     Estimate,
     LogDensities,
+    draw_codes,
     draw_rows,
     log_densities,
     subspace_gaps,
@@ -195,9 +197,7 @@ def test_information_agrees_with_quadrature_in_one_dimension(grid):
 
 def test_a_negative_estimate_counts_as_no_information():
     information = torch.tensor([[-0.1, 0.5, 0.2], [-0.3, -0.2, 0.1]]).expand(10, 2, 3)
-    nothing = torch.zeros(10)
-    densities = LogDensities(nothing, nothing, torch.zeros(10, 2), torch.zeros(10, 2), information)
-    gaps = subspace_gaps(densities, torch.tensor([1.0, 2.0, 0.5])).mean(0)
+    gaps = subspace_gaps(information, torch.tensor([1.0, 2.0, 0.5])).mean(0)
     torch.testing.assert_close(gaps, torch.tensor([0.0, 0.25, 0.2]))
 
 
@@ -229,3 +229,88 @@ def test_what_is_not_a_code_is_refused(small):
             log_densities(mean, std, classes, sizes, 10, generator())
     with pytest.raises(ValueError, match="positive, finite deviations"):
         log_densities(mean, -std, classes, (2, 3), 10, generator())
+
+
+# --- random groupings ---
+
+
+def test_random_groupings_have_every_latent_once_and_the_sizes():
+    found = random_groupings((1, 3, 2), 50, generator())
+    assert found.shape == (50, 3, 6)
+    assert (found.sum(1) == 1).all()
+    assert (found.sum(2) == torch.tensor([1, 3, 2])).all()
+    assert len(found.unique(dim=0)) > 25  # of 60 that there are
+    assert found.equal(random_groupings((1, 3, 2), 50, generator()))
+    assert not found.equal(random_groupings((1, 3, 2), 50, generator(1)))
+    share = found[:, 0].double().mean(0)  # each latent is alone as often as any other
+    assert ((share - 1 / 6).abs() < 0.2).all()
+
+
+def test_groupings_know_what_subspaces_of_these_latents_know(small, monkeypatch):
+    mean, std, classes = small
+    monkeypatch.setattr("groupings.AT_ONCE", 3)
+    monkeypatch.setattr("groupings.BLOCK", 17)
+    rows, noise, z = draw_codes(mean, std, 20, generator())
+    groupings = random_groupings((2, 3), 4, generator(1))
+    found, entropy = grouped_information(mean, std, classes, groupings, rows, z)
+    assert found.shape == (20, 4, 2, 2)
+    for terms, grouping in zip(found.unbind(1), groupings, strict=True):
+        order = torch.cat([part.nonzero().squeeze(1) for part in grouping])
+        torch.testing.assert_close(
+            terms, at_draws(mean[:, order], std[:, order], classes, rows, noise[:, order], (2, 3))
+        )
+    torch.testing.assert_close(entropy[0], torch.tensor(math.log(4)).double())
+
+
+def at_draws(mean, std, classes, rows, noise, sizes):
+    """What each subspace knows at these draws, a latent after the other, by torch."""
+    z, start, found = mean[rows] + std[rows] * noise, 0, []
+    for size in sizes:
+        part = slice(start, start + size)
+        start += size
+        whole = mixture(mean[:, part], std[:, part]).log_prob(z[:, part])
+        given = torch.zeros(len(z), classes.shape[1]).double()
+        for s, k in product(range(len(z)), range(classes.shape[1])):
+            like = classes[:, k] == classes[rows[s], k]
+            given[s, k] = mixture(mean[like][:, part], std[like][:, part]).log_prob(z[s, part])
+        found.append(given - whole[:, None])
+    return torch.stack(found, dim=1)
+
+
+def with_random(mean, classes, sizes, count=30, std=0.05):
+    """The gap of the first factor, then the mean over random groupings and the share."""
+    own, _ = gap(mean, classes, sizes, std)
+    gaps = random_gaps(mean, torch.full_like(mean, std), classes, sizes, 60, count, generator())
+    return (own.value, *compared_with_random(gaps[..., 0], own.value))
+
+
+def test_groupings_are_compared_at_the_draws_of_the_model_s_own(grid):
+    slight = torch.randn(len(grid), 3, generator=generator(2)).double()
+    mean = slight + grid[:, [0]] * torch.tensor([3, 0, 0])
+    for sizes in ((3,), (1, 1, 1)):  # all groupings are the same
+        own, random, share = with_random(mean, grid, sizes, count=2, std=0.4)
+        assert random.value == pytest.approx(own, abs=1e-9)
+        assert 0.1 < own < 1
+        assert random.standard_error > 0
+        assert share == 1
+
+
+def test_a_subspace_that_holds_everything_is_no_better_than_a_random_one(grid):
+    four, three = grid.double().T
+    nothing = torch.zeros_like(four)
+    lumped = torch.stack([four, three, nothing, nothing], dim=-1)
+    own, random, share = with_random(lumped, grid, (2, 2))
+    assert own == pytest.approx(1, abs=1e-6)
+    assert random.value == pytest.approx(own, abs=1e-6)
+    assert share == 1
+
+
+def test_subspaces_that_hold_a_factor_each_are_better_than_random_ones(grid):
+    four, three = grid.double().T
+    apart = torch.stack([four % 2, four // 2, three, three], dim=-1)
+    own, random, share = with_random(apart, grid, (2, 2))
+    assert own == pytest.approx(1, abs=1e-6)
+    # One of the three ways to make two pairs is the model's own; the others have no gap at all.
+    assert share == pytest.approx(1 / 3, abs=0.2)
+    assert random.value == pytest.approx(share, abs=1e-6)
+    assert with_random(apart[:, [0, 2, 1, 3]], grid, (2, 2))[0] == pytest.approx(0, abs=1e-6)

@@ -11,10 +11,14 @@ from checkpoint import State, make_vae
 from experiments import PRIMARY, Run
 from factor_plots import representative
 from priors import Fixed, make_prior
+from rotation_figure import summarise
 from rotation_measure import measure_rotation
-from table import Row
+from table import Row, key_of
+from torch import Tensor
 
 LEAST = 5.0  # seconds that must be left for another thing to be begun
+SHOWN = 0.4  # share of what time is left that is kept for pictures and models
+TURNED = 5_000  # pictures whose codes are turned
 
 
 def close(session: Session, before: Sequence[Row], deadline: float, signal: int) -> int:
@@ -29,32 +33,66 @@ def close(session: Session, before: Sequence[Row], deadline: float, signal: int)
     session.prepared = None
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    waiting = len(session.pending)
-    if waiting:
-        session.leave.log(f"waiting for the gaps of {waiting} runs")
+    now = time.monotonic()
+    turned = {} if signal else turn(session, deadline - SHOWN * (deadline - now))
+    if session.pending:
+        session.leave.log(f"waiting for the gaps of {len(session.pending)} runs")
     session.collect(wait=True)
     for arm in PRIMARY:
         runs = [row for row in session.rows if row["arm"] == arm and row["experiment"] == "paper"]
         runs = [row for row in runs if row["status"] == "done"]
         if runs:
-            show(session, arm, runs, deadline)
+            show(session, arm, runs, turned, deadline)
     session.leave.log(summary(session, before))
     return 128 + signal if signal else 0
 
 
-def show(session: Session, arm: str, runs: Sequence[Row], deadline: float) -> None:
-    """Pictures, rotated codes and the weights of the representative run of an arm."""
-    row = representative(runs)
-    key = f"{row['arm']}-beta{row['beta']:g}-seed{row['seed']}"
-    run, weights = session.models[key]
+def turn(session: Session, until: float) -> dict[str, list[Row]]:
+    """What each prior gains where codes are turned, by run, while the last gaps are found."""
+    began, found = time.monotonic(), dict[str, list[Row]]()
+    for run, weights in session.models.values():
+        if time.monotonic() > until:
+            break
+        state = state_of(session, run, weights)
+        try:
+            rows = measure_rotation(
+                *(state.vae, state.prior(), run.config, session.packed, session.pictures, run.key),
+                images=TURNED,
+            )
+        except Exception as error:  # whatever it is, it takes no row with it
+            session.leave.log(f"{run.key}, rotation: {type(error).__name__}: {error}")
+            continue
+        found[run.key] = rows
+        session.leave.add("rotation", {"key": run.key, "means": summarise(rows)})
+    seconds = time.monotonic() - began
+    session.leave.log(f"turned the codes of {len(found)} runs in {seconds:.0f} s")
+    return found
+
+
+def state_of(session: Session, run: Run, weights: dict[str, Tensor]) -> State:
+    """A trained model of the session, on its device."""
     vae = make_vae(run.config, channels=1).to(session.packed.device)
     vae.load_state_dict(weights)
     prior = Fixed(make_prior(run.config)())
-    state = State(vae.eval(), prior, torch.optim.Adam(vae.parameters()))
+    return State(vae.eval(), prior, torch.optim.Adam(vae.parameters()))
+
+
+def show(
+    session: Session,
+    arm: str,
+    runs: Sequence[Row],
+    turned: dict[str, list[Row]],
+    deadline: float,
+) -> None:
+    """Pictures, curves and the weights of the representative run of an arm."""
+    key = key_of(representative(runs))
+    run, weights = session.models[key]
+    if key in turned:
+        session.leave.add("curves", {"key": key, "rows": turned[key]})
+    state = state_of(session, run, weights)
     tasks: list[tuple[str, Callable[[], object]]] = [
-        ("model", lambda: session.leave.model(arm, run, vae)),
-        ("pictures", lambda: draw(session, arm, run, state, row, len(runs))),
-        ("rotation", lambda: rotate(session, run, state)),
+        ("model", lambda: session.leave.model(arm, run, state.vae)),
+        ("pictures", lambda: draw(session, arm, run, state, len(runs))),
     ]
     for name, task in tasks:
         if time.monotonic() > deadline - LEAST:
@@ -66,20 +104,11 @@ def show(session: Session, arm: str, runs: Sequence[Row], deadline: float) -> No
             session.leave.log(f"{arm}, {name}: {type(error).__name__}: {error}")
 
 
-def draw(session: Session, arm: str, run: Run, state: State, row: Row, count: int) -> Path:
+def draw(session: Session, arm: str, run: Run, state: State, count: int) -> Path:
     """Latents against factors, a traversal and reconstructions, as one picture."""
-    scores = f"MIG {row['mig']:.3f}, log p(x|z) {row['log_px']:.1f}"
-    title = f"{arm}, seed {row['seed']}: {scores}, chosen of {count} runs"
+    title = f"{arm}, seed {run.config.seed}, chosen of {count} runs"  # no score before a look
     parts = draw_model(run.config, state, session.pictures, title, session.leave.folder, run.key)
     return session.leave.picture(arm, parts)
-
-
-def rotate(session: Session, run: Run, state: State) -> None:
-    """What each prior gains where the code is turned."""
-    rows = measure_rotation(
-        state.vae, state.prior(), run.config, session.packed, session.pictures, run.key
-    )
-    session.leave.add("rotation", {"key": run.key, "rows": rows})
 
 
 def summary(session: Session, before: Sequence[Row]) -> str:

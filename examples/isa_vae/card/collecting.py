@@ -40,7 +40,8 @@ def collect(files: Sequence[Path], publish: Path | None, models: Path) -> str:
         check_row(row)
     said = [merge(name, mine, publish) for name, mine in sorted(by_experiment(rows).items())]
     said += [keep_sessions(of_kind(lines, "smoke"), publish)]
-    said += [keep_rotation(of_kind(lines, "rotation"), publish)]
+    turned = {kind: of_kind(lines, kind) for kind in ("rotation", "curves")}
+    said += [keep_rotation(turned, publish)]
     said += put_together(parts, rows, models)
     return "\n".join(line for line in said if line)
 
@@ -119,14 +120,19 @@ def keep_sessions(trials: Sequence[dict[str, Any]], publish: Path) -> str:
     return f"{path}: {len(found)} trials of a card"
 
 
-def keep_rotation(measured: Sequence[dict[str, Any]], publish: Path) -> str:
-    """Rotated codes of representative models, by the run; a later session replaces its own."""
-    if not measured:
+def keep_rotation(turned: dict[str, list[dict[str, Any]]], publish: Path) -> str:
+    """Rotated codes, by the run: means of each, and the curves of representative ones."""
+    count = len(turned["rotation"])
+    if not count:
         return ""
     path = publish / ROTATION
     there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    write_json(there | {line["key"]: line["rows"] for line in measured}, path, indent=None)
-    return f"{path}: rotated codes of {len(measured)} models"
+    found = {
+        kind: there.get(kind, {}) | {line["key"]: line[of] for line in turned[kind]}
+        for kind, of in (("rotation", "means"), ("curves", "rows"))
+    }
+    write_json(found, path, indent=None)
+    return f"{path}: rotated codes of {count} runs"
 
 
 def put_together(parts: Sequence[Path], rows: Sequence[Row], models: Path) -> list[str]:

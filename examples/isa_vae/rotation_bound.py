@@ -1,0 +1,196 @@
+r"""The bound of a model whose code is turned in a plane of two latents, and its slope.
+
+Let R turn the latents i and j of z by the angle t:
+
+.. math::
+    z_i' = z_i \cos t - z_j \sin t, \qquad z_j' = z_i \sin t + z_j \cos t
+
+An encoder that returns R z and a decoder that turns it back before it looks reconstruct as before.
+What changes is how the code lies to the axes, which only the prior and the form of the
+posterior can feel. Two posteriors of the turned code, of :math:`q(z | x) = N(\mu, diag\,s^2)`:
+
+*Exact.* :math:`N(R\mu, R\,diag(s^2)\,R^T)`. Its samples are R z; since R keeps volumes,
+log q is as it was, and log p(x|z) is. So the bound changes by the *force of the prior* alone,
+
+.. math:: E \log p(R z) - E \log p(z),
+
+zero for any p that is the same in all directions of the plane, such as the normal, and for latents
+of one subspace with p = 2. By 90 degrees R only swaps the two and flips a sign: zero again within
+a subspace of ISA, whose density doesn't change by that.
+
+*Mean field.* What an encoder with independent latents can have: the nearest normal of that form,
+:math:`N(R\mu, diag\,v)`. Minimising KL(N(m, diag v) || N(m, P^-1)), (sum_k v_k P_kk - log v_k) / 2
++ const gives :math:`v_k = 1 / P_{kk}` (as in appendix B.3) of the precision
+
+.. math::
+    P = R\,diag(s^{-2})\,R^T, \qquad P_{ii} = s_i^{-2} \cos^2 t + s_j^{-2} \sin^2 t, \quad
+    P_{jj} = s_i^{-2} \sin^2 t + s_j^{-2} \cos^2 t.
+
+Its entropy is lower than that of q by :math:`\frac12 \log(P_{ii} P_{jj} s_i^2 s_j^2) = \frac12
+\log(1 + \sin^2(2t)\,(r - 1)^2 / 4r)` with r = s_i^2 / s_j^2, and the decoder sees another noise.
+The change of this whole bound, reconstruction included, is what training would feel. It is
+what the prior's force has to overcome, unless s_i = s_j: then both posteriors are the same.
+
+*Noise.* With z' = R mu + sqrt(v) * (R e) and one e of N(0, I) for all angles, the decoder sees
+what it saw wherever v allows it, so that differences have little noise: this is how changes are
+estimated. Training draws e afresh in the axes of the latents. So slopes, whose spread is the noise
+of its gradient, are d/dt of the one-sample bound at z' = R mu + sqrt(v) * e with e held fixed. At
+t = 0, where dv/dt = 0, that is exactly the gradient of training in the direction in which the last
+layer's means and the decoder's first layer turn together. The means over e agree.
+
+*Units.* A code times c with the decoder dividing by c is the same model, so a prior of another
+scale is asked at c z, with c the ratio of the deviations (root of the mean variance) of both
+priors: log p(c z) + D log c, for log q falls by D log c. So N(0, s^2) is the same for
+every s: the scale of a prior has no force of its own, and can act through the training only.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from objectives import log_likelihood
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+
+@dataclass(frozen=True)
+class Code:
+    """Posteriors of N pictures, and a draw from each: all (N, latents)."""
+
+    mean: Tensor
+    std: Tensor
+    noise: Tensor  # of N(0, I)
+
+    @property
+    def sample(self) -> Tensor:
+        """The draws z."""
+        return self.mean + self.std * self.noise
+
+
+@dataclass(frozen=True)
+class Turns:
+    """T rotations, each of a pair of latents by an angle."""
+
+    planes: Tensor  # whole numbers, (T, 2)
+    angle: Tensor  # in radians, (T, 1), or (T, N) with one for each picture
+
+    @property
+    def undone(self) -> "Turns":
+        """Their inverses."""
+        return Turns(self.planes, -self.angle)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A prior over codes in the units of another one."""
+
+    name: str
+    distribution: Distribution
+    unit: float = 1.0  # c
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log of the density c^D p(c z): (..., latents) -> (...)."""
+        return self.distribution.log_prob(self.unit * z) + z.shape[-1] * math.log(self.unit)
+
+
+def turned(z: Tensor, turns: Turns) -> Tensor:
+    """R z of every turn: (N, latents) or (T, N, latents) -> (T, N, latents)."""
+    z = z.expand(len(turns.planes), *z.shape[-2:])
+    index = turns.planes[:, None].expand(-1, z.shape[1], -1)
+    first, second = z.gather(-1, index).unbind(-1)
+    cos, sin = turns.angle.cos(), turns.angle.sin()
+    pair = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return z.scatter(-1, index, pair)
+
+
+def mean_field_std(std: Tensor, turns: Turns) -> Tensor:
+    """Deviations of the nearest independent normal: (N, latents) -> (T, N, latents)."""
+    std = std.expand(len(turns.planes), *std.shape)
+    index = turns.planes[:, None].expand(-1, std.shape[1], -1)
+    first, second = std.gather(-1, index).square().reciprocal().unbind(-1)
+    cos, sin = turns.angle.cos().square(), turns.angle.sin().square()
+    precision = torch.stack([first * cos + second * sin, first * sin + second * cos], dim=-1)
+    return std.scatter(-1, index, precision.rsqrt())
+
+
+def mean_field(
+    x: Tensor, code: Code, decoder: nn.Module, turns: Turns, noise: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log p(x|z), log q(z|x) and z of the turned model with independent latents.
+
+    Args:
+        x: Pixels, (N, pixels).
+        code: Of these pictures.
+        decoder: Of the model.
+        turns: How it is turned.
+        noise: Of N(0, I) in the turned axes, (N, latents) or (T, N, latents).
+
+    Returns:
+        (T, N), (T, N) and (T, N, latents).
+    """
+    std = mean_field_std(code.std, turns)
+    z = turned(code.mean, turns) + std * noise
+    logits = decoder(turned(z, turns.undone))
+    return log_likelihood(x.expand_as(logits), logits), log_normal(noise, std), z
+
+
+def log_normal(noise: Tensor, std: Tensor) -> Tensor:
+    """Log density of a normal at mean + std * noise: (..., latents) -> (...)."""
+    return -(0.5 * noise.square() + std.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+@torch.no_grad()
+def levels(x: Tensor, code: Code, decoder: nn.Module, priors: list[Prior]) -> Tensor:
+    """Log p(x|z), log q(z|x), and log p(z) for each of K priors, without a turn: (2 + K, N)."""
+    z = code.sample
+    log_px = log_likelihood(x, decoder(z))
+    return torch.stack(
+        [log_px, log_normal(code.noise, code.std), *(prior.log_prob(z) for prior in priors)]
+    )
+
+
+@torch.no_grad()
+def changes(
+    x: Tensor,
+    code: Code,
+    decoder: nn.Module,
+    priors: list[Prior],
+    turns: Turns,
+    before: Tensor,
+) -> Tensor:
+    """What each turn changes for each picture, in nats, against what `levels` found before.
+
+    Returns:
+        (1 + 2 K, T, N) for K priors: of log p(x|z) with the mean-field posterior; then E log p(z)
+        with the exact one, for each prior; then the whole bound with the mean-field one.
+    """
+    log_px, log_q, field = mean_field(x, code, decoder, turns, turned(code.noise, turns))
+    exact = turned(code.sample, turns)
+    gain = log_px - before[0]
+    rest = gain - (log_q - before[1])
+    pairs = list(zip(priors, before[2:], strict=True))
+    forces = [prior.log_prob(exact) - was for prior, was in pairs]
+    bounds = [rest + (prior.log_prob(field) - was) for prior, was in pairs]
+    return torch.stack([gain, *forces, *bounds])
+
+
+def slopes(x: Tensor, code: Code, decoder: nn.Module, priors: list[Prior], turns: Turns) -> Tensor:
+    """Derivatives by the angle for each picture, in nats per radian, with its draw held fixed.
+
+    Returns:
+        (2 K, T, N) for K priors: of log p(z) with the exact posterior, for each prior; then of the
+        whole bound with the mean-field one.
+    """
+    angle = turns.angle.detach().expand(-1, len(code.mean)).clone().requires_grad_()
+    turns = Turns(turns.planes, angle)
+    exact = turned(code.sample, turns)
+    log_px, log_q, field = mean_field(x, code, decoder, turns, code.noise)
+
+    def slope(terms: Tensor) -> Tensor:
+        (found,) = torch.autograd.grad(terms.sum(), angle, retain_graph=True)
+        return found
+
+    rest = slope(log_px - log_q)
+    forces = [slope(prior.log_prob(exact)) for prior in priors]
+    bounds = [rest + slope(prior.log_prob(field)) for prior in priors]
+    return torch.stack([*forces, *bounds])
