@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import math
 import os
 import sys
 import time
@@ -16,21 +17,22 @@ import torch
 from card.choice import Choice, remembered
 from card.closing import close
 from card.gaps import processes
-from card.leave import Leave
+from card.leave import PROTOCOL, REHEARSED, Leave
 from card.probe import DisagreementError, probe, try_step
 from card.schedule import Schedule
 from card.session import Session
 from card.waves import key_of, pairs_that_fit, phases, planned_of
 from command import exit_status
 from config import Config, UsageError, find_device
-from data import Pictures, default_cache, draw_dsprites
+from data import SIZES, Pictures, default_cache, draw_dsprites
 from experiments import PRIMARY, experiments
 from runs_read import read_rows
 from table import Row
 
 PUBLISHED = Path(__file__).resolve().parent / "results"
 CLOSING = 75.0  # seconds kept for the last gaps, the pictures and the models
-CLOSING_REHEARSAL = 15.0
+CLOSING_REHEARSAL = 30.0
+COMPILING = 20.0  # seconds before the first wave
 PER_RUN = 2.0  # seconds that a run takes beside its steps: its weights, and its scores here
 REHEARSAL = {"hidden": 16, "batch_size": 64, "steps": 120}
 STRIDE = 499  # of the pictures of a rehearsal
@@ -71,17 +73,22 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
     add(
         "--rehearse", action="store_true", help="tiny models on few pictures: numbers mean nothing"
     )
+    add("--waves", type=int, help="end after that many of them (as many as fit)")
     add("--workers", type=int, help="processes for the gaps (two fewer than there are cores)")
     add("--trial", help=argparse.SUPPRESS)
     add("--precision", default="float32", help=argparse.SUPPRESS)
     chosen = parser.parse_args(argv)
     if not chosen.minutes > 0:
         raise UsageError(f"--minutes must be positive, but got {chosen.minutes}")
+    if chosen.waves is not None and chosen.waves < 1:
+        raise UsageError(f"--waves must be 1 or more, but got {chosen.waves}")
     if chosen.workers is not None and chosen.workers < 0:
         raise UsageError(f"--workers must be 0 or more, but got {chosen.workers}")
     if chosen.out.exists() and not chosen.out.is_dir():
         raise UsageError(f"--out must be a folder, but {chosen.out} is a file")
     chosen.device = find_device(chosen.device)
+    if chosen.device.type == "cuda":
+        torch.cuda.set_device(chosen.device)
     if chosen.device.type == "cpu" and not chosen.rehearse:
         raise UsageError(
             "a run of the paper's size takes hours on a CPU: add --rehearse to try it"
@@ -130,6 +137,9 @@ def try_card(chosen: argparse.Namespace, pictures: Pictures, leave: Leave) -> Ch
 def finished_rows(chosen: argparse.Namespace, leave: Leave) -> list[Row]:
     """Rows that are here, or published."""
     here = [{k: v for k, v in row.items() if k != "kind"} for row in leave.lines("run")]
+    wanted = REHEARSED if chosen.rehearse else PROTOCOL
+    if other := [row for row in here if row["protocol"] != wanted]:
+        raise UsageError(f"{chosen.out} has rows of {other[0]['protocol']}: give another --out")
     if chosen.rehearse:
         return here
     names = {phase.experiment for phase in phases(2, 2)}
@@ -143,13 +153,13 @@ def sweep(chosen: argparse.Namespace) -> int:
     """The trial and, unless it is all that was asked for, the session."""
     deadline = time.monotonic() + 60 * chosen.minutes
     leave = Leave(chosen.out)
+    rows = finished_rows(chosen, leave)
     pictures = load(chosen)
     choice = try_card(chosen, pictures, leave)
-    rows = finished_rows(chosen, leave)
     steps = primary_arms(chosen)[0].num_steps(len(pictures))
     per_wave = steps * choice.step_ms / 1e3 + 4 * PER_RUN
     until = deadline - (CLOSING_REHEARSAL if chosen.rehearse else CLOSING)
-    left = until - time.monotonic()
+    left = until - time.monotonic() - COMPILING * ("compiled" in choice.engine)
     planned = planned_of(rows) or pairs_that_fit(left, per_wave, choice.width)
     leave.log(
         f"a wave takes {per_wave:.0f} s: {max(0, int(left // per_wave))} fit into "
@@ -162,7 +172,7 @@ def sweep(chosen: argparse.Namespace) -> int:
         smaller = REHEARSAL if chosen.rehearse else {}
         finished = frozenset(map(key_of, rows))
         session = Session(packed, pictures, choice, planned, leave, gaps, smaller, finished)
-        stopped = Schedule(session, until, per_wave).go()
+        stopped = Schedule(session, until, per_wave, chosen.waves).go()
         return close(session, rows, deadline, stopped)
 
 
@@ -170,8 +180,9 @@ def run(argv: Sequence[str]) -> int:
     """Everything."""
     chosen = options(argv)
     if chosen.trial:
-        found = try_step(primary_arms(chosen), chosen.trial, chosen.precision, chosen.device)
-        print(json.dumps(found))
+        total = len(range(0, math.prod(SIZES), STRIDE if chosen.rehearse else 1))
+        way = chosen.trial, chosen.precision, chosen.device
+        print(json.dumps(try_step(primary_arms(chosen), *way, total)))
         return 0
     try:
         return sweep(chosen)

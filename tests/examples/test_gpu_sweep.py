@@ -315,6 +315,52 @@ def test_an_arm_that_diverges_has_its_row_and_the_others_have_theirs(pictures, t
     assert len(status) == 3
 
 
+def test_an_error_in_a_wave_takes_no_row_of_those_before(pictures, tmp_path, monkeypatch, capsys):
+    made = session_of(pictures, tmp_path)
+    train, waves_begun = made.train, []
+
+    def failing(wave, tell):
+        waves_begun.append(wave)
+        if len(waves_begun) == 2:
+            raise RuntimeError("the card is gone")
+        return train(wave, tell)
+
+    monkeypatch.setattr(made, "train", failing)
+    assert Schedule(made, time.monotonic() + 3600, 1.0).go() == 0
+    made.collect(wait=True)
+    assert len(made.rows) == 4 and len(waves_begun) == 2
+    assert "no further wave: RuntimeError: the card is gone" in capsys.readouterr().out
+
+
+def test_gaps_that_fail_cost_one_row(pictures, tmp_path, monkeypatch, capsys):
+    made, calls = session_of(pictures, tmp_path), []
+    real = gaps.gaps_of
+
+    def failing(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise MemoryError("full")
+        return real(*args)
+
+    monkeypatch.setattr(gaps, "gaps_of", failing)
+    made.train(first_wave(), lambda step, steps: None)
+    made.collect(wait=True)
+    assert len(calls) == 4 and len(made.rows) == 3 and made.pending == []
+    assert "isa-released-beta1-seed1 has no row: MemoryError: full" in capsys.readouterr().out
+
+
+def test_waves_of_unknown_kinds_are_given_more_time(pictures, tmp_path):
+    made = session_of(pictures, tmp_path, precision="tf32", engine="graph")
+    schedule = Schedule(made, time.monotonic() + 3600, 40.0)
+    kinds = {wave.phase.experiment + wave.runs[0][0].arm: wave for wave in schedule.todo}
+    assert schedule.seconds(kinds["papernormal"]) == 40
+    assert schedule.seconds(kinds["paper-float32normal"]) == 160
+    assert schedule.seconds(kinds["paperbeta-tcvae"]) == 240
+    made.choice.engine, made.choice.precision = "compiled graph", "float32"
+    assert schedule.seconds(kinds["paperbeta-tcvae"]) == 120
+    assert schedule.seconds(kinds["paper-float32normal"]) == 40
+
+
 def test_a_schedule_begins_no_wave_that_cannot_end(pictures, tmp_path):
     made = session_of(pictures, tmp_path)
     assert Schedule(made, time.monotonic() + 100, 40.0).fitting() == list(waves(18, 2, ()))[:2]
@@ -345,6 +391,8 @@ def test_a_trial_that_hangs_or_crashes_is_given_up():
         "more than 0.5 s" in probing.trial([*python, "import time; time.sleep(60)"], 0.5)["error"]
     )
     assert "status 3" in probing.trial([*python, "raise SystemExit(3)"])["error"]
+    assert "no number" in probing.trial([*python, "print('no number')"])["error"]
+    assert "it said" in probing.trial([*python, "pass"])["error"]
     assert "no way" in probing.trial([*python, "raise ValueError('no way')"])["error"]
     for difference, works in ((1e-6, True), (0.1, False), (float("nan"), False)):
         found = {"step_ms": 2.5, "difference": difference}
@@ -383,6 +431,9 @@ def test_a_line_that_was_cut_off_is_left_out_and_a_damaged_one_is_named(tmp_path
     path = tmp_path / "rows.jsonl"
     path.write_text(path.read_text() + '{"kind": "run", "se')
     assert leave.lines("run") == [{"kind": "run", "seed": 1}]
+    again = Leave(tmp_path)  # the next session writes no line into the rest of this one
+    again.add("run", {"seed": 2})
+    assert [line["seed"] for line in again.lines("run")] == [1, 2]
     path.write_text('{"kind": "run"}\nnothing\n{"kind": "run"}\n')
     with pytest.raises(UsageError, match="line 2 is damaged"):
         read_lines(path)
@@ -394,7 +445,7 @@ def test_a_model_goes_in_parts_and_comes_back(tmp_path, monkeypatch):
     monkeypatch.setattr("card.leave.PART", 50_000)
     run = experiments()["paper"][0]
     vae = VAE(20, 16)
-    paths = Leave(tmp_path).model("normal", run, vae)
+    paths = Leave(tmp_path).model("normal", run, vae.state_dict())
     assert len(paths) > 3 and all(path.stat().st_size <= 50_000 for path in paths)
     key, config, weights = read_model(paths[::-1])
     assert (key, config) == (run.key, run.config)
@@ -406,7 +457,7 @@ def test_a_model_goes_in_parts_and_comes_back(tmp_path, monkeypatch):
 
 def test_a_model_of_the_papers_size_fits_the_limits(tmp_path):
     run = experiments()["paper"][0]
-    paths = Leave(tmp_path).model("normal", run, VAE(20, run.config.hidden))
+    paths = Leave(tmp_path).model("normal", run, VAE(20, run.config.hidden).state_dict())
     sizes = [path.stat().st_size / 2**20 for path in paths]
     assert len(sizes) == 2 and max(sizes) < 16 and 2 * sum(sizes) < 58  # of 64 MiB for both
 
@@ -420,9 +471,8 @@ def session_rows(pictures, folder, seeds=(1, 2), **changes):
     template = session_of(pictures, folder / "x")
     for run in experiments()["paper"]:
         if run.config.seed in seeds and run.arm in PRIMARY and run.config.beta == 1:
-            row = template.row(
-                replace(run, config=replace(run.config, device="cuda")), None, "tf32"
-            )
+            there = replace(run, config=replace(run.config, device="cuda"))
+            row = template.row(there, None, "tf32", "graph")
             scores = {"mig": float(rng.random()), "log_px": -40.0 + float(rng.random())}
             row |= {"protocol": "paper-1", "status": "done", **scores, **changes}
             leave.add("run", row)
@@ -546,8 +596,8 @@ def test_a_session_that_is_told_to_end_keeps_what_it_has_trained(tmp_path):
 def test_a_session_that_is_killed_goes_on_to_its_end(tmp_path):
     _, rows, _ = interrupted(tmp_path, signal.SIGKILL)
     out = tmp_path / "out"
-    process = start(tmp_path, "--minutes", "1.2", "--out", str(out))
-    printed, errors = process.communicate(timeout=240)
+    process = start(tmp_path, "--minutes", "9", "--waves", "2", "--out", str(out))
+    printed, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors
     lines = read_lines(out / "rows.jsonl")
     keys = [key_of(line) for line in lines if line["kind"] == "run"]
@@ -582,11 +632,15 @@ def test_the_trial_alone_writes_no_row(tmp_path):
         (["--device", "cpu"], "add --rehearse"),
         (["--minutes", "0"], "--minutes must be positive"),
         (["--device", "cuda:99"], "not available"),
+        (["--waves", "0"], "--waves must be 1 or more"),
         (["--workers", "-1"], "--workers must be 0 or more"),
         (["--out", str(SCRIPT)], "is a file"),
+        (["--rehearse", "--device", "cpu", "--out", "OTHER"], "has rows of paper-1"),
     ],
     ids=lambda x: " ".join(x)[:12] if isinstance(x, list) else "",
 )
-def test_mistakes_are_told(capsys, flags, said):
+def test_mistakes_are_told(tmp_path, capsys, flags, said):
+    Leave(tmp_path / "other").add("run", {"protocol": "paper-1"})
+    flags = [str(tmp_path / "other") if flag == "OTHER" else flag for flag in flags]
     assert script.main(flags) == 2
     assert said in capsys.readouterr().err

@@ -128,7 +128,7 @@ def test_an_arm_that_diverges_takes_no_other_with_it(packed, dense):
     with torch.no_grad():
         broken.stack.decoder[1].weight[0, 1] = torch.nan
     broken.run(broken.step, lambda step: None)
-    assert all(line["objective"] != line["objective"] for line in broken.history(0, 1))
+    assert all(line["objective"] is None for line in broken.history(0, 1))
     for arm in (0, 2):
         assert broken.history(0, arm) == healthy.history(0, arm)
 

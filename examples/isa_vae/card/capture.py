@@ -29,16 +29,21 @@ def graph(training: Training) -> Advance:
             training.step()
     torch.cuda.current_stream().wait_stream(stream)
     training.optimiser.zero_grad()  # gradients are made within the graph, in its own memory
-    captured = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(captured):
-        training.step()
+    captured, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(captured):
+            training.step()
+    finally:
+        torch.cuda.set_stream(before)  # which a capture that fails at its end leaves behind
+    captured.replay()
+    torch.cuda.synchronize()  # a replay that fails fails here
     training.begin(training.stack.seeds)
     return captured.replay
 
 
 def compiled_graph(training: Training) -> Advance:
     """The same, of kernels that torch.compile has fused."""
-    training.terms = torch.compile(training.stack.terms, dynamic=False)
+    training.terms = torch.compile(training.stack.terms, dynamic=False, fullgraph=True)
     return graph(training)
 
 

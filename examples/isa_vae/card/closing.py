@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from appendix import draw_model
@@ -31,8 +32,7 @@ def close(session: Session, before: Sequence[Row], deadline: float, signal: int)
         signal: That ended it, or 0.
     """
     session.prepared = None
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    torch.set_float32_matmul_precision("highest")
     now = time.monotonic()
     turned = {} if signal else turn(session, deadline - SHOWN * (deadline - now))
     if session.pending:
@@ -53,11 +53,12 @@ def turn(session: Session, until: float) -> dict[str, list[Row]]:
     for run, weights in session.models.values():
         if time.monotonic() > until:
             break
-        state = state_of(session, run, weights)
+        session.collect()
         try:
+            state = state_of(session, run, weights)
             rows = measure_rotation(
                 *(state.vae, state.prior(), run.config, session.packed, session.pictures, run.key),
-                images=TURNED,
+                images=min(TURNED, len(session.pictures) // 10),
             )
         except Exception as error:  # whatever it is, it takes no row with it
             session.leave.log(f"{run.key}, rotation: {type(error).__name__}: {error}")
@@ -89,10 +90,9 @@ def show(
     run, weights = session.models[key]
     if key in turned:
         session.leave.add("curves", {"key": key, "rows": turned[key]})
-    state = state_of(session, run, weights)
     tasks: list[tuple[str, Callable[[], object]]] = [
-        ("model", lambda: session.leave.model(arm, run, state.vae)),
-        ("pictures", lambda: draw(session, arm, run, state, len(runs))),
+        ("model", lambda: session.leave.model(arm, run, weights)),
+        ("pictures", lambda: draw(session, arm, run, weights, len(runs))),
     ]
     for name, task in tasks:
         if time.monotonic() > deadline - LEAST:
@@ -104,11 +104,13 @@ def show(
             session.leave.log(f"{arm}, {name}: {type(error).__name__}: {error}")
 
 
-def draw(session: Session, arm: str, run: Run, state: State, count: int) -> Path:
+def draw(session: Session, arm: str, run: Run, weights: dict[str, Tensor], count: int) -> Path:
     """Latents against factors, a traversal and reconstructions, as one picture."""
+    state = state_of(session, run, weights)
     title = f"{arm}, seed {run.config.seed}, chosen of {count} runs"  # no score before a look
-    parts = draw_model(run.config, state, session.pictures, title, session.leave.folder, run.key)
-    return session.leave.picture(arm, parts)
+    with TemporaryDirectory() as folder:
+        parts = draw_model(run.config, state, session.pictures, title, Path(folder), run.key)
+        return session.leave.picture(arm, parts)
 
 
 def summary(session: Session, before: Sequence[Row]) -> str:

@@ -74,7 +74,7 @@ def done(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) -> An
     threads = torch.get_num_threads()
     try:
         future.set_result(gaps_of(stride, mean, std))
-    except ValueError as error:
+    except Exception as error:
         future.set_exception(error)
     finally:
         torch.set_num_threads(threads)

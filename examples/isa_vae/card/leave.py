@@ -18,11 +18,12 @@ from config import Config, UsageError
 from experiments import Run
 from files import write_whole
 from matplotlib import image
-from models import VAE
+from torch import Tensor
 
 ROWS, LOG = "rows.jsonl", "log.txt"
 PART = 15 * 2**20  # bytes
 PROTOCOL = "paper-1"  # of the rows: those of another one are not pooled with them
+REHEARSED = "rehearsal"
 
 
 class Leave:
@@ -31,6 +32,11 @@ class Leave:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        rows = folder / ROWS
+        content = rows.read_bytes() if rows.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:  # a kill cut off the last line, which the next one must not join
+            write_whole(whole, rows)
 
     def add(self, kind: str, values: dict[str, Any]) -> None:
         """A line, on the disk when this returns."""
@@ -52,7 +58,7 @@ class Leave:
         return [line for line in read_lines(path) if line["kind"] == kind] if path.exists() else []
 
     def picture(self, name: str, parts: Sequence[Path]) -> Path:
-        """Several pictures below one another as one, in place of their files."""
+        """Several pictures below one another as one."""
         drawn = [image.imread(part)[..., :3] for part in parts]
         width = max(part.shape[1] for part in drawn)
         padded = [
@@ -62,15 +68,13 @@ class Leave:
         found = io.BytesIO()
         image.imsave(found, np.concatenate(padded), format="png")
         write_whole(found.getvalue(), self.folder / f"{name}.png")
-        for part in parts:
-            part.unlink()
         return self.folder / f"{name}.png"
 
-    def model(self, name: str, run: Run, vae: VAE) -> list[Path]:
+    def model(self, name: str, run: Run, weights: dict[str, Tensor]) -> list[Path]:
         """The weights in half precision, in parts that can be carried."""
-        weights = {key: value.half().cpu() for key, value in vae.state_dict().items()}
+        halves = {key: value.half().cpu() for key, value in weights.items()}
         found = io.BytesIO()
-        torch.save({"config": run.config.to_json(), "key": run.key, "weights": weights}, found)
+        torch.save({"config": run.config.to_json(), "key": run.key, "weights": halves}, found)
         content = found.getvalue()
         parts = [content[start : start + PART] for start in range(0, len(content), PART)]
         paths = [self.folder / f"{name}.model.{k}of{len(parts)}" for k in range(1, len(parts) + 1)]
@@ -96,7 +100,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def read_model(parts: Sequence[Path]) -> tuple[str, Config, dict[str, torch.Tensor]]:
+def read_model(parts: Sequence[Path]) -> tuple[str, Config, dict[str, Tensor]]:
     """Key of the run, settings, and weights in single precision, of all parts of a model."""
     names = sorted(parts, key=lambda path: path.name)
     count = int(names[0].name.rpartition("of")[2])

@@ -9,12 +9,20 @@ from card.waves import Wave, waves
 from interrupt import StopRequest
 from tqdm import tqdm
 
-HEAVY = 3.0  # how much longer a wave with total correlations takes, before one was timed
+# How much longer a wave takes, before one of its kind was timed: with total correlations, as it is
+# or of fused kernels, and in pure float32 where the others are in TF32.
+HEAVY = {False: 6.0, True: 3.0}
+SLOWER = 4.0
 FORMAT = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]"
 
 
 class TimeIsUpError(Exception):
     """A wave was ended before its last step."""
+
+
+def kind_of(wave: Wave) -> object:
+    """Waves of one kind take one time."""
+    return wave.phase.experiment, wave.phase.arms, len(wave.seeds)
 
 
 class Schedule:
@@ -24,19 +32,27 @@ class Schedule:
         session: Trains.
         until: When the last wave must have ended, of time.monotonic.
         wave_seconds: Of a wave of the primary arms.
+        most: Waves, or as many as fit.
     """
 
-    def __init__(self, session: Session, until: float, wave_seconds: float) -> None:
+    def __init__(
+        self, session: Session, until: float, wave_seconds: float, most: int | None = None
+    ) -> None:
         self.session, self.until = session, until
-        self.todo = list(waves(session.planned, session.choice.width, session.finished))
+        self.todo = list(waves(session.planned, session.choice.width, session.finished))[:most]
         self.first = wave_seconds
         self.timed: dict[object, float] = {}  # by the arms of a wave
 
     def seconds(self, wave: Wave) -> float:
-        """What a wave takes, measured where one of its kind was."""
+        """What a wave takes: as one of its kind did, or by what is known of them."""
+        if (kind := kind_of(wave)) in self.timed:
+            return self.timed[kind]
+        choice = self.session.choice
+        slower = SLOWER if choice.precision == "tf32" else 1.0
+        heavy = HEAVY["compiled" in choice.engine]
         weighted = any(run.config.objective == "tcvae" for run in wave.runs[0])
-        kind = (wave.phase.experiment, wave.phase.arms)
-        return self.timed.get(kind, self.first * (HEAVY if weighted else 1))
+        pure = wave.phase.experiment.endswith("float32")
+        return self.first * (heavy if weighted else 1.0) * (slower if pure else 1.0)
 
     def fitting(self) -> list[Wave]:
         """Those that fit, from now on."""
@@ -52,20 +68,25 @@ class Schedule:
         """Train what fits; the number of the signal that ended it, or 0."""
         bar = tqdm(total=1, desc="runs", bar_format=FORMAT, smoothing=0, miniters=0)
         with StopRequest() as stop, bar:
-            while fitting := self.fitting():
-                bar.total = round(bar.n) + sum(len(runs) for w in fitting for runs in w.runs)
-                wave = self.todo.pop(0)
-                began = time.monotonic()
-                try:
-                    self.session.train(wave, self.teller(bar, wave, stop))
-                except TimeIsUpError:
-                    break
-                except torch.cuda.OutOfMemoryError as error:
-                    self.narrow(wave, error)
-                else:
-                    kind = (wave.phase.experiment, wave.phase.arms)
-                    self.timed[kind] = time.monotonic() - began
+            try:
+                while fitting := self.fitting():
+                    bar.total = round(bar.n) + sum(len(runs) for w in fitting for runs in w.runs)
+                    self.begin(self.todo.pop(0), bar, stop)
+            except TimeIsUpError:
+                pass
+            except Exception as error:  # what is trained already is to have its rows
+                said = f"{type(error).__name__}: {error}"
+                self.session.leave.log(f"no further wave: {said[:400]}")
         return stop.signal or 0
+
+    def begin(self, wave: Wave, bar: tqdm, stop: StopRequest) -> None:
+        """Train a wave."""
+        try:
+            taken = self.session.train(wave, self.teller(bar, wave, stop))
+        except torch.cuda.OutOfMemoryError as error:
+            self.narrow(wave, error)
+        else:
+            self.timed[kind_of(wave)] = taken
 
     def teller(self, bar: tqdm, wave: Wave, stop: StopRequest) -> Callable[[int, int], None]:
         """Moves the bar, and ends the wave at a signal or where it takes far too long."""

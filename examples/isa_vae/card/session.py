@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import FIRST_COMPLETED as FIRST
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +12,7 @@ import torch
 from card.capture import ENGINES, Advance
 from card.choice import Choice
 from card.gaps import Gaps
-from card.leave import PROTOCOL, Leave
+from card.leave import PROTOCOL, REHEARSED, Leave
 from card.probe import PRECISIONS
 from card.stacked import Stack
 from card.training import Training
@@ -36,6 +38,7 @@ class Trained:
     history: list[dict[str, float]]
     seconds: dict[str, float]
     precision: str
+    engine: str
 
 
 @dataclass
@@ -70,20 +73,30 @@ class Session:
 
     def on_device(self, run: Run) -> Run:
         """The run with the device it is made on."""
-        device = self.packed.device.type
+        device = str(self.packed.device)
         return replace(run, config=replace(run.config, device=device, **self.smaller))
 
-    def train(self, wave: Wave, tell: Callable[[int, int], None]) -> None:
+    def train(self, wave: Wave, tell: Callable[[int, int], None]) -> float:
         """Train a wave, score it on the device, and send for its gaps.
 
         Args:
             wave: Of runs.
             tell: Hears how many steps of how many were begun, and may raise to end it.
+
+        Returns:
+            Seconds it took, without what only the first of its kind takes.
         """
         runs = [[self.on_device(run) for run in of_seed] for of_seed in wave.runs]
         training, advance, precision = self.training_of(wave, runs[0])
         began = time.monotonic()
-        training.run(advance, lambda step: tell(step, training.steps))
+        epoch = len(self.packed) // runs[0][0].config.batch_size
+
+        def each(step: int) -> None:
+            tell(step, training.steps)
+            if step % epoch == 0:
+                self.collect()  # what comes in between is on the disk at once
+
+        training.run(advance, each)
         losses = [[training.history(k, r) for r in range(len(s))] for k, s in enumerate(runs)]
         seconds = (time.monotonic() - began) / sum(map(len, runs))
         torch.set_float32_matmul_precision("highest")  # scores are in pure float32
@@ -93,6 +106,7 @@ class Session:
                     continue
                 self.score(run, training.stack.model(k, r), losses[k][r], seconds, precision)
         self.collect()
+        return time.monotonic() - began
 
     def training_of(self, wave: Wave, arms: list[Run]) -> tuple[Training, Advance, str]:
         """The stack of these arms, which waves of one kind share, ready to begin."""
@@ -143,28 +157,36 @@ class Session:
             likelihood_scores(found)
         except ScoringError as error:
             self.leave.log(f"{run.key}: {error}; recorded as diverged")
-            self.keep(self.row(run, None, precision))
+            self.keep(self.row(run, None, precision, self.choice.engine))
             return
         if run.experiment == "paper" and run.arm in PRIMARY:
             weights = {name: value.cpu() for name, value in vae.state_dict().items()}
             self.models[run.key] = run, weights
         spent = {"training": seconds, "scoring": time.monotonic() - began}
-        gaps = self.gaps.submit(found)
-        self.pending.append(Trained(run, found, gaps, history, spent, precision))
+        gaps, made = self.gaps.submit(found), (precision, self.choice.engine)
+        self.pending.append(Trained(run, found, gaps, history, spent, *made))
 
     def collect(self, wait: bool = False) -> None:
-        """Make the rows of runs whose gaps have come; or of all, and wait for them."""
-        ready = [trained for trained in self.pending if wait or trained.gaps.done()]
-        for trained in ready:
-            try:
-                gaps = self.gaps.result(trained.gaps, trained.found)
-            except ScoringError as error:
-                self.leave.log(f"{trained.run.key}: {error}; recorded as diverged")
-                self.keep(self.row(trained.run, None, trained.precision))
-            else:
-                metrics = self.metrics(trained, gaps)
-                self.keep(self.row(trained.run, metrics, trained.precision))
-            self.pending.remove(trained)
+        """Make the rows of runs whose gaps have come, as they come; wait for all if asked to."""
+        while True:
+            for trained in [trained for trained in self.pending if trained.gaps.done()]:
+                self.finish(trained)
+            if not wait or not self.pending:
+                return
+            futures.wait([trained.gaps for trained in self.pending], return_when=FIRST)
+
+    def finish(self, trained: Trained) -> None:
+        """Make the row of a run; an error costs that row alone, which is made again later."""
+        self.pending = [other for other in self.pending if other is not trained]
+        run, made = trained.run, (trained.precision, trained.engine)
+        try:
+            gaps = self.gaps.result(trained.gaps, trained.found)
+            self.keep(self.row(run, self.metrics(trained, gaps), *made))
+        except ScoringError as error:
+            self.leave.log(f"{run.key}: {error}; recorded as diverged")
+            self.keep(self.row(run, None, *made))
+        except Exception as error:  # a worker's, whatever it is
+            self.leave.log(f"{run.key} has no row: {type(error).__name__}: {error}")
 
     def metrics(self, trained: Trained, gaps: dict[str, Any]) -> dict[str, Any]:
         """As report.score gives them."""
@@ -173,13 +195,13 @@ class Session:
             "evaluated": {"count": len(self.packed)},
             "steps": config.num_steps(len(self.packed)),
             "scores": {**likelihood_scores(trained.found), **gaps, "more": {}},
-            "exponents": exponents(make_prior(config)()),
+            "exponents": exponents(make_prior(replace(config, device="cpu"))()),
             "history": trained.history,
             "versions": versions(),
             "seconds": trained.seconds,
         }
 
-    def row(self, run: Run, metrics: dict[str, Any] | None, precision: str) -> Row:
+    def row(self, run: Run, metrics: dict[str, Any] | None, precision: str, engine: str) -> Row:
         """The row of a run, with what it was made on."""
         scores = {} if metrics is None else metrics["scores"]
         more = {key: scores[key] for key in ("factor_entropy", "widened_share") if key in scores}
@@ -187,14 +209,14 @@ class Session:
         return make_row(run, metrics, "dsprites (drawn)") | {
             **more,
             "planned": self.planned,
-            "protocol": PROTOCOL if not self.smaller else "rehearsal",
+            "protocol": REHEARSED if self.smaller else PROTOCOL,
             "precision": precision,
-            "engine": self.choice.engine,
+            "engine": engine,
             "card": device["card"],
             "driver": device["driver"],
         }
 
     def keep(self, row: Row) -> None:
         """Write it at once: what comes later may be cut off."""
-        self.rows.append(row)
         self.leave.add("run", row)
+        self.rows.append(row)

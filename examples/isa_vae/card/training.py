@@ -1,12 +1,12 @@
 """The training of a stack: its step, its records, and the loop over the pictures."""
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import torch
 from card.stacked import Stack
+from scoring import number
 from torch import Tensor
 from train import LOOK, permutation
 
@@ -29,7 +29,12 @@ class Training:
             capturable=device.type == "cuda",
         )
         with torch.no_grad():
-            self.names = tuple(stack.terms())
+            found = stack.terms()
+        self.names = tuple(found)
+        self.of_arm = [  # a term that an arm does not have is NaN
+            {name for name, value in found.items() if not value[:, arm].isnan().all()}
+            for arm in range(len(stack.arms))
+        ]
         shape = (steps // LOOK + 1, len(self.names), len(stack.seeds), len(stack.arms))
         self.sums = torch.zeros(shape, device=device)  # the last is of what is left of the steps
         self.counter = torch.zeros(1, dtype=torch.long, device=device)
@@ -54,15 +59,15 @@ class Training:
             for value in state.values():
                 value.zero_()
 
-    def history(self, seed: int, arm: int) -> list[dict[str, float]]:
+    def history(self, seed: int, arm: int) -> list[dict[str, float | None]]:
         """The records of one run, as in train.py; waits for the device."""
         sums = self.sums[:-1, :, seed, arm].tolist()
         return [
             {"step": LOOK * (k + 1)}
             | {
-                name: value / LOOK
+                name: number(value / LOOK)
                 for name, value in zip(self.names, line, strict=True)
-                if not math.isnan(value) or name == "objective"
+                if name in self.of_arm[arm]
             }
             for k, line in enumerate(sums)
         ]
@@ -73,7 +78,7 @@ class Training:
         total = len(stack.packed)
         per_epoch = total // size
         with ThreadPoolExecutor(1) as ahead:  # an epoch's order is drawn while one is trained
-            order, following = orders(stack, 0), ahead.submit(orders, stack, 1)
+            order, following = turn(ahead.submit(orders, stack, 0), ahead, stack, 0)
             for step in range(self.steps):
                 epoch, batch = divmod(step, per_epoch)
                 if batch == 0 and epoch > 0:
