@@ -18,7 +18,7 @@ from torch import Tensor
 from lpnested import fused
 from lpnested.arguments import check_exponents, check_value, prepare
 from lpnested.layout import layout_of
-from lpnested.precision import as_parameter, narrow, widen
+from lpnested.precision import as_parameter, at_most, narrow, widen
 from lpnested.sphere import sample_sphere
 from lpnested.traversal import (
     align,
@@ -92,8 +92,7 @@ def norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         >>> norm(torch.tensor([3.0, 4.0]), torch.tensor([2.0]), LpNestedTree.flat(2))
         tensor(5.)
     """
-    result = _norm(value, exponents, tree).clamp_max(_HUGE)
-    return narrow(result, torch.promote_types(value.dtype, exponents.dtype))
+    return narrow(_norm(value, exponents, tree), torch.promote_types(value.dtype, exponents.dtype))
 
 
 def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -212,11 +211,12 @@ def _norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     p, layout = prepare(exponents, tree)
     rows, p = align(_rows(value, tree).abs(), p)
     _, root = climb(rows, p, layout, p_norm)[0]
-    return root.squeeze(0)
+    return at_most(root.squeeze(0), _HUGE)
 
 
 def _plain_log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
-    return _norm(value, exponents, tree).clamp(_TINY, _HUGE).log()
+    f = _norm(value, exponents, tree)
+    return torch.where(f < _TINY, _TINY, f).log()
 
 
 def _log_gamma_ratio(size: Tensor, order: Tensor | float, p: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, constraints
 
 from lpnested.gamma import log_gamma_sample
 from lpnested.kept import kept
-from lpnested.precision import as_parameters, check_finite, exp, narrow, widen
+from lpnested.precision import as_parameters, at_most, check_finite, exp, narrow, widen
 
 __all__ = ["GeneralizedGamma"]
 
@@ -132,17 +132,19 @@ class GeneralizedGamma(Distribution):
         log_first = ((n + 1) / p).lgamma() - (n / p).lgamma()
         # E r^2 - (E r)^2 = (E r)^2 (E r^2 / (E r)^2 - 1), which loses no digits.
         ratio = _second_difference_of_lgamma(n, p)
-        return self._narrow(scale**2 * exp(2 * log_first) * torch.expm1(ratio.clamp_max(600.0)))
+        return self._narrow(scale**2 * exp(2 * log_first) * torch.expm1(at_most(ratio, 600.0)))
 
     @property
     def mode(self) -> Tensor:
         r"""The mode :math:`s\,((n-1)/p)^{1/p}`.
 
-        It is NaN for :math:`n < 1`, where the density at 0 is unbounded.
+        It is NaN for :math:`n < 1`, where the density at 0 is unbounded. Its gradient at
+        :math:`n = 1` is 0.
         """
         n, p, scale = self._parameters()
-        mode = scale * ((n - 1).clamp_min(0) / p) ** (1 / p)
-        return self._narrow(torch.where(n < 1, torch.nan, mode))
+        mode = scale * (torch.where(n > 1, n - 1, 1.0) / p) ** (1 / p)
+        at_zero = torch.zeros_like(mode).masked_fill(n < 1, torch.nan)
+        return self._narrow(torch.where(n > 1, mode, at_zero))
 
     def log_density_parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         r"""In float64: :math:`n`, :math:`p`, :math:`\log s`, and the logarithm of the constant."""

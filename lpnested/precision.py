@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lpnested.tracing import is_transformed
 
-__all__ = ["as_parameter", "as_parameters", "check_finite", "exp", "narrow", "widen"]
+__all__ = ["as_parameter", "as_parameters", "at_most", "check_finite", "exp", "narrow", "widen"]
 
 _LARGEST_EXPONENT = 600.0
 
@@ -71,13 +71,18 @@ def narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
     """From float64 to a result's dtype: what overflows saturates, true infinities stay."""
     if dtype == torch.float64:
         return x
-    largest = torch.finfo(dtype).max
-    return torch.where(x.isinf(), x, x.clamp(-largest, largest)).to(dtype)
+    bound = math.nextafter(torch.finfo(dtype).max, math.inf)  # still rounds to the largest number
+    return torch.where(x.isinf(), x, x.clamp(-bound, bound)).to(dtype)
+
+
+def at_most(x: Tensor, bound: Tensor | float) -> Tensor:
+    """``x.clamp_max(bound)`` with gradient 1 at the bound itself, where torch's own is 1 or 0."""
+    return torch.where(x > bound, bound, x)
 
 
 def exp(x: Tensor) -> Tensor:
     """The exponential, saturated at 4e260 so that its gradients are finite too."""
-    return x.clamp_max(_LARGEST_EXPONENT).exp()
+    return at_most(x, _LARGEST_EXPONENT).exp()
 
 
 def as_parameter(name: str, value: Any, like: Tensor | None = None) -> Tensor:

@@ -28,7 +28,7 @@ from torch.distributions import (
 )
 
 from lpnested.generalized_gamma import GeneralizedGamma, log_density_parameters
-from lpnested.precision import exp, widen
+from lpnested.precision import at_most, exp, widen
 from lpnested.tracing import is_transformed
 
 __all__ = ["check_radial", "draw", "first_parameter", "generalized_gamma_parameters", "log_shell"]
@@ -126,14 +126,15 @@ def log_shell(radial: Distribution, log_r: Tensor, dim: int) -> Tensor:
         log_r: The logarithm of the radius, float64, shape ``(*sample, *batch)``.
         dim: The dimension :math:`n` of the space.
     """
-    r = log_r.clamp(_LOG_SMALLEST, _LOG_LARGEST).exp()
+    log_within = torch.where(log_r < _LOG_SMALLEST, _LOG_SMALLEST, at_most(log_r, _LOG_LARGEST))
+    r = log_within.exp()
     support: Any = radial.support
     inside = support.check(r)
     lower = getattr(support, "lower_bound", 0.0)
     upper = getattr(support, "upper_bound", math.inf)
     middle = (lower + upper) / 2 if hasattr(support, "upper_bound") else lower + 1.0
     # A closed upper bound may be a singularity, as that of Beta is.
-    within = torch.where(inside, r.clamp_max(upper * _BELOW_ONE), middle)
+    within = torch.where(inside, at_most(r, upper * _BELOW_ONE), middle)
     density = radial.log_prob(within)
     return torch.where(inside, density - (dim - 1) * log_r, -math.inf)
 

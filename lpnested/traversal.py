@@ -126,5 +126,6 @@ def p_norm(children: Tensor, p: Tensor) -> Tensor:
     ratios = children / largest.clamp(_TINY, _HUGE).unsqueeze(1)
     # An absent or zero child adds exactly 0 to the sum, and 0 to every gradient.
     logs = threshold(ratios.clamp_min(_TINY).log2(), _LOG2_TINY, _LOG2_ZERO)
-    total = (p.unsqueeze(1) * logs).exp2().sum(1).clamp_min(1.0)
+    # The largest child adds 1, unless it is next to 0 itself.
+    total = torch.where(largest < _TINY, 1.0, (p.unsqueeze(1) * logs).exp2().sum(1))
     return largest * (total.log2() / p).exp2()

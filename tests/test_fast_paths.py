@@ -20,7 +20,6 @@ from lpnested import ISA, GeneralizedGamma, LpNested, LpNestedTree, fused, layou
 from lpnested import functional as F
 from lpnested.gamma import log_acceptance, log_standard_gamma, squeeze, symmetric_uniform
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 f32, f64 = torch.float32, torch.float64
 TREES = {
     "isa": LpNestedTree.isa([4] * 5),
@@ -346,7 +345,6 @@ def test_draws_do_not_depend_on_the_number_of_threads() -> None:
 # Compiling --------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @every_tree
 def test_a_prior_that_is_built_in_compiled_code_needs_no_call_before(tree: LpNestedTree) -> None:
     """The layout of a tree that was never used is made while tracing."""

@@ -12,9 +12,6 @@ from lpnested import functional as F
 
 f64 = torch.float64
 
-# torch's own forward mode still calls what torch 2.13 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-
 TREES = {
     "cube": CUBE,
     "ragged": RAGGED,
