@@ -21,9 +21,6 @@ from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNeste
 
 f64 = torch.float64
 
-# torch's own forward mode and inductor still call what torch 2.13 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-
 
 def draws_like(case: Case, *lead: int) -> Tensor:
     """Typical values of a case, float64."""
@@ -614,10 +611,6 @@ def test_func_hessian_is_finite_at_zeros(case: Case) -> None:
 # Compilation -----------------------------------------------------------------------------------
 
 
-compiles = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-
-
-@compiles
 @pytest.mark.parametrize(
     ("name", "dtype"), [("isa_ragged", torch.float32), ("ragged", f64), ("radius", torch.float32)]
 )
@@ -644,7 +637,6 @@ def test_compiled_log_prob_and_gradients_equal_eager(name: str, dtype: torch.dty
         assert_close(fast, eager, **close)
 
 
-@compiles
 def test_compiled_sample_is_one_graph() -> None:
     Distribution.set_default_validate_args(False)
     dist = ISA([2, 1], 1.4, 2.2)

@@ -21,11 +21,6 @@ from lpnested import ISA, GeneralizedNormal, gamma
 from lpnested.nn import Learnable
 
 f32, f64 = torch.float32, torch.float64
-pytestmark = [
-    # torch's own inductor still uses what torch deprecates.
-    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
-]
 each_dtype = pytest.mark.parametrize("dtype", [f32, f64], ids=["float32", "float64"])
 # torch's constructors of these upload a number, so they are made before a capture, not in it.
 UPLOADED = named("chi2", "half_normal", "half_cauchy")

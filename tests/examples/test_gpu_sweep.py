@@ -174,8 +174,6 @@ def test_a_step_reads_no_number_of_a_tensor(pictures, arms):
             terms["objective"].sum().item()  # what the law is about
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_compiled_terms_are_the_same(pictures):
     arms = arms_of(("normal", "isa-released"), ARMS)
     stack = Stack(arms, (1, 2), torch.from_numpy(pictures.packed))
