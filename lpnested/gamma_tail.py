@@ -1,0 +1,156 @@
+r"""The tail of a gamma variable that needs no subtraction: the lower for small x, else the upper.
+
+Both are integrals of one function, which with :math:`t = x e^u` in Euler's integral is
+
+.. math:: \frac{\Gamma(a, x)}{x^a e^{-x}} = \int_0^\infty g(u)\, du, \quad
+    \frac{\gamma(a, x)}{x^a e^{-x}} = \int_{-\infty}^0 g(u)\, du, \quad
+    g(u) = \exp\big(a u - x (e^u - 1)\big).
+
+On its side of :math:`x = a`, :math:`g` falls off from 0 like an exponential, a half normal or
+something between, so that one rule of 43 nodes serves all. Its terms are positive, and so are
+those of its derivatives. For :math:`x < 1` there is the power series.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+__all__ = ["direct_tail", "is_lower", "log_gamma_1p"]
+
+_SHIFT = 9  # to z = a + 9, where Stirling's series has 16 digits
+_LOG_FACTORIAL = math.lgamma(_SHIFT)
+# Of log Gamma(z), in odd powers of 1 / z.
+_STIRLING = [1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156]
+_AT_SHIFT = [c * math.pow(_SHIFT, -2 * k - 1) for k, c in enumerate(_STIRLING)]
+_LATER = list(accumulate(reversed(_AT_SHIFT)))[::-1]  # sums from each term on
+_NEAR = 0.3  # of x / z to 1
+_NUM_ATANH = 11  # terms of a series in (0.3 / 1.7)^2
+_NUM_POWERS = 17  # terms of a series in x < 1
+_INTERVALS = 42
+_FALL = 37.0  # of log g, from 0 to where the integral ends
+_BEND = 0.6  # nodes are denser near 0: their density falls by a factor of 0.4 / 1.6
+
+
+def is_lower(a: Tensor, x: Tensor) -> Tensor:
+    """Whether the direct tail is the lower one, P."""
+    return (x < 1) | (x < a)
+
+
+def direct_tail(a: Tensor, x: Tensor, log_x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The logarithm of the direct tail, and that of its absolute slope in :math:`\log x`.
+
+    Args:
+        a: The shape :math:`a > 0`, float64.
+        x: Positive and finite, or 0 where it underflows.
+        log_x: Its logarithm.
+    """
+    small = x < 1
+    x_below, x_above = torch.where(small, x, 1.0), torch.where(small, 1.0, x)
+    power = a * torch.where(small, log_x, 0.0) - log_gamma_1p(a)
+    log_series = torch.log1p(a * _series(a, x_below))
+    log_integral = _log_integral(a, x_above)
+    log_a = a.log()
+    above = _log_poisson(a, x_above) + log_a + log_integral
+    log_tail = torch.where(small, power + log_series, above)
+    return log_tail, torch.where(small, log_a - x_below - log_series, -log_integral)
+
+
+def _series(a: Tensor, x: Tensor) -> Tensor:
+    r""":math:`\sum_{k > 0} (-x)^k / (k!\, (a + k))`: a times it is P by its first term, less 1."""
+    total = 1 / (a + _NUM_POWERS)
+    for k in range(_NUM_POWERS, 1, -1):
+        total = torch.addcmul(1 / (a + (k - 1)), x, total, value=-1 / k)
+    return -x * total
+
+
+def _log_integral(a: Tensor, x: Tensor) -> Tensor:
+    """The logarithm of the integral of g, by the rule of Clenshaw and Curtis (1960)."""
+    lower = is_lower(a, x)
+    end = _end(a.detach(), x.detach(), lower)
+    nodes, weights = _rule(x.device)
+    u = torch.where(lower, -end, end).unsqueeze(-1) * nodes
+    log_g = torch.addcmul(a.unsqueeze(-1) * u, x.unsqueeze(-1), torch.expm1(u), value=-1)
+    g = log_g.exp_()  # in place: much of the time goes into memory
+    return (end * (g @ weights)).log()
+
+
+def _end(a: Tensor, x: Tensor, lower: Tensor) -> Tensor:
+    """Where log g has fallen far enough, or a little beyond: roots of quadratic bounds of it."""
+    slope = (a - x).abs()
+    bound = _FALL / (slope / 2 + torch.hypot(slope / 2, math.sqrt(_FALL / 2) * x.sqrt()))
+    upper_end = torch.minimum(bound, torch.log1p((_FALL + a * bound) / x))
+    b = 2 * slope - _FALL
+    lower_end = 4 * _FALL / (b + torch.hypot(b, math.sqrt(8 * _FALL) * a.sqrt()))
+    return torch.where(lower, lower_end, upper_end)
+
+
+def _rule(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Nodes in [0, 1], denser near 0, and weights: made where they are used, not brought there."""
+    n = _INTERVALS
+    angle = torch.arange(n + 1, dtype=torch.float64, device=device) * (math.pi / n)
+    even = torch.arange(2, n + 1, 2, dtype=torch.float64, device=device)
+    half = torch.where(even == n, 1.0, 2.0) / (even * even - 1)
+    weights = (1 - torch.cos(angle.unsqueeze(-1) * even) @ half) / n
+    weights = torch.where(angle == 0, weights / 2, weights)  # at the other end g is nothing
+    s = (angle / 2).sin().square()
+    return s * (1 - _BEND + _BEND * s), weights * (1 - _BEND + 2 * _BEND * s)
+
+
+def _log_poisson(a: Tensor, x: Tensor) -> Tensor:
+    r""":math:`\log(x^a e^{-x} / \Gamma(a + 1))` for :math:`x \geq 1`, exact where x is near a.
+
+    With z = a + 9 it is z (log(x / z) - x / z + 1) and terms that grow like a logarithm.
+    """
+    z = a + _SHIFT
+    excess, log_ratio, log_z = x - z, (x / z).log(), z.log()
+    near = excess.abs() < _NEAR * z
+    by_series = z * _log1p_less_itself(torch.where(near, excess / z, 0.0))
+    main = torch.where(near, by_series, z * log_ratio - excess)
+    stirling = _polynomial(1 / (z * z), _STIRLING) / z
+    constant = _LOG_FACTORIAL - math.log(2 * math.pi) / 2
+    factors = _log_factors(a) - (_SHIFT - 0.5) * log_z
+    return main - _SHIFT * log_ratio + factors + constant - stirling
+
+
+def _log1p_less_itself(y: Tensor) -> Tensor:
+    """log(1 + y) - y for small y, by log(1 + y) = 2 atanh(s)."""
+    s = y / (2 + y)
+    square = s * s
+    coefficients = [2 / (2 * k + 3) for k in range(_NUM_ATANH)]
+    return s * (square * _polynomial(square, coefficients) - y)
+
+
+def log_gamma_1p(a: Tensor) -> Tensor:
+    r""":math:`\log\Gamma(1 + a)`, relatively exact for small :math:`a`, with exact derivatives.
+
+    It is the difference of log Gamma(9 + a) and log Gamma(9) by Stirling's series, in powers of
+    r = 9 / (9 + a) of which r - 1 is a factor.
+    """
+    z = a + _SHIFT
+    r, log_ratio = _SHIFT / z, torch.log1p(a / _SHIFT)
+    terms = _LATER[0] + r * (r + 1) * _polynomial(r * r, _LATER[1:])
+    result = (_SHIFT - 0.5) * log_ratio + a * (z.log() - 1) - a / z * terms
+    return result - _log_factors(a)
+
+
+def _log_factors(a: Tensor) -> Tensor:
+    """The logarithm of (1 + a) (1 + a/2) ... (1 + a/8)."""
+    coefficients = [1.0]
+    for j in range(1, _SHIFT):
+        shifted = [0.0, *(c / j for c in coefficients)]
+        coefficients = [c + d for c, d in zip([*coefficients, 0.0], shifted, strict=True)]
+    bounded = a.clamp_max(1e30)  # where other terms leave nothing of this
+    return torch.log1p(bounded * _polynomial(bounded, coefficients[1:]))
+
+
+def _polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """The constant term first."""
+    total = torch.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * x + coefficient
+    return total
