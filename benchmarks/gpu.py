@@ -35,7 +35,7 @@ examples:
   bash benchmarks/gpu.sh                        # the tests on the GPU, then this: 2.5 minutes
   python benchmarks/gpu.py                      # this alone: 1.5 minutes
   python benchmarks/gpu.py --minutes 5          # every case
-  python benchmarks/gpu.py --device cpu --tiny --out /tmp/gpu    # a rehearsal where none is
+  python benchmarks/gpu.py --device cpu --tiny --out runs/gpu    # a rehearsal where none is
 
 files:
   gpu.json  every number, with the card, its driver and the versions
