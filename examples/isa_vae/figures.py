@@ -15,7 +15,7 @@ from config import UsageError
 from draw_mig import distributions, trade_off
 from draw_training import histograms, training, trajectories
 from files import write_whole
-from outcomes import betas
+from outcomes import betas, first_look, looked_at
 from page import write_page
 from runs_read import read_rows
 from table import Row
@@ -83,6 +83,12 @@ def draw(what: What, config: Config) -> list[Path]:
     name = rows[0]["experiment"]
     if what == "verdicts":
         return write_verdicts(rows, config.out or Path("runs/figures"))
+    if not (seen := looked_at(rows)):
+        raise UsageError(
+            f"no score of {name} is looked at before its {first_look(rows)} pairs are made "
+            "(PROTOCOL.md); verdicts says how many there are"
+        )
+    rows = seen
     if what == "a5":
         sweeps = Path("runs/sweeps") if config.source.is_file() else config.source
         folder = sweeps if (sweeps / "rows").is_dir() else sweeps / name

@@ -21,7 +21,7 @@ from card.leave import PROTOCOL, REHEARSED, Leave
 from card.probe import DisagreementError, probe, try_step
 from card.schedule import Schedule
 from card.session import Session
-from card.waves import key_of, pairs_that_fit, phases, planned_of
+from card.waves import identity_of, pairs_that_fit, phases, planned_of
 from command import exit_status
 from config import Config, UsageError, find_device
 from data import SIZES, Pictures, default_cache, draw_dsprites
@@ -38,10 +38,9 @@ REHEARSAL = {"hidden": 16, "batch_size": 64, "steps": 120}
 STRIDE = 499  # of the pictures of a rehearsal
 HELP = """\
 Trains the experiment `paper` on one GPU: the paper's own configuration, four runs side by side as
-one CUDA graph, about ten seconds a run. Needs torch, numpy, tqdm and matplotlib, nothing else, and
-nothing installed.
+one CUDA graph. Needs torch, numpy, tqdm and matplotlib, nothing else, and nothing installed.
 
-A trial comes first (under a minute): does the card compute what a CPU does, what works on it, how
+A trial comes first (about a minute): does the card compute what a CPU does, what works on it, how
 long does a step take? Time alone then says how many pairs the first verdict will have. Waves of
 two seeds follow, in the order of PROTOCOL.md, until time is up; each run is scored and has its row
 at once, in OUT/rows.jsonl. Rows that are there, or published, are not made again: the same command
@@ -145,8 +144,8 @@ def finished_rows(chosen: argparse.Namespace, leave: Leave) -> list[Row]:
     names = {phase.experiment for phase in phases(2, 2)}
     paths = [PUBLISHED / f"{name}.csv" for name in sorted(names)]
     published = [row for path in paths if path.is_file() for row in read_rows(path)]
-    there = {key_of(row) for row in here}
-    return here + [row for row in published if key_of(row) not in there]
+    there = {identity_of(row) for row in here}
+    return here + [row for row in published if identity_of(row) not in there]
 
 
 def sweep(chosen: argparse.Namespace) -> int:
@@ -170,7 +169,7 @@ def sweep(chosen: argparse.Namespace) -> int:
     with processes(choice.workers, STRIDE if chosen.rehearse else 1) as gaps:
         packed = torch.from_numpy(pictures.packed).to(chosen.device)
         smaller = REHEARSAL if chosen.rehearse else {}
-        finished = frozenset(map(key_of, rows))
+        finished = frozenset(map(identity_of, rows))
         session = Session(packed, pictures, choice, planned, leave, gaps, smaller, finished)
         stopped = Schedule(session, until, per_wave, chosen.waves).go()
         return close(session, rows, deadline, stopped)

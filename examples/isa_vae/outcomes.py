@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from config import UsageError
-from experiments import ARMS, METHODS, experiments, second_look
+from experiments import ARMS, METHODS, PRIMARY, experiments, second_look
 from table import Row
 
 
@@ -57,6 +57,19 @@ def due(
     begun = {row["arm"] for row in rows if row["seed"] > first}
     last = {True: second_look(first), False: first}
     return {(arm, beta, seed) for arm, beta, seed in runs if seed <= last[arm in begun]}
+
+
+def looked_at(rows: Sequence[Row]) -> Sequence[Row]:
+    """All of them; of `paper` those up to the last look that was taken."""
+    if rows[0]["experiment"] != "paper":
+        return rows
+    of_arms = [
+        {row["seed"] for row in rows if (row["arm"], float(row["beta"])) == (arm, 1.0)}
+        for arm in PRIMARY
+    ]
+    made, first = set.intersection(*of_arms), first_look(rows)
+    taken = [n for n in (first, second_look(first)) if made >= set(range(1, n + 1))]
+    return [row for row in rows if row["seed"] <= max(taken, default=0)]
 
 
 def planned(rows: Sequence[Row]) -> set[tuple[str, float, int]]:

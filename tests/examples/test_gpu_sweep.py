@@ -18,7 +18,7 @@ import pytest
 import run_one
 import sweep
 import torch
-from card import capture, gaps, session
+from card import capture, closing, gaps, session
 from card.choice import Choice, describe, remembered
 from card.gaps import Gaps, gaps_of, processes
 from card.leave import Leave, read_lines, read_model
@@ -27,7 +27,7 @@ from card.schedule import Schedule
 from card.session import Session
 from card.stacked import Stack
 from card.training import Training
-from card.waves import key_of, pairs_that_fit, phases, planned_of, waves
+from card.waves import identity_of, pairs_that_fit, phases, planned_of, waves
 from config import UsageError
 from data import Pictures
 from experiments import ARMS, METHODS, PAPER_ON_GPU, PRIMARY, experiments
@@ -106,7 +106,7 @@ def test_time_alone_chooses_the_number_of_pairs(seconds, pairs):
 def test_the_number_of_pairs_stays_what_the_first_session_made_it():
     assert planned_of([]) is None
     assert planned_of([{"planned": 22}, {"planned": 22}, {}]) == 22
-    with pytest.raises(ValueError, match="two protocols"):
+    with pytest.raises(UsageError, match="two protocols"):
         planned_of([{"planned": 22}, {"planned": 24}])
 
 
@@ -347,6 +347,43 @@ def test_gaps_that_fail_cost_one_row(pictures, tmp_path, monkeypatch, capsys):
     assert "isa-released-beta1-seed1 has no row: MemoryError: full" in capsys.readouterr().out
 
 
+def test_a_run_that_cannot_be_scored_costs_its_own_row(pictures, tmp_path, monkeypatch, capsys):
+    made, calls = session_of(pictures, tmp_path), []
+
+    def failing(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise RuntimeError("out of something")
+        return session_measure(*args)
+
+    session_measure = session.measure
+    monkeypatch.setattr(session, "measure", failing)
+    made.train(first_wave(), lambda step, steps: None)
+    made.collect(wait=True)
+    assert len(made.rows) == 3
+    assert "isa-released-beta1-seed1 has no row: RuntimeError" in capsys.readouterr().out
+
+
+def test_codes_that_cannot_be_turned_cost_no_row(pictures, tmp_path, monkeypatch, capsys):
+    made = session_of(pictures, tmp_path)
+    made.train(first_wave(), lambda step, steps: None)
+    monkeypatch.setattr(closing, "summarise", lambda rows: [{"aligned": float("nan")}])
+    assert closing.close(made, (), time.monotonic() + 3600, 0) == 0
+    assert len(made.rows) == 4
+    printed = capsys.readouterr().out
+    assert "rotation: ValueError" in printed and "4 runs made" in printed
+
+
+def test_nothing_is_published_where_a_part_is_refused(pictures, tmp_path, capsys):
+    good = session_rows(pictures, tmp_path / "good")
+    run = experiments()["paper"][0]
+    part, *_ = Leave(tmp_path / "parts").model("normal", run, VAE(20, 16).state_dict())
+    part.rename(part.with_name("normal.model.1of2"))
+    assert collect(good, part.with_name("normal.model.1of2"), publish=tmp_path / "tables") == 2
+    assert "one of 2 parts" in capsys.readouterr().err
+    assert not (tmp_path / "tables").exists()
+
+
 def test_waves_of_unknown_kinds_are_given_more_time(pictures, tmp_path):
     made = session_of(pictures, tmp_path, precision="tf32", engine="graph")
     schedule = Schedule(made, time.monotonic() + 3600, 40.0)
@@ -489,14 +526,19 @@ def test_sessions_are_merged_into_the_tables(pictures, tmp_path, capsys):
     two = session_rows(pictures, tmp_path / "two", seeds=(3, 4))
     assert collect(one, publish=tmp_path / "published") == 0
     assert collect(one, two, publish=tmp_path / "published") == 0
-    assert "4 new rows, 4 that were there" in capsys.readouterr().out
+    assert "paper.csv: 4 new rows" in capsys.readouterr().out
     rows = sweep.read_runs(tmp_path / "published" / "paper.csv", "paper")
     assert len(rows) == 8 and {row["planned"] for row in rows} == {18}
     assert {(row["precision"], row["protocol"]) for row in rows} == {("tf32", "paper-1")}
     made = {
-        key_of(line): line for path in (one, two) for line in read_lines(path) if "mig" in line
+        identity_of(line): line
+        for path in (one, two)
+        for line in read_lines(path)
+        if "mig" in line
     }
-    assert all(row["mig"] == pytest.approx(made[key_of(row)]["mig"], rel=1e-5) for row in rows)
+    assert all(
+        row["mig"] == pytest.approx(made[identity_of(row)]["mig"], rel=1e-5) for row in rows
+    )
     trials = json.loads((tmp_path / "published" / "paper-sessions.json").read_text())
     assert [trial["seed"] for trial in trials] == [1, 3]
     turned = json.loads((tmp_path / "published" / "paper-rotation.json").read_text())
@@ -511,6 +553,7 @@ def test_sessions_are_merged_into_the_tables(pictures, tmp_path, capsys):
         ({"protocol": "paper-0"}, "of the protocol 'paper-0'"),
         ({"planned": 20}, "two protocols"),
         ({"mig": 0.5}, "there twice, with other mig"),
+        ({"status": "diverged", "mig": None, "log_px": None}, "there twice, with other status"),
         ({"config": replace(PAPER_ON_GPU, hidden=8, seed=1).to_json()}, "--hidden: 8 then"),
         ({"seed": 99}, "is no run of paper"),
     ],
@@ -598,7 +641,7 @@ def test_a_session_that_is_killed_goes_on_to_its_end(tmp_path):
     printed, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors
     lines = read_lines(out / "rows.jsonl")
-    keys = [key_of(line) for line in lines if line["kind"] == "run"]
+    keys = [identity_of(line) for line in lines if line["kind"] == "run"]
     assert len(set(keys)) == len(keys) > len(rows)
     assert {"normal.png", "isa-released.png", "log.txt", "normal.model.1of1"} <= {
         path.name for path in out.iterdir()

@@ -2,13 +2,15 @@
 
 import json
 
+import figures
 import looks
 import numpy as np
 import pytest
 from bootstrap import difference_interval
 from config import UsageError
 from experiments import PRIMARY, SECONDARY, WEIGHTED, WEIGHTED_BETAS, experiments, second_look
-from outcomes import planned, unmade
+from outcomes import looked_at, planned, unmade
+from table import as_csv
 from verdicts import judge, write_verdicts
 
 PAIRS, LATER = 18, second_look(18)
@@ -157,3 +159,21 @@ def test_the_files_say_which_looks_were_planned(tmp_path):
     line = text.read_text().splitlines()[2]
     assert line.startswith("| 4.1 | isa-released | normal | 1 | mig | reproduced |")
     assert "| 0.0164 |" in line
+
+
+def test_no_figure_shows_scores_before_a_look_or_between_two(tmp_path, capsys):
+    few = [row for arm in PRIMARY for row in runs(arm, range(1, PAIRS))]
+    assert looked_at(few) == []
+    table = tmp_path / "paper.csv"
+    table.write_text(as_csv(few))
+    for what in ("fig5a", "fig5b", "report", "a5"):
+        assert figures.main([what, str(table), "--out", str(tmp_path / "out.png")]) == 2
+        assert f"before its {PAIRS} pairs are made" in capsys.readouterr().err
+    between = [row for arm in PRIMARY for row in runs(arm, range(1, LATER))]
+    assert {row["seed"] for row in looked_at(between)} == set(range(1, PAIRS + 1))
+    done = [row for arm in PRIMARY for row in runs(arm, range(1, LATER + 1))]
+    assert looked_at(done) == done
+    elsewhere = [row | {"experiment": "fig5a-quick"} for row in few]
+    assert looked_at(elsewhere) == elsewhere
+    table.write_text(as_csv(everything()))
+    assert figures.main(["fig5a", str(table), "--out", str(tmp_path / "out.png")]) == 0

@@ -60,11 +60,10 @@ def turn(session: Session, until: float) -> dict[str, list[Row]]:
                 *(state.vae, state.prior(), run.config, session.packed, session.pictures, run.key),
                 images=min(TURNED, len(session.pictures) // 10),
             )
+            session.leave.add("rotation", {"key": run.key, "means": summarise(rows)})
+            found[run.key] = rows
         except Exception as error:  # whatever it is, it takes no row with it
             session.leave.log(f"{run.key}, rotation: {type(error).__name__}: {error}")
-            continue
-        found[run.key] = rows
-        session.leave.add("rotation", {"key": run.key, "means": summarise(rows)})
     seconds = time.monotonic() - began
     session.leave.log(f"turned the codes of {len(found)} runs in {seconds:.0f} s")
     return found
@@ -88,9 +87,9 @@ def show(
     """Pictures, curves and the weights of the representative run of an arm."""
     key = key_of(representative(runs))
     run, weights = session.models[key]
-    if key in turned:
-        session.leave.add("curves", {"key": key, "rows": turned[key]})
+    curves = {"key": key, "rows": turned.get(key, [])}
     tasks: list[tuple[str, Callable[[], object]]] = [
+        ("curves", lambda: session.leave.add("curves", curves)),
         ("model", lambda: session.leave.model(arm, run, weights)),
         ("pictures", lambda: draw(session, arm, run, weights, len(runs))),
     ]

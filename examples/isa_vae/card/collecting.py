@@ -7,12 +7,13 @@ from typing import Any
 
 import checkpoint
 from card.leave import PROTOCOL, read_lines, read_model
-from card.waves import Key, key_of, planned_of, runs_of
+from card.waves import Identity, identity_of, planned_of, runs_of
 from config import Config, UsageError, changes
 from experiments import experiments
 from files import write_json, write_text
 from runs_read import read_rows
-from table import Row, as_csv, shortened, write_row
+from table import Row, as_csv, key_of, shortened, write_row
+from torch import Tensor
 
 SESSIONS, ROTATION = "paper-sessions.json", "paper-rotation.json"
 IGNORED = {"device", "data"}  # settings that determine no number of these runs
@@ -38,11 +39,15 @@ def collect(files: Sequence[Path], publish: Path | None, models: Path) -> str:
         raise UsageError("none of the files has rows, or is part of a model: give OUT/rows.jsonl")
     for row in rows:
         check_row(row)
-    said = [merge(name, mine, publish) for name, mine in sorted(by_experiment(rows).items())]
+    joined = [read_model(paths) for paths in by_model(parts).values()]
+    tables = [merged(name, mine, publish) for name, mine in sorted(by_experiment(rows).items())]
+    for path, _, content in tables:  # all of it is in order: now it is written
+        write_text(content, path)
+    said = [f"{path}: {count} new rows" for path, count, _ in tables]
     said += [keep_sessions(of_kind(lines, "smoke"), publish)]
     turned = {kind: of_kind(lines, kind) for kind in ("rotation", "curves")}
     said += [keep_rotation(turned, publish)]
-    said += put_together(parts, rows, models)
+    said += [put_together(*model, rows, models) for model in joined]
     return "\n".join(line for line in said if line)
 
 
@@ -61,11 +66,11 @@ def by_experiment(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def check_row(row: Row) -> None:
     """Refuse rows of another protocol, of no experiment, or with other settings than it has."""
-    name, protocol = "-".join(map(str, key_of(row))), row.get("protocol")
+    name, protocol = "-".join(map(str, identity_of(row))), row.get("protocol")
     if protocol != PROTOCOL:
         raise UsageError(f"{name} is of the protocol {protocol!r}, not of {PROTOCOL!r}")
     known = row["experiment"] in experiments()
-    run = runs_of(row["experiment"]).get(key_of(row)[1:]) if known else None
+    run = runs_of(row["experiment"]).get(identity_of(row)[1:]) if known else None
     if run is None:
         raise UsageError(f"{name} is no run of {row['experiment']}")
     asked, made = run.config, Config.from_json(row["config"])
@@ -75,38 +80,35 @@ def check_row(row: Row) -> None:
         raise UsageError(f"{name} has other settings than the experiment: {differences}")
 
 
-def merge(name: str, rows: Sequence[Row], publish: Path) -> str:
-    """Add rows to the table of their experiment; the same ones again change nothing."""
+def merged(name: str, rows: Sequence[Row], publish: Path) -> tuple[Path, int, str]:
+    """The table of an experiment with rows added, and how many: the same ones again add none."""
     path = publish / f"{name}.csv"
     there = read_rows(path, name) if path.is_file() else []
-    known = {key_of(row): row for row in there}
-    new: dict[Key, Row] = {}
+    known = {identity_of(row): row for row in there}
+    new: dict[Identity, Row] = {}
     for row in rows:
-        key = key_of(row)
-        other = known.get(key) or new.get(key)
+        identity = identity_of(row)
+        other = known.get(identity) or new.get(identity)
         if other is None:
-            new[key] = row
+            new[identity] = row
         elif differing := differences(row, other):
-            raise UsageError(f"{'-'.join(map(str, key))} is there twice, with other {differing}")
-    try:
-        planned_of([*there, *new.values()])
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}") from error
-    if new:
-        write_text(as_csv([*there, *new.values()]), path)
-    return f"{path}: {len(new)} new rows, {len(there)} that were there"
+            run = "-".join(map(str, identity))
+            raise UsageError(f"{run} is there twice, with other {differing}")
+    found = [*there, *new.values()]
+    planned_of(found)  # refuses two protocols
+    return path, len(new), as_csv(found)
 
 
 def differences(row: Row, other: Row) -> str:
-    """Names of scores that two rows of one run do not share, to the digits of a table."""
+    """Names of what two rows of one run do not share, to the digits of a table."""
     keys = [key for key in row if key in other and key not in MAY_DIFFER]
-    scalar = [key for key in keys if isinstance(row[key], int | float)]
+    scalar = [key for key in keys if isinstance(row[key], int | float | str | None)]
     return ", ".join(key for key in scalar if rounded(row[key]) != rounded(other[key]))
 
 
-def rounded(value: Any) -> float | None:
+def rounded(value: Any) -> Any:
     """A number as the table has it."""
-    return None if value is None else float(shortened(float(value)))
+    return float(shortened(float(value))) if isinstance(value, int | float) else value
 
 
 def keep_sessions(trials: Sequence[dict[str, Any]], publish: Path) -> str:
@@ -135,20 +137,23 @@ def keep_rotation(turned: dict[str, list[dict[str, Any]]], publish: Path) -> str
     return f"{path}: rotated codes of {count} runs"
 
 
-def put_together(parts: Sequence[Path], rows: Sequence[Row], models: Path) -> list[str]:
-    """Models from their parts, as a sweep with --keep-models leaves them, with their rows."""
+def by_model(parts: Sequence[Path]) -> dict[tuple[Path, str], list[Path]]:
+    """The parts of each model."""
     found: dict[tuple[Path, str], list[Path]] = {}
     for path in parts:
         found.setdefault((path.parent, path.name.rpartition(".model.")[0]), []).append(path)
-    said = []
-    for paths in found.values():
-        key, config, weights = read_model(paths)
-        folder = models / "paper" / "runs" / key
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.save_whole(weights, folder / checkpoint.MODEL)
-        write_json(config.to_json(), folder / checkpoint.CONFIG)
-        for row in rows:
-            if f"{row['arm']}-beta{row['beta']:g}-seed{row['seed']}" == key:
-                write_row(row, models / "paper" / "rows" / f"{key}.json")
-        said.append(f"{folder}: a model, in half precision")
-    return said
+    return found
+
+
+def put_together(
+    key: str, config: Config, weights: dict[str, Tensor], rows: Sequence[Row], models: Path
+) -> str:
+    """A model as a sweep with --keep-models leaves it, with its row."""
+    folder = models / "paper" / "runs" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.save_whole(weights, folder / checkpoint.MODEL)
+    write_json(config.to_json(), folder / checkpoint.CONFIG)
+    for row in rows:
+        if (row["experiment"], key_of(row)) == ("paper", key):
+            write_row(row, models / "paper" / "rows" / f"{key}.json")
+    return f"{folder}: a model, in half precision"

@@ -9,8 +9,8 @@ from card.waves import Wave, waves
 from interrupt import StopRequest
 from tqdm import tqdm
 
-# How much longer a wave takes, before one of its kind was timed: with total correlations, as it is
-# or of fused kernels, and in pure float32 where the others are in TF32.
+# How much longer a wave takes, estimated, until one of its kind is timed: with total correlations,
+# as they are or of fused kernels, and in pure float32 where the others are in TF32.
 HEAVY = {False: 6.0, True: 3.0}
 SLOWER = 4.0
 FORMAT = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]"

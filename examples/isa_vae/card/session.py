@@ -16,7 +16,7 @@ from card.leave import PROTOCOL, REHEARSED, Leave
 from card.probe import PRECISIONS
 from card.stacked import Stack
 from card.training import Training
-from card.waves import Key, Wave, key_of_run
+from card.waves import Identity, Wave, identity_of_run
 from data import Pictures
 from experiments import PRIMARY, Run
 from metrics import ScoringError
@@ -63,7 +63,7 @@ class Session:
     leave: Leave
     gaps: Gaps
     smaller: dict[str, int]
-    finished: frozenset[Key] = frozenset()
+    finished: frozenset[Identity] = frozenset()
 
     def __post_init__(self) -> None:
         self.rows: list[Row] = []
@@ -102,7 +102,7 @@ class Session:
         torch.set_float32_matmul_precision("highest")  # scores are in pure float32
         for k, of_seed in enumerate(runs):
             for r, run in enumerate(of_seed):
-                if key_of_run(run) in self.finished:  # trained again for its partner's sake
+                if identity_of_run(run) in self.finished:  # trained again for its partner's sake
                     continue
                 self.score(run, training.stack.model(k, r), losses[k][r], seconds, precision)
         self.collect()
@@ -158,6 +158,9 @@ class Session:
         except ScoringError as error:
             self.leave.log(f"{run.key}: {error}; recorded as diverged")
             self.keep(self.row(run, None, precision, self.choice.engine))
+            return
+        except Exception as error:  # it costs this run, and none of those beside it
+            self.leave.log(f"{run.key} has no row: {type(error).__name__}: {error}")
             return
         if run.experiment == "paper" and run.arm in PRIMARY:
             weights = {name: value.cpu() for name, value in vae.state_dict().items()}

@@ -78,11 +78,11 @@ class Training:
         total = len(stack.packed)
         per_epoch = total // size
         with ThreadPoolExecutor(1) as ahead:  # an epoch's order is drawn while one is trained
-            order, following = turn(ahead.submit(orders, stack, 0), ahead, stack, 0)
+            order, following = next_order(ahead.submit(orders, stack, 0), ahead, stack, 0)
             for step in range(self.steps):
                 epoch, batch = divmod(step, per_epoch)
                 if batch == 0 and epoch > 0:
-                    order, following = turn(following, ahead, stack, epoch)
+                    order, following = next_order(following, ahead, stack, epoch)
                 stack.rows.copy_(order[:, batch * size : (batch + 1) * size])
                 stack.draw_noise()
                 advance()
@@ -96,7 +96,7 @@ def orders(stack: Stack, epoch: int) -> Tensor:
     return torch.stack([permutation(epoch, total, config) for config in alone])
 
 
-def turn(
+def next_order(
     following: Future[Tensor], ahead: ThreadPoolExecutor, stack: Stack, epoch: int
 ) -> tuple[Tensor, Future[Tensor]]:
     """The order of this epoch on the device, and that of the next one to come."""

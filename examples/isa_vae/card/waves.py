@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from config import UsageError
 from experiments import (
     FEWEST_PAIRS,
     MOST_PAIRS,
@@ -24,7 +25,7 @@ from experiments import (
 from table import Row
 
 CHECKED = (1, 2)  # seeds that are trained in pure float32 as well
-Key = tuple[str, str, float, int]  # experiment, arm, beta, seed
+Identity = tuple[str, str, float, int]  # experiment, arm, beta, seed
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def phases(planned: int, width: int) -> list[Phase]:
     ]
 
 
-def waves(planned: int, width: int, finished: Iterable[Key]) -> Iterator[Wave]:
+def waves(planned: int, width: int, finished: Iterable[Identity]) -> Iterator[Wave]:
     """What is left to do. A seed of which an arm is missing is trained with all its arms."""
     there = set(finished)
     for phase in phases(planned, width):
@@ -88,13 +89,13 @@ def waves(planned: int, width: int, finished: Iterable[Key]) -> Iterator[Wave]:
             yield Wave(phase, tuple(left[start : start + phase.width]))
 
 
-def key_of(row: Row) -> Key:
+def identity_of(row: Row) -> Identity:
     """What tells a row from the others."""
     return row["experiment"], row["arm"], float(row["beta"]), row["seed"]
 
 
-def key_of_run(run: Run) -> Key:
-    """As `key_of`, of a run."""
+def identity_of_run(run: Run) -> Identity:
+    """As `identity_of`, of a run."""
     return run.experiment, run.arm, run.config.beta, run.config.seed
 
 
@@ -111,7 +112,7 @@ def planned_of(rows: Sequence[Row]) -> int | None:
     """The number of pairs that an earlier session has fixed; None before there is one."""
     found = {int(row["planned"]) for row in rows if row.get("planned") is not None}
     if len(found) > 1:
-        raise ValueError(
+        raise UsageError(
             f"rows were planned with {sorted(found)} pairs: they are of two protocols"
         )
     return found.pop() if found else None
