@@ -23,10 +23,11 @@ nox.options.sessions = [f"core(torch='{version}')" for version in TESTED]
 @nox.session
 @nox.parametrize("torch", TESTED + NEXT)
 def core(session: nox.Session, torch: str) -> None:
-    """The tests of the library itself, tests/test_*.py, on one version of torch."""
+    """The tests of the library itself, and with its clients, on one version of torch."""
     pins = (ROOT / "constraints.txt").read_text()
     constraints = Path(session.create_tmp()) / "constraints.txt"
     constraints.write_text(re.sub("^torch==.*", f"torch=={torch}", pins, flags=re.MULTILINE))
     session.install("-c", str(constraints), "-e", ".[core]")
-    tests = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/test_*.py"))
+    paths = [*ROOT.glob("tests/test_*.py"), *ROOT.glob("tests/clients/test_*.py")]
+    tests = sorted(str(path.relative_to(ROOT)) for path in paths)
     session.run("python", "-m", "pytest", *tests, *session.posargs, env={"OMP_NUM_THREADS": "1"})

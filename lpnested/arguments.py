@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from reprlib import repr
+
 from torch import Tensor
 
 from lpnested.layout import Layout, layout_of
@@ -11,11 +14,11 @@ from lpnested.tree import LpNestedTree
 __all__ = ["check_exponents", "check_value", "prepare"]
 
 
-def check_exponents(exponents: Tensor, tree: LpNestedTree) -> Tensor:
+def check_exponents(exponents: Tensor | Sequence[float], tree: LpNestedTree) -> Tensor:
     exponents = as_parameter("exponents", exponents)
     if exponents.dim() == 0 or exponents.shape[-1] != tree.num_nodes:
         raise ValueError(
-            f"{tree!r} has {tree.num_nodes} inner nodes, so exponents must have shape "
+            f"{repr(tree)} has {tree.num_nodes} inner nodes, so exponents must have shape "
             f"(*batch, {tree.num_nodes}), but got {tuple(exponents.shape)}"
         )
     return exponents
@@ -30,6 +33,6 @@ def prepare(exponents: Tensor, tree: LpNestedTree) -> tuple[Tensor, Layout]:
 def check_value(value: Tensor, tree: LpNestedTree, name: str) -> None:
     if value.dim() == 0 or value.shape[-1] != tree.dim:
         raise ValueError(
-            f"{tree!r} has {tree.dim} coordinates, so {name} must have shape "
+            f"{repr(tree)} has {tree.dim} coordinates, so {name} must have shape "
             f"(*sample, *batch, {tree.dim}), but got {tuple(value.shape)}"
         )

@@ -29,7 +29,7 @@ def in_chunks(function: Elementwise, *arguments: Tensor) -> Tensor:
     """
     arguments = torch.broadcast_tensors(*arguments)
     shape = arguments[0].shape
-    if shape.numel() <= _size(arguments) or not is_eager(*arguments):
+    if not is_eager(*arguments) or shape.numel() <= _size(arguments):
         return function(*arguments)
     rows = [x.reshape(-1) for x in arguments]
     if torch.is_grad_enabled() and any(x.requires_grad for x in rows):

@@ -17,14 +17,17 @@ from torch import Tensor
 
 from lpnested import fused
 from lpnested.arguments import check_exponents, check_value, prepare
+from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.layout import layout_of
-from lpnested.precision import as_parameter, at_most, narrow, widen
+from lpnested.precision import at_most, narrow, result_dtype, widen, without_repetition
 from lpnested.sphere import sample_sphere
 from lpnested.traversal import (
+    Combine,
     align,
     climb,
     column,
     in_layout_order,
+    log_p_norm,
     p_norm,
     path_sums,
 )
@@ -66,8 +69,9 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         >>> log_norm(torch.tensor([3.0, 2.0, 2.0]), torch.tensor([2.0, 1.0]), tree).exp()
         tensor(5.)
     """
+    exponents = check_exponents(exponents, tree)
     result = log_radius(value, exponents, tree)
-    return narrow(result, torch.promote_types(value.dtype, exponents.dtype))
+    return narrow(result, result_dtype(value, exponents))
 
 
 def log_radius(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -92,7 +96,8 @@ def norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         >>> norm(torch.tensor([3.0, 4.0]), torch.tensor([2.0]), LpNestedTree.flat(2))
         tensor(5.)
     """
-    return narrow(_norm(value, exponents, tree), torch.promote_types(value.dtype, exponents.dtype))
+    exponents = check_exponents(exponents, tree)
+    return narrow(_norm(value, exponents, tree), result_dtype(value, exponents))
 
 
 def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -113,13 +118,16 @@ def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
         >>> log_surface_area(torch.tensor([2.0]), LpNestedTree.flat(2)).exp()  # 2 pi
         tensor(6.2832)
     """
-    p, layout = prepare(exponents, tree)
+    exponents = check_exponents(exponents, tree)
+    common = _common_row(exponents)
+    p, layout = prepare(exponents if common is None else common, tree)
     p_edge = p.index_select(0, layout.parents)
     nodes = (
         -(column(layout.arities, p) - 1) * p.log() - (column(layout.node_sizes, p) / p).lgamma()
     )
     edges = (column(layout.edge_sizes, p) / p_edge).lgamma()
-    return narrow(tree.dim * math.log(2) + nodes.sum(0) + edges.sum(0), exponents.dtype)
+    area = tree.dim * math.log(2) + nodes.sum(0) + edges.sum(0)
+    return narrow(area, result_dtype(exponents)).expand(exponents.shape[:-1])
 
 
 def log_volume(exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -129,8 +137,9 @@ def log_volume(exponents: Tensor, tree: LpNestedTree) -> Tensor:
         >>> log_volume(torch.tensor([1.0]), LpNestedTree.flat(3)).exp()  # 2^3 / 3!
         tensor(1.3333)
     """
-    area = log_surface_area(widen(as_parameter("exponents", exponents)), tree)
-    return narrow(area - math.log(tree.dim), exponents.dtype)
+    exponents = check_exponents(exponents, tree)
+    area = log_surface_area(widen(exponents), tree)
+    return narrow(area - math.log(tree.dim), result_dtype(exponents))
 
 
 def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -141,7 +150,8 @@ def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         + \sum_{c \in I} \log\Gamma\Big(\frac{n_c + K_c}{p_I}\Big)
         - \log\Gamma\Big(\frac{n_c}{p_I}\Big) \Big]
 
-    with :math:`K_I` the sum of the orders under :math:`I`. It is inf where an order is -1 or less.
+    with :math:`K_I` the sum of the orders under :math:`I`. It is inf where an order is -1 or less,
+    unless there is one coordinate only, which has no direction.
 
     Args:
         orders: The orders :math:`k_i`, real, shape ``(*sample, *batch, dim)``.
@@ -153,26 +163,27 @@ def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         >>> log_moment(orders, torch.tensor([2.0]), LpNestedTree.flat(3)).exp()
         tensor(0.3333)
     """
+    exponents = check_exponents(exponents, tree)
     p, layout = prepare(exponents, tree)
     rows, p = align(_rows(orders, tree, "orders"), p)
-    infinite = (rows <= -1).any(0)
-    rows = torch.where(infinite, 0.0, rows)
+    singular = (rows <= -1).any(0)
+    rows = torch.where(singular, 0.0, rows)
     levels = climb(rows, p, layout, lambda children, _: children.sum(1))
     edge_orders, node_orders = (torch.cat(parts) for parts in zip(*levels, strict=True))
     p_node, p_edge = in_layout_order(p, layout.nodes), p.index_select(0, layout.parents)
     node_sizes = column(in_layout_order(layout.node_sizes, layout.nodes), p)
     edge_sizes = column(layout.edge_sizes, p)
-    nodes = _log_gamma_ratio(node_sizes, node_orders, p_node).sum(0)
-    edges = _log_gamma_ratio(edge_sizes, edge_orders, p_edge).sum(0)
-    result = torch.where(infinite, math.inf, edges - nodes)
-    return narrow(result, torch.promote_types(orders.dtype, exponents.dtype))
+    nodes = log_gamma_ratio(node_sizes / p_node, node_orders / p_node).sum(0)
+    edges = log_gamma_ratio(edge_sizes / p_edge, edge_orders / p_edge).sum(0)
+    result = torch.where(singular, _at_singularity(tree), edges - nodes)
+    return narrow(result, result_dtype(orders, exponents))
 
 
 def log_coordinate_moment(order: float, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     r"""The logarithm of :math:`\mathrm{E} |u_i|^k` of every coordinate; see :func:`log_moment`.
 
     Args:
-        order: The order :math:`k > -1`.
+        order: The order :math:`k`; the result is inf for :math:`k \leq -1`.
         exponents: Shape ``(*batch, num_nodes)``.
         tree: The tree.
 
@@ -183,22 +194,29 @@ def log_coordinate_moment(order: float, exponents: Tensor, tree: LpNestedTree) -
         >>> log_coordinate_moment(2, torch.tensor([2.0]), LpNestedTree.flat(4)).exp()
         tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
+    exponents = check_exponents(exponents, tree)
     p, layout = prepare(exponents, tree)
     p_edge = p.index_select(0, layout.parents)
     sizes = column(layout.edge_sizes, p)
     parent_sizes = column(layout.node_sizes.index_select(0, layout.parents), p)
-    ratios = _log_gamma_ratio(sizes, order, p_edge) - _log_gamma_ratio(parent_sizes, order, p_edge)
-    return narrow(path_sums(ratios, layout).movedim(0, -1), exponents.dtype)
+    singular = torch.as_tensor(order, dtype=p.dtype, device=p.device) <= -1
+    step = torch.where(singular, 0.0, order) / p_edge
+    ratios = log_gamma_ratio(sizes / p_edge, step) - log_gamma_ratio(parent_sizes / p_edge, step)
+    moments = path_sums(ratios, layout).movedim(0, -1)
+    moments = torch.where(singular, _at_singularity(tree), moments)
+    return narrow(moments, result_dtype(exponents))
+
+
+def _at_singularity(tree: LpNestedTree) -> float:
+    return math.inf if tree.dim > 1 else 0.0
 
 
 def _common_row(exponents: Tensor) -> Tensor | None:
     """The exponents, ``(num_nodes,)``, that a whole batch shares by way of ``expand``."""
-    batch = exponents.dim() - 1
-    if any(exponents.stride(k) and exponents.shape[k] != 1 for k in range(batch)):
+    (once,) = without_repetition(exponents)
+    if once.numel() != once.shape[-1] or not exponents.numel():
         return None
-    if batch and exponents.requires_grad and torch.is_grad_enabled():
-        return None  # each row has a gradient of its own
-    return exponents[(0,) * batch] if exponents.numel() else None
+    return once.flatten().expand(exponents.shape[-1])
 
 
 def _rows(value: Tensor, tree: LpNestedTree, name: str = "value") -> Tensor:
@@ -208,16 +226,23 @@ def _rows(value: Tensor, tree: LpNestedTree, name: str = "value") -> Tensor:
 
 
 def _norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
-    p, layout = prepare(exponents, tree)
-    rows, p = align(_rows(value, tree).abs(), p)
-    _, root = climb(rows, p, layout, p_norm)[0]
-    return at_most(root.squeeze(0), _HUGE)
+    return _at_root(value, exponents, tree, p_norm, _HUGE)
 
 
 def _plain_log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
-    f = _norm(value, exponents, tree)
-    return torch.where(f < _TINY, _TINY, f).log()
+    return _at_root(value, exponents, tree, log_p_norm, math.log(_HUGE))
 
 
-def _log_gamma_ratio(size: Tensor, order: Tensor | float, p: Tensor) -> Tensor:
-    return ((size + order) / p).lgamma() - (size / p).lgamma()
+def _at_root(
+    value: Tensor, exponents: Tensor, tree: LpNestedTree, function: Combine, bound: float
+) -> Tensor:
+    """What a function makes of the norms of the root's children, in float64.
+
+    It is finite for finite values, and infinite, with gradient 0, where one of them is.
+    """
+    p, layout = prepare(exponents, tree)
+    rows, p = align(_rows(value, tree).abs(), p)
+    infinite = (rows == math.inf).any(0)
+    rows = torch.where(infinite, 1.0, rows)
+    root = climb(rows, p, layout, p_norm, at_root=function)[0][1].squeeze(0)
+    return torch.where(infinite, math.inf, at_most(root, bound))

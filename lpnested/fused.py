@@ -29,6 +29,7 @@ __all__ = ["applies", "log_norm"]
 Plain: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 _LOG2_ZERO = -1e30  # of a zero: finite, so that no inf meets inf, and 2 ** (p * this) is 0
+_LOG2_INFINITE = 1e30  # of an infinity, likewise
 _LOG2_TINY, _LOG2_HUGE = -1022.0, 1024.0  # of what float64 holds
 _NEGLIGIBLE = 1e-300
 _PER_THREAD = 2**17  # numbers in a chunk: 1 MiB in float64. Each costs about 0.1 ms of calls
@@ -159,7 +160,7 @@ def _forward_chunk(
 ) -> None:
     """Write the result of a chunk, and what its gradient will need."""
     logs = value.t().to(torch.float64, memory_format=torch.contiguous_format)
-    logs = logs.abs_().log2_().clamp_(_LOG2_ZERO, _LOG2_HUGE)
+    logs = logs.abs_().log2_().clamp_(_LOG2_ZERO, _LOG2_INFINITE)
     blocks: list[_Block] = []
 
     def combine(children: Tensor, p: Tensor) -> Tensor:
@@ -169,7 +170,9 @@ def _forward_chunk(
 
     gradient = roots is not None or slopes is not None
     root = climb(logs, p, layout, combine if gradient else _log_norm, _LOG2_ZERO)[0][1]
+    infinite = root.squeeze(0) > _LOG2_INFINITE / 2
     torch.mul(root.squeeze(0).clamp_(_LOG2_TINY, _LOG2_HUGE), math.log(2), out=result)
+    result.masked_fill_(infinite, math.inf)
     if gradient:
         # The norm is constant where it is the smallest or the largest number.
         inside = (root > _LOG2_TINY) & (root < _LOG2_HUGE)

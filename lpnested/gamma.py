@@ -43,10 +43,10 @@ def log_standard_gamma(shape: Tensor, size: Sequence[int], dtype: torch.dtype) -
     """
     size = torch.Size(size)
     rejection = (
-        shape.device.type == "cpu"  # elsewhere, counting what was rejected would wait for it
+        is_eager(shape)
+        and shape.device.type == "cpu"  # elsewhere, counting what was rejected would wait for it
         and size.numel() >= _WORTH_IT
         and not (shape.requires_grad and torch.is_grad_enabled())
-        and is_eager(shape)
     )
     if rejection:
         return _marsaglia_tsang(shape, size, dtype)

@@ -20,13 +20,13 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-__all__ = ["direct_tail", "is_lower", "log_gamma_1p"]
+__all__ = ["STIRLING", "direct_tail", "is_lower", "log_gamma_1p"]
 
 _SHIFT = 9  # to z = a + 9, where Stirling's series has 16 digits
 _LOG_FACTORIAL = math.lgamma(_SHIFT)
 # Of log Gamma(z), in odd powers of 1 / z.
-_STIRLING = [1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156]
-_AT_SHIFT = [c * math.pow(_SHIFT, -2 * k - 1) for k, c in enumerate(_STIRLING)]
+STIRLING = [1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156]
+_AT_SHIFT = [c * math.pow(_SHIFT, -2 * k - 1) for k, c in enumerate(STIRLING)]
 _LATER = list(accumulate(reversed(_AT_SHIFT)))[::-1]  # sums from each term on
 _NEAR = 0.3  # of x / z to 1
 _NUM_ATANH = 11  # terms of a series in (0.3 / 1.7)^2
@@ -111,7 +111,7 @@ def _log_poisson(a: Tensor, x: Tensor) -> Tensor:
     near = excess.abs() < _NEAR * z
     by_series = z * _log1p_less_itself(torch.where(near, excess / z, 0.0))
     main = torch.where(near, by_series, z * log_ratio - excess)
-    stirling = _polynomial(1 / (z * z), _STIRLING) / z
+    stirling = _polynomial(1 / (z * z), STIRLING) / z
     constant = _LOG_FACTORIAL - math.log(2 * math.pi) / 2
     factors = _log_factors(a) - (_SHIFT - 0.5) * log_z
     return main - _SHIFT * log_ratio + factors + constant - stirling

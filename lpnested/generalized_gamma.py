@@ -8,20 +8,30 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from lpnested.gamma import log_gamma_sample
-from lpnested.kept import kept
-from lpnested.precision import as_parameters, at_most, check_finite, exp, narrow, widen
+from lpnested.gamma_ratio import (
+    digamma,
+    log_gamma_ratio,
+    log_gamma_second_difference,
+    scaled_log_gamma_entropy,
+)
+from lpnested.incomplete_gamma import log_gammaincinv, log_tails
+from lpnested.precision import as_parameters, check_finite, exp, narrow, widen
+from lpnested.univariate import (
+    Univariate,
+    exp_within_range,
+    log_power,
+    log_ratio,
+    quantile_end,
+    times_exp,
+)
 
-__all__ = ["GeneralizedGamma"]
-
-# Below this logarithm the first term of the series of the incomplete gamma function is exact, and
-# the power itself may underflow.
-_LOG_SMALL = -40.0
+__all__ = ["GeneralizedGamma", "log_density_parameters"]
 
 
-class GeneralizedGamma(Distribution):
+class GeneralizedGamma(Univariate):
     r"""Generalized gamma distribution (Stacy 1962), the radius of ISA (eq. 11, ``scale**p = s``).
 
     .. math:: \varrho(r) = \frac{p\, r^{n-1}}{\Gamma(n/p)\, s^n} \exp\big(-(r/s)^p\big), \quad
@@ -29,7 +39,8 @@ class GeneralizedGamma(Distribution):
 
     so that :math:`(r/s)^p \sim \mathrm{Gamma}(n/p, 1)`. It is ``scipy.stats.gengamma(n / p, p,
     scale=s)``. ``rsample`` is pathwise in all parameters, as torch's Gamma. At :math:`r = 0` the
-    log density is -inf for :math:`n > 1` and inf for :math:`n < 1`, with gradient 0.
+    log density is -inf for :math:`n > 1` and inf for :math:`n < 1`, at infinity it is -inf, with
+    gradient 0.
 
     Args:
         dim: The dimension :math:`n > 0`, not necessarily an integer, shape ``(*batch)``.
@@ -53,7 +64,6 @@ class GeneralizedGamma(Distribution):
         "scale": constraints.positive,
     }
     support = constraints.nonnegative
-    has_rsample = True
 
     def __init__(
         self,
@@ -77,62 +87,45 @@ class GeneralizedGamma(Distribution):
         new._validate_args = self._validate_args
         return new
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        n, p, log_scale, constant = self.log_density_parameters()
-        r = widen(value)
-        zero = r == 0
-        log_r = torch.where(zero, 1.0, r).log()
-        at_zero = torch.xlogy(n.detach() - 1, torch.zeros_like(r))
-        shape_of_r = (n - 1) * log_r - exp(p * (log_r - log_scale))
-        return self._narrow(constant + torch.where(zero, at_zero, shape_of_r), value)
-
-    def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
-        shape = self._extended_shape(torch.Size(sample_shape))
-        n, p, scale = self._parameters()
-        return self._narrow(scale * exp(log_gamma_sample(n / p, shape, self.p.dtype) / p))
-
-    def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        n, p, scale = self._parameters()
-        r = widen(value)
-        zero = r == 0
-        log_z = torch.where(zero, 1.0, r).log() - scale.log()
-        small, a = p * log_z < _LOG_SMALL, n / p
-        series = exp(torch.where(small, n * log_z, 0.0) - (a + 1).lgamma())
-        cdf = torch.special.gammainc(a, exp(torch.where(small, 0.0, p * log_z)))
-        return self._narrow(torch.where(zero, 0.0, torch.where(small, series, cdf)), value)
+    def log_prob(self, value: Tensor | float) -> Tensor:
+        value = self._checked(value)
+        n, p, scale = self._widened()
+        constant = (p / scale).log() - (n / p).lgamma()
+        r, slope = widen(value), n - 1
+        log_z, inside = log_ratio(r, scale)
+        end = torch.where(r < 1, torch.xlogy(slope.detach(), 0.0), -r.detach())
+        shape_of_r = torch.where(inside, slope * log_z - exp(p * log_z), end)
+        return narrow(constant + shape_of_r, self._dtype_of(value))
 
     def entropy(self) -> Tensor:
-        n, p, scale = self._parameters()
-        a = n / p
-        return self._narrow(scale.log() - p.log() + a.lgamma() + a + (1 - n) / p * a.digamma())
+        n, p, scale = self._widened()
+        mean_log = digamma(n / p + 1) / p - 1 / n  # of r / s
+        entropy = scaled_log_gamma_entropy(n / p) + (scale / n).log() + mean_log
+        return narrow(entropy, self._dtype_of())
 
     def log_moment(self, order: Tensor | float) -> Tensor:
         r"""The logarithm of :math:`\mathrm{E}\, r^k = s^k\, \Gamma((n + k)/p) / \Gamma(n/p)`.
 
         It is inf where the moment is, :math:`k \leq -n`.
+
+        Args:
+            order: The order :math:`k`, shape ``(*sample, *batch)``.
+
+        Example:
+            >>> GeneralizedGamma(dim=4.0, p=2.0).log_moment(torch.tensor([2.0, 1000.0, -4.0]))
+            tensor([6.9315e-01, 2.6175e+03,        inf])
         """
-        n, p, scale = self._parameters()
+        n, p, scale = self._widened()
+        order = torch.as_tensor(order, dtype=torch.float64, device=n.device)
         finite = n + order > 0
-        size = torch.where(finite, n + order, 1.0)
-        log_moment = order * scale.log() + (size / p).lgamma() - (n / p).lgamma()
-        return self._narrow(torch.where(finite, log_moment, torch.inf))
+        steps = torch.where(finite, order, 0.0) / p
+        log_moment = order * scale.log() + log_gamma_ratio(n / p, steps)
+        return narrow(torch.where(finite, log_moment, math.inf), self._dtype_of())
 
     @property
     def mean(self) -> Tensor:
-        n, p, scale = self._parameters()
-        return self._narrow(scale * exp(((n + 1) / p).lgamma() - (n / p).lgamma()))
-
-    @property
-    def variance(self) -> Tensor:
-        n, p, scale = self._parameters()
-        log_first = ((n + 1) / p).lgamma() - (n / p).lgamma()
-        # E r^2 - (E r)^2 = (E r)^2 (E r^2 / (E r)^2 - 1), which loses no digits.
-        ratio = _second_difference_of_lgamma(n, p)
-        return self._narrow(scale**2 * exp(2 * log_first) * torch.expm1(at_most(ratio, 600.0)))
+        n, p, scale = self._widened()
+        return times_exp(scale, log_gamma_ratio(n / p, 1 / p)).to(self._dtype_of())
 
     @property
     def mode(self) -> Tensor:
@@ -141,25 +134,40 @@ class GeneralizedGamma(Distribution):
         It is NaN for :math:`n < 1`, where the density at 0 is unbounded. Its gradient at
         :math:`n = 1` is 0.
         """
-        n, p, scale = self._parameters()
-        mode = scale * (torch.where(n > 1, n - 1, 1.0) / p) ** (1 / p)
+        n, p, scale = self._widened()
+        mode = times_exp(scale, (torch.where(n > 1, n - 1, 1.0) / p).log() / p)
         at_zero = torch.zeros_like(mode).masked_fill(n < 1, torch.nan)
-        return self._narrow(torch.where(n > 1, mode, at_zero))
+        return torch.where(n > 1, mode, at_zero).to(self._dtype_of())
 
-    def log_density_parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        r"""In float64: :math:`n`, :math:`p`, :math:`\log s`, and the logarithm of the constant."""
+    def _own(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.dim, self.p, self.scale
 
-        def make() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            return log_density_parameters(*self._parameters())
+    def _stddev(self) -> Tensor:
+        r"""By :math:`\mathrm{E}\, r^2 / (\mathrm{E}\, r)^2 = e^D`, which loses no digits."""
+        n, p, scale = self._widened()
+        a, h = n / p, 1 / p
+        difference = log_gamma_second_difference(a, h)
+        root_of_second_moment = times_exp(scale, log_gamma_ratio(a, h) + difference / 2)
+        return root_of_second_moment * (-torch.expm1(-difference)).sqrt()
 
-        return kept(self, "_kept_parameters", (self.dim, self.p, self.scale), make)
+    def _log_tails(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        n, p, scale = self._widened()
+        r = widen(value)
+        return log_tails(n / p, log_power(torch.where(r < 0, 0.0, r), scale, p))
 
-    def _parameters(self) -> tuple[Tensor, Tensor, Tensor]:
-        return widen(self.dim), widen(self.p), widen(self.scale)
+    def _quantile(self, value: Tensor) -> Tensor:
+        n, p, scale = self._widened()
+        value = widen(value)
+        inside = (value > 0) & (value < 1)
+        u = torch.where(inside, value, 0.5)
+        quantile = times_exp(scale, log_gammaincinv(n / p, u.log(), torch.log1p(-u)) / p)
+        return torch.where(inside, quantile, quantile_end(value, 0.0))
 
-    def _narrow(self, result: Tensor, value: Tensor | None = None) -> Tensor:
-        dtypes = [self.dim.dtype] + ([] if value is None else [value.dtype])
-        return narrow(result, torch.promote_types(dtypes[0], dtypes[-1]))
+    @staticmethod
+    def _draw(size: torch.Size, dtype: torch.dtype, *parameters: Tensor) -> Tensor:
+        n, p, scale = parameters
+        log_power = log_gamma_sample(n / p, size, dtype)
+        return exp_within_range(log_power / p + scale.log())
 
 
 def log_density_parameters(
@@ -168,12 +176,3 @@ def log_density_parameters(
     r"""With :math:`\log s` and :math:`\log p - \log\Gamma(n/p) - n \log s`."""
     log_scale = scale.log()
     return n, p, log_scale, p.log() - (n / p).lgamma() - n * log_scale
-
-
-def _second_difference_of_lgamma(n: Tensor, p: Tensor) -> Tensor:
-    """That of lgamma at n/p, (n+1)/p, (n+2)/p; for large n by its Taylor series."""
-    a, h = n / p, 1 / p
-    direct = (a + 2 * h).lgamma() - 2 * (a + h).lgamma() + a.lgamma()
-    orders = (2, 4, 6, 8)
-    terms = [2 * h**k / math.factorial(k) * torch.polygamma(k - 1, a + h) for k in orders]
-    return torch.where(n > 50, torch.stack(terms).sum(0), direct)

@@ -8,24 +8,37 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
-from lpnested.gamma import log_gamma_sample
+from lpnested.gamma import log_standard_gamma, symmetric_uniform
+from lpnested.gamma_ratio import log_gamma_ratio
+from lpnested.gamma_tail import log_gamma_1p
+from lpnested.incomplete_gamma import log_gammaincinv, log_tails
 from lpnested.precision import as_parameters, check_finite, exp, narrow, widen
+from lpnested.univariate import (
+    Univariate,
+    exp_within_range,
+    log_power,
+    log_ratio,
+    quantile_end,
+    times_exp,
+)
 
 __all__ = ["GeneralizedNormal"]
 
+_LOG_2 = math.log(2)
 _LOG_SMALL = -40.0  # of a power whose incomplete gamma function is the first term of its series
 
 
-class GeneralizedNormal(Distribution):
+class GeneralizedNormal(Univariate):
     r"""Generalized normal distribution, also called exponential power (eq. 5, ``tau = scale**p``).
 
     .. math:: \rho(x) = \frac{p}{2 s\, \Gamma(1/p)} \exp\big(-(|x - \mu|/s)^p\big)
 
     It is ``scipy.stats.gennorm(p, loc, scale)``: the Laplace distribution at p = 1, the normal of
     variance :math:`s^2/2` at p = 2, nearly uniform on :math:`\mu \pm s` at large p. ``rsample`` is
-    pathwise in all parameters, as torch's Gamma. The gradient at :math:`x = \mu` is 0.
+    pathwise in all parameters, as torch's Gamma. The gradient at :math:`x = \mu` is 0. The log
+    density is -inf at infinite values alone.
 
     Args:
         loc: The mean and mode :math:`\mu`, shape ``(*batch)``.
@@ -48,7 +61,6 @@ class GeneralizedNormal(Distribution):
         "p": constraints.positive,
     }
     support = constraints.real
-    has_rsample = True
 
     def __init__(
         self,
@@ -72,59 +84,70 @@ class GeneralizedNormal(Distribution):
         new._validate_args = self._validate_args
         return new
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        loc, scale, p = self._parameters()
-        constant = p.log() - math.log(2) - scale.log() - (1 / p).lgamma()
-        return self._narrow(constant - _power((widen(value) - loc) / scale, p), value)
-
-    def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
-        shape = self._extended_shape(torch.Size(sample_shape))
-        loc, scale, p = self._parameters()
-        magnitude = scale * exp(log_gamma_sample(1 / p, shape, self.p.dtype) / p)
-        signs = torch.rand_like(magnitude, dtype=torch.float32) - 0.5
-        return self._narrow(loc + torch.copysign(magnitude, signs))
-
-    def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        loc, scale, p = self._parameters()
-        z = (widen(value) - loc) / scale
-        small = p * torch.where(z == 0, 1e-300, z).abs().log() < _LOG_SMALL
-        near = z * exp(-(1 / p + 1).lgamma())  # the first term of the series
-        power = _power(torch.where(small, 1.0, z), p)
-        half = torch.where(small, near, z.sign() * torch.special.gammainc(1 / p, power))
-        return self._narrow(0.5 + 0.5 * half, value)
+    def log_prob(self, value: Tensor | float) -> Tensor:
+        value = self._checked(value)
+        loc, scale, p = self._widened()
+        constant = (p / (2 * scale)).log() - (1 / p).lgamma()
+        distance = (widen(value) - loc).abs()
+        log_z, inside = log_ratio(distance, scale)
+        power = torch.where(inside, exp(p * log_z), distance.detach())
+        return narrow(constant - power, self._dtype_of(value))
 
     def entropy(self) -> Tensor:
-        _, scale, p = self._parameters()
-        return self._narrow(1 / p - p.log() + math.log(2) + scale.log() + (1 / p).lgamma())
+        _, scale, p = self._widened()
+        return narrow(1 / p + _LOG_2 + scale.log() + log_gamma_1p(1 / p), self._dtype_of())
 
     @property
     def mean(self) -> Tensor:
-        return self.loc
+        return self.loc.to(self._dtype_of())
 
     @property
     def mode(self) -> Tensor:
-        return self.loc
+        return self.mean
 
-    @property
-    def variance(self) -> Tensor:
-        r"""The variance :math:`s^2\, \Gamma(3/p) / \Gamma(1/p)`."""
-        _, scale, p = self._parameters()
-        return self._narrow(scale**2 * exp((3 / p).lgamma() - (1 / p).lgamma()))
+    def _own(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.loc, self.scale, self.p
 
-    def _parameters(self) -> tuple[Tensor, Tensor, Tensor]:
-        return widen(self.loc), widen(self.scale), widen(self.p)
+    def _stddev(self) -> Tensor:
+        r""":math:`s\, (\Gamma(3/p) / \Gamma(1/p))^{1/2}`."""
+        _, scale, p = self._widened()
+        return times_exp(scale, log_gamma_ratio(1 / p, 2 / p) / 2)
 
-    def _narrow(self, result: Tensor, value: Tensor | None = None) -> Tensor:
-        dtypes = [self.loc.dtype] + ([] if value is None else [value.dtype])
-        return narrow(result, torch.promote_types(dtypes[0], dtypes[-1]))
+    def _log_tails(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """By those of the power: Q / 2 on one side, and 1 - Q / 2 on the other."""
+        loc, scale, p = self._widened()
+        shift = widen(value) - loc
+        log_x = log_power(shift.abs(), scale, p)
+        small = log_x < _LOG_SMALL  # there P is its first term, smooth at 0
+        near = torch.where(small, shift, 0.0) / scale * exp(-log_gamma_1p(1 / p))
+        _, log_q = log_tails(1 / p, torch.where(small, 0.0, log_x))
+        tail, rest = log_q - _LOG_2, torch.log1p(-log_q.exp() / 2)
+        below = shift < 0
+        lower = torch.where(below, tail, rest)
+        upper = torch.where(below, rest, tail)
+        return (
+            torch.where(small, torch.log1p(near) - _LOG_2, lower),
+            torch.where(small, torch.log1p(-near) - _LOG_2, upper),
+        )
 
+    def _quantile(self, value: Tensor) -> Tensor:
+        loc, scale, p = self._widened()
+        value = widen(value)
+        inside = (value > 0) & (value < 1)
+        u = torch.where(inside, value, 0.5)
+        signed = 2 * u - 1
+        near = signed * exp(log_gamma_1p(1 / p))
+        small = p * torch.where(u == 0.5, 1e-300, near).abs().log() < _LOG_SMALL
+        log_p = torch.where(small, 0.5, signed).abs().log()
+        log_q = torch.where(small, 0.5, 2 * torch.where(u < 0.5, u, 1 - u)).log()
+        far = times_exp(scale, log_gammaincinv(1 / p, log_p, log_q) / p)
+        quantile = torch.where(small, scale * near, torch.where(u < 0.5, -far, far))
+        return torch.where(inside, loc + quantile, quantile_end(value, -math.inf))
 
-def _power(z: Tensor, p: Tensor) -> Tensor:
-    """The power of the magnitude, saturated; at zero it is 0 with gradient 0 for every p."""
-    zero = z == 0
-    log_power = p * torch.where(zero, 1.0, z).abs().log()
-    return torch.where(zero, 0.0, exp(log_power))
+    @staticmethod
+    def _draw(size: torch.Size, dtype: torch.dtype, *parameters: Tensor) -> Tensor:
+        r""":math:`\mu + s V G^{1/p}` with V uniform on (-1, 1) and G gamma of shape 1 + 1/p."""
+        loc, scale, p = parameters
+        uniform = symmetric_uniform(size, dtype, loc.device)
+        log_g = log_standard_gamma(1 / p + 1, size, dtype).to(torch.float64)
+        return loc + uniform * exp_within_range(log_g / p + scale.log())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from lpnested.digits import shown
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.lp_nested import LpNested
 from lpnested.lp_spherical import LpSpherical
-from lpnested.precision import as_parameter, as_parameters
+from lpnested.precision import as_parameter, as_parameters, result_dtype, without_repetition
 from lpnested.tree import LpNestedTree
 
 __all__ = ["ISA"]
@@ -65,18 +67,18 @@ class ISA(LpNested):
     ) -> None:
         tree = LpNestedTree.isa(sizes)
         num = tree.num_nodes - 1
-        exponents = torch.atleast_1d(as_parameter("p", p, like=_tensor_among(p0, scale)))
-        if exponents.shape[-1] not in (1, num):
+        p0, scale = _column("p0", p0), _column("scale", scale)
+        like = [x for x in (p0, scale) if isinstance(x, Tensor)]
+        of_subspaces = torch.atleast_1d(as_parameter("p", p, like))
+        if of_subspaces.shape[-1] not in (1, num):
             raise ValueError(
                 f"there are {num} subspaces, so p must have shape (*batch, {num}) or (*batch, 1), "
-                f"but got {tuple(exponents.shape)}"
+                f"but got {tuple(of_subspaces.shape)}"
             )
-        columns = as_parameters(p0=_column("p0", p0), p=exponents, scale=_column("scale", scale))
-        self.p0, self.scale = columns[0][..., 0], columns[2][..., 0]
-        self.p = columns[1].expand(*self.p0.shape, num)
-        exponents = torch.cat([self.p0.unsqueeze(-1), self.p], -1)
-        radial = GeneralizedGamma(tree.dim, self.p0, self.scale, validate_args=False)
-        super().__init__(tree, exponents, radial, validate_args=validate_args)
+        p0, of_subspaces, scale = as_parameters(p0=p0, p=of_subspaces, scale=scale)
+        self.p0, self.scale = p0[..., 0], scale[..., 0]
+        self.p = of_subspaces.expand(*self.p0.shape, num)
+        self._set_up(tree, self.p0.shape, validate_args)
 
     @classmethod
     def unit_variance(
@@ -88,14 +90,30 @@ class ISA(LpNested):
     ) -> ISA:
         """The distribution at the scale where coordinates have variance 1 on average.
 
+        The scale is computed once, and does not follow exponents that change later.
+
         Example:
             >>> from lpnested import ISA
             >>> ISA.unit_variance([4, 4], p0=2.1, p=2.2).scale
             tensor(1.4215)
         """
         unscaled = cls(sizes, p0, p, validate_args=validate_args)
-        scale = unscaled.variance.mean(-1).rsqrt()
+        log_mean = unscaled._log_variance().logsumexp(-1) - math.log(unscaled.tree.dim)
+        scale = (-0.5 * log_mean).exp().to(unscaled._dtype)
         return cls(sizes, unscaled.p0, unscaled.p, scale, validate_args=validate_args)
+
+    @property
+    def exponents(self) -> Tensor:  # type: ignore[override]
+        """The exponents of the tree, those of the root first, shape ``(*batch, num_nodes)``."""
+        p0, p = without_repetition(self.p0.unsqueeze(-1), self.p)
+        p = p.expand(*p.shape[:-1], len(self.tree.root))
+        exponents = torch.cat([p0, p], -1).to(result_dtype(p0, p, self.scale))
+        return exponents.expand(*self.p0.shape, -1)
+
+    @property
+    def radial(self) -> GeneralizedGamma:  # type: ignore[override]
+        """The distribution of the radius."""
+        return self._derive(GeneralizedGamma, self.tree.dim, self.p0, self.scale)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -106,41 +124,25 @@ class ISA(LpNested):
     def subspaces(self) -> tuple[LpSpherical, ...]:
         r"""The independent factors, :math:`L_{p_k}`-spherical with generalized gamma radius."""
         return tuple(
-            LpSpherical(
+            self._derive(
+                LpSpherical,
                 size,
                 self.p[..., k],
-                GeneralizedGamma(size, self.p0, self.scale, validate_args=False),
-                validate_args=False,
+                self._derive(GeneralizedGamma, size, self.p0, self.scale),
             )
             for k, size in enumerate(self.sizes)
         )
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> ISA:
         new: ISA = self._get_checked_instance(ISA, _instance)
-        new.p0 = self.p0.expand(tuple(batch_shape))
-        new.p = self.p.expand(*batch_shape, -1)
-        new.scale = self.scale.expand(tuple(batch_shape))
         super().expand(batch_shape, _instance=new)
         return new
 
     def __repr__(self) -> str:
-        parameters = [
-            f"{name}: {value.tolist() if value.dim() <= event_dim else tuple(value.shape)}"
-            for name, value, event_dim in (
-                ("p0", self.p0, 0),
-                ("p", self.p, 1),
-                ("scale", self.scale, 0),
-            )
-        ]
+        parameters = (f"{name}: {shown(getattr(self, name))}" for name in self.arg_constraints)
         return f"{type(self).__name__}(sizes: {self.sizes}, {', '.join(parameters)})"
 
 
 def _column(name: str, parameter: Tensor | float) -> Tensor | float:
     number = isinstance(parameter, (int, float))
     return parameter if number else as_parameter(name, parameter).unsqueeze(-1)
-
-
-def _tensor_among(*parameters: Tensor | float) -> Tensor | None:
-    """The first floating tensor, whose dtype and device the numbers take."""
-    tensors = (x for x in parameters if isinstance(x, Tensor) and x.is_floating_point())
-    return next(tensors, None)

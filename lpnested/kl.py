@@ -1,84 +1,99 @@
-"""Kullback-Leibler divergences that have a closed form, registered with torch."""
+"""Kullback-Leibler divergences that have a closed form, registered with torch.
+
+Whether one is closed can depend on numbers, which then are looked at: not under fake tensors or
+``torch.compile``. What is closed only for certain values of a parameter has its first derivative
+in that parameter as well; the second raises.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence, register_kl
+from torch.distributions import Distribution, InverseGamma, LogNormal, kl_divergence, register_kl
 
-from lpnested.generalized_gamma import GeneralizedGamma
-from lpnested.generalized_normal import GeneralizedNormal
+from lpnested import functional as F
+from lpnested.first_order import is_differentiated, without_value
 from lpnested.isa import ISA
+from lpnested.kl_independent import log_sphere
+from lpnested.kl_univariate import ADVICE, dtype_of_both, generalized_gamma_kl, log_normal_kl
 from lpnested.lp_nested import LpNested
-from lpnested.precision import exp, narrow, widen
+from lpnested.precision import widen
+from lpnested.radii import generalized_gamma_parameters
 
 __all__: list[str] = []
 
 
-@register_kl(GeneralizedGamma, GeneralizedGamma)
-def _kl_generalized_gamma(p: GeneralizedGamma, q: GeneralizedGamma) -> Tensor:
-    r"""By :math:`\mathrm{E}_p \log r` and :math:`\mathrm{E}_p r^{p_q}` (Bauckhage 2014)."""
-    n1, p1, s1 = widen(p.dim), widen(p.p), widen(p.scale)
-    n2, p2, s2 = widen(q.dim), widen(q.p), widen(q.scale)
-    a1, log_ratio = n1 / p1, (s1 / s2).log()
-    constants = p1.log() - p2.log() - a1.lgamma() + (n2 / p2).lgamma()
-    power = exp(p2 * log_ratio + ((n1 + p2) / p1).lgamma() - a1.lgamma())
-    kl = constants - n2 * log_ratio + (n1 - n2) / p1 * a1.digamma() - a1 + power
-    return narrow(kl, torch.promote_types(p.dim.dtype, q.dim.dtype))
-
-
-@register_kl(GeneralizedNormal, GeneralizedNormal)
-def _kl_generalized_normal(p: GeneralizedNormal, q: GeneralizedNormal) -> Tensor:
-    """For one location, by moments; for two, where the exponent of ``q`` is 2."""
-    shift = widen(p.loc) - widen(q.loc)
-    p1, s1, p2, s2 = widen(p.p), widen(p.scale), widen(q.p), widen(q.scale)
-    if ((shift != 0) & ((p2 != 2) | q.p.requires_grad)).any():
-        raise NotImplementedError(
-            "KL(p || q) of generalized normals has a closed form for equal locations, or a "
-            "fixed q.p = 2, "
-            f"but got locations {p.loc} and {q.loc} with q.p = {q.p}"
-        )
-    power = exp(p2 * (s1 / s2).log() + ((1 + p2) / p1).lgamma() - (1 / p1).lgamma())
-    constants = (p1 / p2).log() - (s1 / s2).log() - (1 / p1).lgamma() + (1 / p2).lgamma()
-    return narrow(
-        constants - 1 / p1 + power + (shift / s2) ** 2,
-        torch.promote_types(p.loc.dtype, q.loc.dtype),
-    )
-
-
 @register_kl(LpNested, LpNested)
 def _kl_lp_nested(p: LpNested, q: LpNested) -> Tensor:
-    """For the same function, the divergence of the radii."""
-    if p.tree != q.tree or not _equal(p.exponents, q.exponents):
+    """For the same function, the divergence of the radii.
+
+    In first order, other exponents of p are a factor to its radius: with h the logarithm of the
+    ratio of the radial densities, the derivative is (d log S / n) E r h'(r). So are those of q.
+    """
+    matter = [k for k, node in enumerate(p.tree.nodes) if len(node) > 1]
+    if p.tree != q.tree or not _equal(p.exponents[..., matter], q.exponents[..., matter]):
         raise NotImplementedError(
             "KL(p || q) of Lp-nested distributions has a closed form for equal trees and "
             "exponents (for two ISA, for equal exponents of the subspaces), but got "
-            f"{p} and {q}"
+            f"{p} and {q}. {ADVICE}"
         )
-    return kl_divergence(p.radial, q.radial)
+    log_factor: Tensor | float = 0.0
+    if not _is_same(p.exponents, q.exponents):
+        areas = [F.log_surface_area(widen(dist.exponents), dist.tree) for dist in (p, q)]
+        log_factor = without_value((areas[0] - areas[1]) / p.tree.dim)
+    kl = _kl_radii(p.radial, q.radial, log_factor)
+    shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
+    return kl.to(dtype_of_both(p, q)).expand(shape)
+
+
+def _kl_radii(p: Distribution, q: Distribution, log_factor: Tensor | float) -> Tensor:
+    """Of the radius p, times a factor of 1, whose derivative counts."""
+    if isinstance(p, LogNormal) and isinstance(q, LogNormal):
+        return log_normal_kl(p, q, log_factor)
+    if isinstance(p, InverseGamma) and isinstance(q, InverseGamma):
+        return _kl_radii(p.base_dist, q.base_dist, -log_factor)
+    try:
+        parameters = generalized_gamma_parameters(p), generalized_gamma_parameters(q)
+        return generalized_gamma_kl(*parameters, log_factor)
+    except NotImplementedError:
+        pass  # torch may know it
+    if isinstance(log_factor, Tensor) and is_differentiated(log_factor):
+        raise NotImplementedError(
+            "the gradient of KL(p || q) in the exponents has a closed form for radii of the "
+            "generalized gamma family, or both log-normal or inverse gamma, but got "
+            f"{p} and {q}: detach the exponents, if it is not of interest. {ADVICE}"
+        )
+    try:
+        return widen(kl_divergence(p, q))
+    except NotImplementedError as error:
+        raise NotImplementedError(f"{error}, for their radii. {ADVICE}") from error
 
 
 @register_kl(ISA, ISA)
 def _kl_isa(p: ISA, q: ISA) -> Tensor:
     """For equal subspaces, the sum of the divergences of their radii."""
-    widths = torch.tensor(p.sizes, device=p.p.device)
-    matter = widths > 1  # the exponent of a single coordinate changes nothing
+    sizes = torch.tensor(p.sizes, dtype=torch.float64, device=p.p.device)
+    matter = [k for k, size in enumerate(p.sizes) if size > 1]  # others' exponents do nothing
     if p.sizes != q.sizes or not _equal(p.p[..., matter], q.p[..., matter]):
         raise NotImplementedError(
             "KL(p || q) of two ISA has a closed form for equal sizes and equal exponents of the "
-            f"subspaces, but got {p} and {q}"
+            f"subspaces, but got {p} and {q}. {ADVICE}"
         )
-    radii = (
-        GeneralizedGamma(
-            widths.to(isa.p0.dtype),
-            isa.p0.unsqueeze(-1),
-            isa.scale.unsqueeze(-1),
-            validate_args=False,
-        )
-        for isa in (p, q)
-    )
-    return kl_divergence(*radii).sum(-1)
+    log_factor: Tensor | float = 0.0
+    if not _is_same(p.p, q.p):
+        areas = log_sphere(sizes, widen(p.p)) - log_sphere(sizes, widen(q.p))
+        log_factor = without_value(areas) / sizes
+    radii = [(sizes, widen(x.p0).unsqueeze(-1), widen(x.scale).unsqueeze(-1)) for x in (p, q)]
+    kl = generalized_gamma_kl(radii[0], radii[1], log_factor).sum(-1)
+    return kl.to(dtype_of_both(p, q))
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     return bool((a == b).all())
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are one view of one tensor, so that they also change together."""
+    roots = [x if x._base is None else x._base for x in (a, b)]
+    views = [(x.shape, x.stride(), x.storage_offset(), x.requires_grad) for x in (a, b)]
+    return roots[0] is roots[1] and views[0] == views[1]

@@ -7,19 +7,17 @@ then the nodes of the next depth. A level's nodes are worked on in blocks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lpnested.tracing import is_faked, is_transformed
-from lpnested.tree import LpNestedTree, Nested
+from lpnested.rows import Rows, ranges
+from lpnested.tracing import is_eager, is_faked
+from lpnested.tree import LpNestedTree
 
 __all__ = ["Block", "Layout", "Level", "layout_of"]
-
-Node = tuple[Nested, ...]
 
 
 class Block(NamedTuple):
@@ -77,22 +75,33 @@ class Layout(NamedTuple):
     """The number of children of each node, breadth first, float64."""
 
 
-_LAYOUTS: dict[tuple[LpNestedTree, torch.device], Layout] = {}
+_LAYOUTS: dict[tuple[str, torch.device], Layout] = {}
 
 
 def layout_of(tree: LpNestedTree, device: torch.device) -> Layout:
     """The layout of a tree on a device, made once and kept."""
-    # A plain dict: Dynamo ignores functools.lru_cache.
+    # A plain dict, as Dynamo ignores functools.lru_cache, and a string of the tree, which to
+    # Dynamo is one constant.
     if is_faked():
         return _make_layout(tree, device)
-    layout = _LAYOUTS.get((tree, device))
-    # What is made within a transform belongs to it.
-    if layout is None and (torch.compiler.is_compiling() or is_transformed()):
+    layout = _LAYOUTS.get((tree.code, device))
+    # What is made within a transform or a tracer belongs to it.
+    if layout is None and not is_eager():
         return _make_layout(tree, device)
     if layout is None:
         with torch.inference_mode(False):  # what is kept must serve training too
-            layout = _LAYOUTS[tree, device] = _make_layout(tree, device)
+            layout = _LAYOUTS[tree.code, device] = _make_layout(tree, device)
     return layout
+
+
+class _Depth(NamedTuple):
+    """The nodes of one depth, by place, and their edges: parent (its place here) and child."""
+
+    nodes: list[int]
+    arities: list[int]
+    parents: list[int]
+    children: list[int]
+    num_leaves: int
 
 
 def _make_layout(tree: LpNestedTree, device: torch.device) -> Layout:
@@ -102,80 +111,90 @@ def _make_layout(tree: LpNestedTree, device: torch.device) -> Layout:
     def floats(numbers: list[int]) -> Tensor:
         return torch.tensor(numbers, device=device, dtype=torch.float64)
 
-    place = {node: k for k, node in enumerate(tree.nodes)}
-    sizes = _sizes(tree)
-    depths = [_in_buckets(nodes) for nodes in tree.levels]
-    edges = [_edges(level, below) for level, below in zip(depths, [*depths[1:], []], strict=True)]
-    leaves = [child for level in edges for _, child in level if isinstance(child, int)]
-    nodes = [place[node] for level in depths for node in level]
-    parents = [
-        place[level[parent]]
-        for level, to_children in zip(depths, edges, strict=True)
-        for parent, _ in to_children
-    ]
-    starts = accumulate(map(len, depths), initial=0)
-    first_edges = accumulate(map(len, edges), initial=0)
-    num_leaves = [sum(isinstance(child, int) for _, child in level) for level in edges]
-    first_leaves = accumulate(num_leaves, initial=0)
-    in_order = leaves == sorted(leaves)
+    depths = _depths(tree.children)
+    sizes = _sizes(tree.children)
+    children = [child for depth in depths for child in depth.children]
+    leaves = [child for child in children if child >= 0]
+    nodes = [node for depth in depths for node in depth.nodes]
+    in_order = leaves == list(range(tree.dim))
     return Layout(
-        levels=tuple(
-            Level(
-                start=start,
-                num_nodes=len(level),
-                first_edge=first_edge,
-                blocks=tuple(_blocks(level, to_children, integers)),
-                first_leaf=first_leaf,
-                num_leaves=leaf_count,
-                num_edges=len(to_children),
-                parents=integers([parent for parent, _ in to_children]),
-                edge_slots=_edge_slots(level, to_children, integers),
-            )
-            for start, first_edge, first_leaf, leaf_count, level, to_children in zip(
-                starts, first_edges, first_leaves, num_leaves, depths, edges, strict=False
-            )
-        ),
-        nodes=None if nodes == sorted(nodes) else integers(nodes),
+        levels=tuple(_levels(depths, integers)),
+        nodes=None if nodes == list(range(len(nodes))) else integers(nodes),
         leaves=None if in_order else integers(leaves),
         places=None if in_order else integers(sorted(range(tree.dim), key=leaves.__getitem__)),
-        parents=integers(parents),
-        node_sizes=floats([sizes[node] for node in tree.nodes]),
-        edge_sizes=floats([sizes[child] for level in edges for _, child in level]),
-        inner=floats([not isinstance(child, int) for level in edges for _, child in level]),
-        arities=floats([len(node) for node in tree.nodes]),
+        parents=integers([depth.nodes[k] for depth in depths for k in depth.parents]),
+        node_sizes=floats(sizes),
+        edge_sizes=floats([1 if child >= 0 else sizes[~child] for child in children]),
+        inner=floats([child < 0 for child in children]),
+        arities=floats([len(row) for row in tree.children]),
     )
 
 
-def _sizes(tree: LpNestedTree) -> dict[Nested, int]:
-    """The number of leaves under every node, a leaf itself included."""
-    sizes: dict[Nested, int] = dict.fromkeys(range(tree.dim), 1)
-    for node in reversed(tree.nodes):  # children come after their parents
-        sizes[node] = sum(sizes[child] for child in node)
+def _levels(depths: list[_Depth], integers: Callable[[list[int]], Tensor]) -> Iterator[Level]:
+    start, first_edge, first_leaf = 0, 0, 0
+    for depth in depths:
+        yield Level(
+            start=start,
+            num_nodes=len(depth.nodes),
+            first_edge=first_edge,
+            blocks=tuple(_blocks(depth, integers)),
+            first_leaf=first_leaf,
+            num_leaves=depth.num_leaves,
+            num_edges=len(depth.parents),
+            parents=integers(depth.parents),
+            edge_slots=_edge_slots(depth, integers),
+        )
+        start += len(depth.nodes)
+        first_edge += len(depth.parents)
+        first_leaf += depth.num_leaves
+
+
+def _sizes(rows: Rows) -> list[int]:
+    """The number of leaves under every node."""
+    sizes = [0] * len(rows)
+    for k in reversed(range(len(rows))):  # children come after their parents
+        sizes[k] = sum(1 if child >= 0 else sizes[~child] for child in rows[k])
     return sizes
 
 
-def _bucket(node: Node) -> int:
+def _bucket(arity: int) -> int:
     """Nodes of one bucket differ in their number of children by less than a factor of two."""
-    return (len(node) - 1).bit_length()
+    return (arity - 1).bit_length()
 
 
-def _is_wasteful(nodes: Sequence[Node]) -> bool:
+def _is_wasteful(arities: list[int]) -> bool:
     """Whether one padded block for all of them would more than double the work."""
-    return max(map(len, nodes)) * len(nodes) > 2 * sum(map(len, nodes))
+    return max(arities) * len(arities) > 2 * sum(arities)
 
 
-def _in_buckets(nodes: Sequence[Node]) -> list[Node]:
-    """The nodes of a depth, side by side with those of their bucket where that saves work."""
-    return sorted(nodes, key=_bucket) if _is_wasteful(nodes) else list(nodes)
+def _depths(rows: Rows) -> list[_Depth]:
+    """The nodes of every depth, side by side with those of their bucket where that saves work.
+
+    Edges to leaves come first, then edges to nodes in the order of the nodes of the next depth.
+    """
+    orders = [_in_buckets(places, rows) for places in ranges(rows)]
+    depths = []
+    for nodes, below in zip(orders, [*orders[1:], []], strict=True):
+        edges = [(k, child) for k, node in enumerate(nodes) for child in rows[node]]
+        leaves = [edge for edge in edges if edge[1] >= 0]
+        parent = {~child: k for k, child in edges if child < 0}
+        edges = leaves + [(parent[node], ~node) for node in below]
+        depths.append(
+            _Depth(
+                nodes=nodes,
+                arities=[len(rows[node]) for node in nodes],
+                parents=[k for k, _ in edges],
+                children=[child for _, child in edges],
+                num_leaves=len(leaves),
+            )
+        )
+    return depths
 
 
-def _edges(level: list[Node], below: list[Node]) -> list[tuple[int, Nested]]:
-    """Pairs of parent (its place in the level) and child: leaves first, then nodes as below."""
-    place: dict[Nested, int] = {node: k for k, node in enumerate(below)}
-    edges = [(parent, child) for parent, node in enumerate(level) for child in node]
-    leaves = [edge for edge in edges if isinstance(edge[1], int)]
-    inner = [edge for edge in edges if not isinstance(edge[1], int)]
-    return leaves + sorted(inner, key=lambda edge: place[edge[1]])
+def _in_buckets(places: range, rows: Rows) -> list[int]:
+    if not _is_wasteful([len(rows[k]) for k in places]):
+        return list(places)
+    return sorted(places, key=lambda k: _bucket(len(rows[k])))
 
 
 class _Slots(NamedTuple):
@@ -186,30 +205,27 @@ class _Slots(NamedTuple):
     edges: list[int]
 
 
-def _slots(level: list[Node], edges: list[tuple[int, Nested]]) -> Iterator[_Slots]:
+def _slots(depth: _Depth) -> Iterator[_Slots]:
     """The whole level as one block, or one block per bucket where that saves work."""
-    of_node: list[list[int]] = [[] for _ in level]
-    for edge, (parent, _) in enumerate(edges):
+    of_node: list[list[int]] = [[] for _ in depth.nodes]
+    for edge, parent in enumerate(depth.parents):
         of_node[parent].append(edge)
-    split = _is_wasteful(level)
+    split = _is_wasteful(depth.arities)
     groups: dict[int, list[int]] = {}  # Dynamo traces no groupby with a key
-    for k, node in enumerate(level):
-        groups.setdefault(_bucket(node) if split else 0, []).append(k)
+    for k, arity in enumerate(depth.arities):
+        groups.setdefault(_bucket(arity) if split else 0, []).append(k)
     for members in groups.values():
         width = max(len(of_node[k]) for k in members)
-        absent = len(edges)
+        absent = len(depth.parents)
         padded = [of_node[k] + [absent] * (width - len(of_node[k])) for k in members]
         yield _Slots(members[0], len(members), [edge for node in padded for edge in node])
 
 
-def _blocks(
-    level: list[Node],
-    edges: list[tuple[int, Nested]],
-    integers: Callable[[list[int]], Tensor],
-) -> Iterator[Block]:
-    for block in _slots(level, edges):
+def _blocks(depth: _Depth, integers: Callable[[list[int]], Tensor]) -> Iterator[Block]:
+    for block in _slots(depth):
         slots = block.edges
-        in_order = slots == list(range(slots[0], slots[0] + len(slots))) and slots[-1] < len(edges)
+        in_order = slots == list(range(slots[0], slots[0] + len(slots)))
+        in_order = in_order and slots[-1] < len(depth.parents)
         yield Block(
             start=block.start,
             num_nodes=block.num_nodes,
@@ -219,12 +235,8 @@ def _blocks(
         )
 
 
-def _edge_slots(
-    level: list[Node],
-    edges: list[tuple[int, Nested]],
-    integers: Callable[[list[int]], Tensor],
-) -> Tensor | None:
-    slots = [edge for block in _slots(level, edges) for edge in block.edges]
+def _edge_slots(depth: _Depth, integers: Callable[[list[int]], Tensor]) -> Tensor | None:
+    slots = [edge for block in _slots(depth) for edge in block.edges]
     place = {edge: k for k, edge in enumerate(slots)}
-    places = [place[edge] for edge in range(len(edges))]
+    places = [place[edge] for edge in range(len(depth.parents))]
     return None if places == list(range(len(slots))) else integers(places)

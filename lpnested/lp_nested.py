@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, NoReturn, SupportsIndex
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,21 +11,25 @@ from torch.distributions import Distribution, constraints
 
 from lpnested import functional as F
 from lpnested.arguments import check_exponents
+from lpnested.digits import shown
 from lpnested.generalized_gamma import GeneralizedGamma
-from lpnested.kept import kept
 from lpnested.layout import layout_of
-from lpnested.precision import as_parameter, check_finite, narrow, widen
-from lpnested.radial import (
-    check_radial,
-    draw,
-    first_parameter,
-    generalized_gamma_parameters,
-    log_shell,
-)
+from lpnested.precision import as_parameter, check_finite, narrow, result_dtype, spacing, widen
+from lpnested.radial import log_shell
+from lpnested.radial_draws import log_draw
 from lpnested.radial_moments import log_radial_moment, mean_log, radial_entropy, shell_mode
+from lpnested.radii import (
+    check_radial,
+    generalized_gamma_parameters,
+    is_bounded,
+    parameters_of,
+)
+from lpnested.sphere import sample_scaled
 from lpnested.tree import LpNestedTree, Nested
 
-__all__ = ["LpNested"]
+__all__ = ["LpNested", "checked_parameters"]
+
+D = TypeVar("D", bound=Distribution)
 
 
 class LpNested(Distribution):
@@ -79,17 +83,29 @@ class LpNested(Distribution):
     ) -> None:
         if not isinstance(tree, LpNestedTree):
             raise TypeError(f"tree must be an LpNestedTree, but got {tree!r}")
-        check = Distribution._validate_args if validate_args is None else validate_args
-        check_radial(radial, check)
-        exponents = as_parameter("exponents", exponents, like=first_parameter(radial))
+        like = checked_parameters(radial, validate_args)
+        exponents = as_parameter("exponents", exponents, like)
         exponents = check_exponents(exponents, tree)
         batch_shape = torch.broadcast_shapes(exponents.shape[:-1], radial.batch_shape)
-        layout_of(tree, exponents.device)  # made here, so that a compiled log_prob finds it
-        self.tree = tree
         self.exponents = exponents.expand(*batch_shape, -1)
-        fits = radial.batch_shape == batch_shape  # Dynamo of torch 2.11 can't trace expand
-        self.radial = radial if fits else radial.expand(batch_shape)
-        super().__init__(batch_shape, torch.Size([tree.dim]), validate_args=validate_args)
+        self._set_up(tree, batch_shape, validate_args, radial)
+
+    def _set_up(
+        self,
+        tree: LpNestedTree,
+        batch_shape: torch.Size,
+        validate_args: bool | None,
+        radial: Distribution | None = None,
+    ) -> None:
+        """What every constructor ends with, once the parameters are there."""
+        self.tree = tree
+        if radial is not None:
+            fits = radial.batch_shape == batch_shape  # Dynamo of torch 2.11 can't trace expand
+            self.radial = radial if fits else radial.expand(batch_shape)
+        layout_of(tree, self.exponents.device)  # made here, so that a compiled log_prob finds it
+        Distribution.__init__(
+            self, batch_shape, torch.Size([tree.dim]), validate_args=validate_args
+        )
         if self._validate_args:
             for name in self.arg_constraints:
                 check_finite(name, getattr(self, name))
@@ -98,11 +114,18 @@ class LpNested(Distribution):
         new: LpNested = self._get_checked_instance(LpNested, _instance)
         batch_shape = torch.Size(batch_shape)
         new.tree = self.tree
-        new.exponents = self.exponents.expand(*batch_shape, -1)
-        new.radial = self.radial.expand(batch_shape)
-        super(LpNested, new).__init__(batch_shape, self.event_shape, validate_args=False)
+        for name, constraint in self.arg_constraints.items():
+            event = (-1,) * constraint.event_dim
+            setattr(new, name, getattr(self, name).expand(*batch_shape, *event))
+        if not isinstance(getattr(type(self), "radial", None), property):
+            new.radial = self.radial.expand(batch_shape)
+        Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
+
+    def _derive(self, family: Callable[..., D], *arguments: Any) -> D:
+        """A distribution that follows from this one; in :mod:`lpnested.pyro`, one of Pyro."""
+        return family(*arguments, validate_args=False)
 
     def norm(self, value: Tensor) -> Tensor:
         """The radius :math:`f(x)` of a value, shape ``(*sample, *batch)``."""
@@ -112,26 +135,23 @@ class LpNested(Distribution):
         empty = isinstance(value, Tensor) and value.numel() == 0  # torch can't check that
         if self._validate_args and not empty:
             self._validate_sample(value)
-        log_r = F.log_radius(value, self.exponents, self.tree)
-        density = log_shell(self.radial, log_r, self.tree.dim)
-        return narrow(
-            density - self._log_area(), torch.promote_types(value.dtype, self.exponents.dtype)
-        )
+        exponents, dim = self.exponents, self.tree.dim
+        log_r = F.log_radius(value, exponents, self.tree)
+        infinite = log_r == torch.inf
+        log_r = torch.where(infinite, 0.0, log_r)
+        density = log_shell(self.radial, log_r, dim, spacing(value, exponents))
+        density = density - F.log_surface_area(widen(exponents), self.tree)
+        return narrow(torch.where(infinite, -torch.inf, density), result_dtype(value, exponents))
 
-    def _log_area(self) -> Tensor:
-        """The logarithm of the surface area in float64."""
-
-        def make() -> Tensor:
-            return F.log_surface_area(widen(self.exponents), self.tree)
-
-        return kept(self, "_kept_log_area", (self.exponents,), make)
-
-    @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         """Exact draws, shape ``(*sample_shape, *batch, dim)``, without gradient."""
-        direction = F.sample_sphere(self.exponents, self.tree, sample_shape)
-        radius = narrow(widen(draw(self.radial, sample_shape)), direction.dtype)
-        return radius.unsqueeze(-1) * direction
+        log_radius = log_draw(self.radial, sample_shape)
+        draws = sample_scaled(log_radius, self.exponents, self.tree, sample_shape)
+        if not is_bounded(self.radial):
+            return draws
+        # Rounding moves the radius of a draw, and must not move it out of the support.
+        excess = log_radius - F.log_radius(draws, self.exponents.detach(), self.tree)
+        return draws * excess.clamp(-1, 1).exp().to(draws.dtype).unsqueeze(-1)
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> NoReturn:
         raise NotImplementedError(
@@ -167,26 +187,34 @@ class LpNested(Distribution):
         orders = torch.as_tensor(orders, dtype=torch.float64, device=self.exponents.device)
         angular = F.log_moment(orders, widen(self.exponents), self.tree)
         radial = log_radial_moment(self.radial, orders.sum(-1))
-        return narrow((angular + radial).exp(), self.exponents.dtype)
+        return (angular + radial).exp().to(self._dtype)
 
     @property
     def mean(self) -> Tensor:
         """Zero, and NaN where the mean of the radius is infinite."""
         infinite = log_radial_moment(self.radial, 1) == torch.inf
-        zero = torch.where(infinite, torch.nan, torch.zeros_like(self.exponents[..., 0]))
-        return zero.unsqueeze(-1).expand(self._extended_shape())
+        mean = torch.where(infinite, torch.nan, 0.0).to(self._dtype)
+        return mean.unsqueeze(-1).expand(self._extended_shape())
 
     @property
     def mode(self) -> Tensor:
         """Zero, and NaN where the density at 0 is unbounded or largest on a whole sphere."""
-        zero = narrow(shell_mode(self.radial, self.tree.dim), self.exponents.dtype)
+        zero = shell_mode(self.radial, self.tree.dim).to(self._dtype)
         return zero.unsqueeze(-1).expand(self._extended_shape())
 
     @property
     def variance(self) -> Tensor:
+        """The variances of the coordinates; inf where one is, or is beyond the dtype."""
+        return self._log_variance().exp().to(self._dtype)
+
+    @property
+    def stddev(self) -> Tensor:
+        """The standard deviations of the coordinates."""
+        return (0.5 * self._log_variance()).exp().to(self._dtype)
+
+    def _log_variance(self) -> Tensor:
         angular = F.log_coordinate_moment(2, widen(self.exponents), self.tree)
-        radial = log_radial_moment(self.radial, 2).unsqueeze(-1)
-        return narrow((angular + radial).exp(), self.exponents.dtype)
+        return angular + log_radial_moment(self.radial, 2).unsqueeze(-1)
 
     @property
     def covariance_matrix(self) -> Tensor:
@@ -196,7 +224,7 @@ class LpNested(Distribution):
     def entropy(self) -> Tensor:
         area = F.log_surface_area(widen(self.exponents), self.tree)
         spread = (self.tree.dim - 1) * mean_log(self.radial)
-        return narrow(radial_entropy(self.radial) + spread + area, self.exponents.dtype)
+        return (radial_entropy(self.radial) + spread + area).to(self._dtype)
 
     def marginal(self, node: Nested) -> LpNested:
         """The distribution of the coordinates under an inner node, in ascending order.
@@ -209,7 +237,8 @@ class LpNested(Distribution):
             node: One of ``tree.nodes``, or its place there.
 
         Raises:
-            ValueError: Where the node is not in the tree.
+            ValueError: Where it is not in the tree, or is a leaf.
+            TypeError: Where it is neither a node nor a place.
             NotImplementedError: Where the radius of the marginal has no closed form.
 
         Example:
@@ -217,19 +246,13 @@ class LpNested(Distribution):
             >>> ISA([2, 3], p0=2.0, p=1.5).marginal((2, 3, 4)).radial.dim
             tensor(3.)
         """
-        if isinstance(node, SupportsIndex) and 0 <= node.__index__() < self.tree.num_nodes:
-            node = self.tree.nodes[node.__index__()]
-        if not isinstance(node, tuple) or node not in self.tree.nodes:
-            raise ValueError(
-                f"node must be one of the inner nodes {self.tree.nodes} or its place among them, "
-                f"but got {node!r}"
-            )
-        subtree, places = self.tree.subtree(node)
-        radial = self._radial_under(node, subtree.dim)
-        return LpNested(subtree, self.exponents[..., places], radial, validate_args=False)
+        place = self.tree.place(node)
+        subtree, places = self.tree.subtree(place)
+        radial = self._radial_under(place, subtree.dim)
+        return self._derive(LpNested, subtree, self.exponents[..., places], radial)
 
-    def _radial_under(self, node: tuple[Nested, ...], dim: int) -> Distribution:
-        above = [k for k in self.tree.ancestors(node) if len(self.tree.nodes[k]) > 1]
+    def _radial_under(self, place: int, dim: int) -> Distribution:
+        above = [k for k in self.tree.ancestors(place) if len(self.tree.children[k]) > 1]
         radial: Distribution = self.radial
         if not above:
             return radial
@@ -240,17 +263,25 @@ class LpNested(Distribution):
             closed = torch.tensor(False)
         if not closed.all():
             raise NotImplementedError(
-                f"the radius of the marginal of {node} has no closed form: it needs a "
-                f"generalized gamma radial of dim {self.tree.dim} whose p is the exponent of "
-                f"every node above, but got {radial} under exponents {self.exponents[..., above]}"
+                f"the radius of the marginal of {self.tree.nodes[place]} has no closed form: it "
+                f"needs a generalized gamma radial of dim {self.tree.dim} whose p is the exponent "
+                f"of every node above, but got {radial} under exponents "
+                f"{self.exponents[..., above]}"
             )
-        dtype = self.exponents.dtype
-        return GeneralizedGamma(
-            torch.full_like(n, dim).to(dtype), p.to(dtype), scale.to(dtype), validate_args=False
-        )
+        return self._derive(GeneralizedGamma, dim, p.to(self._dtype), scale.to(self._dtype))
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return result_dtype(self.exponents)
 
     def __repr__(self) -> str:
-        exponents = self.exponents.tolist() if self.exponents.dim() == 1 else self.exponents.shape
         return (
-            f"{type(self).__name__}({self.tree!r}, exponents: {exponents}, radial: {self.radial})"
+            f"{type(self).__name__}({self.tree!r}, exponents: {shown(self.exponents)}, "
+            f"radial: {self.radial})"
         )
+
+
+def checked_parameters(radial: Distribution, validate_args: bool | None) -> list[Tensor]:
+    """The parameters of a radius, once it is known to be one."""
+    check_radial(radial, Distribution._validate_args if validate_args is None else validate_args)
+    return parameters_of(radial)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from lpnested.lp_nested import LpNested
+from lpnested.digits import shown
+from lpnested.lp_nested import LpNested, checked_parameters
 from lpnested.precision import as_parameter
-from lpnested.radial import check_radial, first_parameter
 from lpnested.tree import LpNestedTree
 
 __all__ = ["LpSpherical"]
@@ -44,20 +45,23 @@ class LpSpherical(LpNested):
         radial: Distribution,
         validate_args: bool | None = None,
     ) -> None:
-        check_radial(radial, check_values=False)
-        exponents = as_parameter("p", p, like=first_parameter(radial)).unsqueeze(-1)
-        batch_shape = exponents.shape[:-1]
-        self.p = exponents.squeeze(-1)
-        super().__init__(LpNestedTree.flat(dim), exponents, radial, validate_args=validate_args)
-        if self.batch_shape != batch_shape:
-            self.p = self.exponents.squeeze(-1)
+        p = as_parameter("p", p, like=checked_parameters(radial, validate_args))
+        batch_shape = torch.broadcast_shapes(p.shape, radial.batch_shape)
+        self.p = p.expand(batch_shape)
+        self._set_up(LpNestedTree.flat(dim), batch_shape, validate_args, radial)
+
+    @property
+    def exponents(self) -> Tensor:  # type: ignore[override]
+        """The exponents of the tree, shape ``(*batch, 1)``."""
+        return self.p.unsqueeze(-1)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LpSpherical:
         new: LpSpherical = self._get_checked_instance(LpSpherical, _instance)
-        new.p = self.p.expand(tuple(batch_shape))
         super().expand(batch_shape, _instance=new)
         return new
 
     def __repr__(self) -> str:
-        p = self.p.item() if self.p.numel() == 1 else self.p.shape
-        return f"{type(self).__name__}(dim: {self.tree.dim}, p: {p}, radial: {self.radial})"
+        return (
+            f"{type(self).__name__}(dim: {self.tree.dim}, p: {shown(self.p)}, "
+            f"radial: {self.radial})"
+        )

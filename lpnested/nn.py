@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints, transform_to
 
-from lpnested.precision import as_parameter
+from lpnested.digits import shown
+from lpnested.precision import as_parameter, result_dtype
 
 __all__ = ["Learnable"]
 
@@ -19,7 +20,12 @@ class Learnable(nn.Module):
     A learned parameter is kept without constraint, as torch's ``transform_to`` gives it (the
     logarithm, for a positive one), so any optimiser keeps it valid; ``module.p`` is the
     constrained value. All others are buffers: ``state_dict``, ``to(device)`` and ``double()``
-    cover them.
+    cover them. The initial values are copied.
+
+    It can be made on the meta device and filled later, by ``to_empty`` and ``load_state_dict``;
+    initial values are not checked there. In half precision (``half()``, ``bfloat16()``) the
+    distributions of this package refuse its parameters; under ``torch.autocast`` they stay as
+    they are.
 
     Args:
         distribution: A distribution class, or a function that makes one such as
@@ -59,20 +65,31 @@ class Learnable(nn.Module):
         unknown = [name for name in learn if name not in own]
         if unknown:
             raise ValueError(f"learn names {unknown}, but the parameters are {own}")
+        known = [name for name in own if name in self._constraints()]
+        numbers = (int, float, list, tuple)
+        like = [
+            as_parameter(name, parameters[name])
+            for name in known
+            if not isinstance(parameters[name], numbers)
+        ]
         for name, value in parameters.items():
-            if isinstance(value, nn.Module):
-                self.add_module(name, value)
-            elif name in learn:
-                self.unconstrained[name] = self._unconstrain(name, as_parameter(name, value))
-            elif name in self._constraints():
-                self.register_buffer(name, as_parameter(name, value).detach().clone())
-            elif isinstance(value, Distribution):
-                raise TypeError(
-                    f"{name} is a distribution whose tensors no module would own: make it a "
-                    f"Learnable({type(value).__name__}, ...), with learn=() to keep it fixed"
-                )
+            if name in learn:
+                self.unconstrained[name] = self._unconstrain(name, value, like)
+            elif name in known:
+                self.register_buffer(name, as_parameter(name, value, like).detach().clone())
             else:
-                setattr(self, name, value)
+                self._keep(name, value)
+
+    def _keep(self, name: str, value: Any) -> None:
+        if isinstance(value, nn.Module):
+            self.add_module(name, value)
+        elif isinstance(value, Distribution):
+            raise TypeError(
+                f"{name} is a distribution whose tensors no module would own: make it a "
+                f"Learnable({type(value).__name__}, ...), with learn=() to keep it fixed"
+            )
+        else:
+            setattr(self, name, value)
 
     def _constraints(self) -> dict[str, constraints.Constraint]:
         # A classmethod such as ISA.unit_variance has the constraints of its class.
@@ -85,12 +102,14 @@ class Learnable(nn.Module):
             raise ValueError(f"{name} has no constraint, so it can't be learned")
         return self._constraints()[name]
 
-    def _unconstrain(self, name: str, value: Tensor) -> nn.Parameter:
+    def _unconstrain(self, name: str, initial: Any, like: Sequence[Tensor]) -> nn.Parameter:
         constraint = self._constraint(name)
+        value = as_parameter(name, initial, like).detach()
+        value = value.to(result_dtype(value))  # an integer can't be learned
         value = value.reshape((1,) * max(0, constraint.event_dim - value.dim()) + value.shape)
-        if not constraint.check(value.detach()).all() or value.isinf().any():
+        if not value.is_meta and (not constraint.check(value).all() or value.isinf().any()):
             raise ValueError(f"{name} must satisfy {constraint} and be finite, but got {value}")
-        return nn.Parameter(transform_to(constraint).inv(value.detach()).clone())
+        return nn.Parameter(transform_to(constraint).inv(value).clone())
 
     def __getattr__(self, name: str) -> Any:
         unconstrained = self.__dict__.get("_modules", {}).get("unconstrained", {})
@@ -117,5 +136,5 @@ class Learnable(nn.Module):
 
     def extra_repr(self) -> str:
         name = getattr(self.distribution, "__qualname__", repr(self.distribution))
-        learned = {key: getattr(self, key).detach().tolist() for key in self.unconstrained}
-        return f"{name}, {self.args}, learned: {learned}"
+        learned = [f"{key}: {shown(getattr(self, key))}" for key in self.unconstrained]
+        return f"{name}, {self.args}, learned: {', '.join(learned) or 'nothing'}"

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import builtins
 import re
 from collections.abc import Iterator
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from lpnested.precision import as_parameter
-from lpnested.tree import LpNestedTree, Nested
+from lpnested.digits import each
+from lpnested.nesting import MAX_DEPTH
+from lpnested.precision import as_parameter, default_dtype
+from lpnested.tree import LpNestedTree
 
 __all__ = ["format", "parse"]
 
-_Read: TypeAlias = tuple[tuple[Nested, ...], dict[Nested, float]]
-
-_TOKEN = re.compile(r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)|(?P<sign>[:(),]))")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf(?:inity)?))"
+    r"|(?P<sign>[:(),]))",
+    re.IGNORECASE,
+)
 
 
 def parse(text: str, dtype: torch.dtype | None = None) -> tuple[LpNestedTree, Tensor]:
@@ -28,13 +31,15 @@ def parse(text: str, dtype: torch.dtype | None = None) -> tuple[LpNestedTree, Te
 
     Args:
         text: The text.
-        dtype: The dtype of the exponents; without it torch's default.
+        dtype: ``torch.float32`` or ``torch.float64``; without it torch's default, or float32
+            where that has fewer digits.
 
     Returns:
         The tree, and the exponents in the order of its nodes, shape ``(num_nodes,)``.
 
     Raises:
         ValueError: Where the text is no such tree; the message points to the place.
+        TypeError: Where the text is no string, or the dtype another one.
 
     Example:
         >>> parse("2.1:(2.2:4, 2.2:4)")
@@ -44,15 +49,16 @@ def parse(text: str, dtype: torch.dtype | None = None) -> tuple[LpNestedTree, Te
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be a string such as '2.1:(2.2:4, 2.2:4)', but got {text!r}")
-    parser = _Parser(text)
-    root, exponents = parser.read_node()
+    dtype = _check_dtype(default_dtype() if dtype is None else dtype)
+    parser = _Parser(text, dtype)
+    root = parser.read_tree()
     parser.expect_end()
     try:
         tree = LpNestedTree(root)
     except ValueError as error:
-        raise ValueError(f"{error}: {text!r}") from None
-    ordered = [exponents[node] for node in tree.nodes]
-    return tree, torch.tensor(ordered, dtype=dtype or torch.get_default_dtype())
+        raise ValueError(f"{error}: {text[:200]!r}") from None
+    ordered = [exponent for level in parser.exponents for exponent in level]
+    return tree, torch.tensor(ordered, dtype=dtype)
 
 
 def format(tree: LpNestedTree, exponents: Tensor) -> str:
@@ -74,36 +80,48 @@ def format(tree: LpNestedTree, exponents: Tensor) -> str:
         )
     if not ((exponents > 0) & exponents.isfinite()).all():
         raise ValueError(f"exponents must be positive and finite, but got {exponents}")
-    number = dict(zip(tree.nodes, map(_shortest, exponents.detach().cpu()), strict=True))
+    return "".join(_written(tree, each(exponents)))
+
+
+def _written(tree: LpNestedTree, numbers: list[str]) -> Iterator[str]:
     seen = 0
+    pending: list[int | str] = [~0]  # children still to be written, and the signs among them
+    while pending:
+        child = pending.pop()
+        if isinstance(child, str):
+            yield child
+        elif child >= 0:
+            seen = max(seen, child + 1)
+            yield str(child)
+        else:
+            row = tree.children[~child]
+            short = row == tuple(range(seen, seen + len(row)))
+            seen += len(row) if short else 0
+            yield f"{numbers[~child]}:{len(row) if short else '('}"
+            if not short:
+                signs = [", "] * (len(row) - 1) + [")"]
+                pending += reversed([x for pair in zip(row, signs, strict=True) for x in pair])
 
-    def write(node: Nested) -> str:
-        nonlocal seen
-        if isinstance(node, int):
-            seen = max(seen, node + 1)
-            return str(node)
-        if node == tuple(range(seen, seen + len(node))):
-            seen += len(node)
-            return f"{number[node]}:{len(node)}"
-        return f"{number[node]}:({', '.join([write(child) for child in node])})"
 
-    return write(tree.root)
-
-
-def _shortest(exponent: Tensor) -> str:
-    """The fewest digits that give the same number in its dtype."""
-    texts = (builtins.format(exponent.item(), f".{digits}g") for digits in range(1, 18))
-    return next(t for t in texts if torch.tensor(float(t), dtype=exponent.dtype) == exponent)
+def _check_dtype(dtype: Any) -> torch.dtype:
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"exponents must be float32 or float64, but got dtype {dtype}, which does not keep "
+            "their value: an exponent of 2.1 is 2.094 in bfloat16, which is another distribution"
+        )
+    return dtype  # type: ignore[no-any-return]
 
 
 class _Parser:
     """A cursor over the tokens of a text."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, dtype: torch.dtype) -> None:
+        self.text, self.dtype = text, dtype
         self.tokens = list(self._tokens())
         self.next = 0
         self.seen = 0
+        self.exponents: list[list[float]] = []
+        """By depth, and so breadth first when joined."""
 
     def _tokens(self) -> Iterator[tuple[str, str, int]]:
         """Kind, text and place of each token, and an end."""
@@ -119,7 +137,12 @@ class _Parser:
         yield "end", "the end", end
 
     def fail(self, place: int, expected: str) -> NoReturn:
-        raise ValueError(f"expected {expected} here:\n  {self.text}\n  {' ' * place}^")
+        start = max(0, place - 60)  # of a long text, what is around the place
+        part = "".join(" " if x.isspace() else x for x in self.text[start : place + 40])
+        dots = "..." if start else ""
+        raise ValueError(
+            f"expected {expected} here:\n  {dots}{part}\n  {' ' * (len(dots) + place - start)}^"
+        )
 
     def take(self, *signs: str) -> str | None:
         """The next token if it is one of these signs."""
@@ -152,39 +175,52 @@ class _Parser:
         if kind != "end":
             self.fail(place, "the end of the text")
 
-    def read_node(self) -> _Read:
-        """A node and the exponents of all nodes within it."""
-        text, place = self.number("the exponent of a node")
-        self.expect(":")
-        return self.read_children(text, place)
+    def read_tree(self) -> list[Any]:
+        """Nested lists of coordinates; the exponents of their nodes are kept by depth."""
+        top: list[Any] = []
+        opened = [top]  # the nodes around the place that is read
+        while not top or len(opened) > 1:
+            self.read_child(opened)
+            while len(opened) > 1 and len(opened[-1]) and self.expect(",", ")") == ")":
+                opened.pop()
+        root: list[Any] = top[0]
+        return root
 
-    def read_children(
-        self, text: str, place: int
-    ) -> tuple[tuple[Nested, ...], dict[Nested, float]]:
-        exponent = float(text)
-        if not 0 < exponent < float("inf"):
-            self.fail(place, "a positive, finite exponent")
-        if self.take("(") is None:
-            count = self.integer(*self.number("'(' or a number of coordinates"), "a whole number")
-            if count < 1:
-                self.fail(self.tokens[self.next - 1][2], "at least one coordinate")
-            node: tuple[Nested, ...] = tuple(range(self.seen, self.seen + count))
-            self.seen += count
-            return node, {node: exponent}
-        children: list[Nested] = []
-        exponents: dict[Nested, float] = {}
-        while True:
-            children.append(self.read_child(exponents))
-            if self.expect(",", ")") == ")":
-                node = tuple(children)
-                return node, {node: exponent, **exponents}
-
-    def read_child(self, exponents: dict[Nested, float]) -> Nested:
-        text, place = self.number("a coordinate or the exponent of a node")
-        if self.take(":") is None:
+    def read_child(self, opened: list[list[Any]]) -> None:
+        """A coordinate, a node in short form, or a node up to where its own children begin."""
+        depth = len(opened) - 1
+        among = "a coordinate or the exponent of a node" if depth else "the exponent of a node"
+        text, place = self.number(among)
+        if depth == 0:
+            self.expect(":")
+        elif self.take(":") is None:
             leaf = self.integer(text, place, "the whole number of a coordinate, or ':' after it")
             self.seen = max(self.seen, leaf + 1)
-            return leaf
-        node, below = self.read_children(text, place)
-        exponents.update(below)
-        return node
+            opened[-1].append(leaf)
+            return
+        self.keep_exponent(text, place, depth)
+        is_open = self.take("(") is not None
+        node = [] if is_open else self.read_count()
+        opened[-1].append(node)
+        if is_open:
+            opened.append(node)
+
+    def read_count(self) -> list[int]:
+        text, place = self.number("'(' or a number of coordinates")
+        count = self.integer(text, place, "a whole number")
+        if count < 1:
+            self.fail(place, "at least one coordinate")
+        self.seen += count
+        return list(range(self.seen - count, self.seen))
+
+    def keep_exponent(self, text: str, place: int, depth: int) -> None:
+        exponent, limits = float(text), torch.finfo(self.dtype)
+        if not 0 < exponent < float("inf"):
+            self.fail(place, "a positive, finite exponent")
+        if not limits.tiny <= exponent <= limits.max:
+            self.fail(place, f"an exponent within the range of {self.dtype}")
+        if depth == MAX_DEPTH:
+            self.fail(place, f"no deeper node (a tree may have up to {MAX_DEPTH} levels)")
+        if depth == len(self.exponents):
+            self.exponents.append([])
+        self.exponents[depth].append(exponent)

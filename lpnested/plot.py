@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from lpnested.functional import norm
-from lpnested.tree import LpNestedTree, Nested
+from lpnested.precision import as_parameter, default_dtype
+from lpnested.rows import leaves_under, ranges
+from lpnested.tree import LpNestedTree
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["contours", "density", "samples", "tree"]
 
 
-def tree(tree: LpNestedTree, exponents: Tensor | None = None, ax: Axes | None = None) -> Axes:
+def tree(
+    tree: LpNestedTree,
+    exponents: Tensor | Sequence[float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw a tree, root on top, with its exponents in its nodes.
 
     Args:
@@ -30,40 +36,45 @@ def tree(tree: LpNestedTree, exponents: Tensor | None = None, ax: Axes | None = 
         ax: The axes to draw into.
 
     Example:
-        >>> ax = tree(LpNestedTree.isa([2, 3]), torch.tensor([2.1, 2.2, 2.2]))
+        >>> ax = tree(LpNestedTree.isa([2, 3]), [2.1, 2.2, 2.2])
     """
+    labels = _labels(tree, exponents)
     ax = _axes(ax)
-    if exponents is not None and exponents.shape != (tree.num_nodes,):
-        raise ValueError(
-            f"exponents must have shape ({tree.num_nodes},), but got {tuple(exponents.shape)}"
-        )
-    across = iter(range(tree.dim))
     box = {"boxstyle": "circle,pad=0.25", "edgecolor": "0.3", "linewidth": 1.0}
-
-    def label(node: Nested) -> str:
-        if isinstance(node, int):
-            return f"$x_{{{node}}}$"
-        place = tree.nodes.index(node)
-        return f"$p_{{{place}}}$" if exponents is None else f"{exponents[place].item():.3g}"
-
-    def draw(node: Nested, depth: int) -> float:
-        children = [] if isinstance(node, int) else [draw(child, depth + 1) for child in node]
-        x = sum(children) / len(children) if children else float(next(across))
-        for child in children:
-            ax.plot([x, child], [-depth, -depth - 1], color="0.6", linewidth=1.0, zorder=1)
-        face = "white" if isinstance(node, int) else "#cfe3f5"
-        ax.text(x, -depth, label(node), ha="center", va="center", bbox={**box, "facecolor": face})
-        return x
-
-    draw(tree.root, 0)
+    across = {leaf: float(k) for k, leaf in enumerate(leaves_under(tree.children, ~0))}
+    for depth, places in reversed(list(enumerate(ranges(tree.children)))):
+        for k in places:
+            row = tree.children[k]
+            x = across[~k] = sum(across[child] for child in row) / len(row)
+            for child in row:
+                end = across[child]
+                ax.plot([x, end], [-depth, -depth - 1], color="0.6", linewidth=1.0, zorder=1)
+                if child >= 0:
+                    _write(ax, end, -depth - 1, f"$x_{{{child}}}$", {**box, "facecolor": "white"})
+            _write(ax, x, -depth, labels[k], {**box, "facecolor": "#cfe3f5"})
     ax.set(xlim=(-0.7, tree.dim - 0.3), ylim=(-tree.depth - 0.4, 0.4))
     ax.set_axis_off()
     return ax
 
 
+def _labels(tree: LpNestedTree, exponents: Tensor | Sequence[float] | None) -> list[str]:
+    if exponents is None:
+        return [f"$p_{{{k}}}$" for k in range(tree.num_nodes)]
+    exponents = as_parameter("exponents", exponents)
+    if exponents.shape != (tree.num_nodes,):
+        raise ValueError(
+            f"exponents must have shape ({tree.num_nodes},), but got {tuple(exponents.shape)}"
+        )
+    return [f"{p:.3g}" for p in exponents.tolist()]
+
+
+def _write(ax: Axes, x: float, y: float, text: str, box: dict[str, Any]) -> None:
+    ax.text(x, y, text, ha="center", va="center", bbox=box)
+
+
 def contours(
     tree: LpNestedTree,
-    exponents: Tensor,
+    exponents: Tensor | Sequence[float],
     ax: Axes | None = None,
     levels: Sequence[float] = (0.5, 1.0, 1.5),
     limit: float = 1.8,
@@ -82,10 +93,11 @@ def contours(
         **style: What else goes to ``Axes.contour``.
 
     Example:
-        >>> ax = contours(LpNestedTree.flat(2), torch.tensor([0.7]))
+        >>> ax = contours(LpNestedTree.flat(2), [0.7])
     """
+    exponents = as_parameter("exponents", exponents).detach().cpu()
     points, axis = _grid(tree.dim, limit, coordinates)
-    values = norm(points, exponents.detach().cpu(), tree)
+    values = norm(points, exponents, tree)
     ax = _axes(ax)
     ax.contour(axis.numpy(), axis.numpy(), values.numpy(), levels=list(levels), **style)
     return _square(ax, coordinates)
@@ -153,8 +165,13 @@ def samples(
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
-    import matplotlib.pyplot as plt  # pyplot only where the user brings no axes of their own
-
+    try:  # pyplot only where the user brings no axes of their own
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            "lpnested.plot draws with matplotlib, which can't be imported: "
+            "pip install 'lpnested[plot]'"
+        ) from error
     return plt.gca()
 
 
@@ -169,8 +186,8 @@ def _check_vectors(dist: Distribution) -> None:
 def _grid(dim: int, limit: float, coordinates: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Points ``(rows, columns, dim)`` of a square in two coordinates, and its axis."""
     _check_coordinates(dim, coordinates)
-    axis = torch.linspace(-limit, limit, 301)
-    points = torch.zeros(len(axis), len(axis), dim)
+    axis = torch.linspace(-limit, limit, 301, dtype=default_dtype())
+    points = axis.new_zeros(len(axis), len(axis), dim)
     points[..., coordinates[0]], points[..., coordinates[1]] = axis, axis[:, None]
     return points, axis
 

@@ -8,16 +8,30 @@ largest finite number instead of infinite; a result is narrowed, saturated in th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lpnested.tracing import is_transformed
+from lpnested.tracing import is_eager, is_transformed
 
-__all__ = ["as_parameter", "as_parameters", "at_most", "check_finite", "exp", "narrow", "widen"]
+__all__ = [
+    "as_parameter",
+    "as_parameters",
+    "at_most",
+    "check_finite",
+    "default_dtype",
+    "exp",
+    "narrow",
+    "result_dtype",
+    "spacing",
+    "widen",
+    "without_repetition",
+]
 
+_HALF = (torch.float16, torch.bfloat16)
 _LARGEST_EXPONENT = 600.0
 
 
@@ -29,7 +43,7 @@ class _Widen(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return narrow(grad, ctx.dtype)
+        return _saturated(grad, ctx.dtype)
 
 
 class _WidenTransformed(torch.autograd.Function):
@@ -47,7 +61,7 @@ class _WidenTransformed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return narrow(grad, ctx.dtype)
+        return _saturated(grad, ctx.dtype)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
@@ -55,24 +69,46 @@ class _WidenTransformed(torch.autograd.Function):
 
 
 def widen(x: Tensor) -> Tensor:
-    """To float64, with a gradient that saturates where the narrower type would overflow."""
-    if x.dtype == torch.float64:
-        return x
+    """To float64, with a gradient that saturates where it would overflow."""
     if not x.is_floating_point():
         return x.to(torch.float64)
     if is_transformed(x):
-        return _WidenTransformed.apply(x)  # type: ignore[no-any-return]
-    if x.requires_grad and torch.is_grad_enabled():
+        narrower = x.dtype != torch.float64
+        return _WidenTransformed.apply(x) if narrower else x
+    if x.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing():  # type: ignore[attr-defined]
         return _Widen.apply(x)  # type: ignore[no-any-return]
-    return x.to(torch.float64)
+    (once,) = without_repetition(x)
+    return once.to(torch.float64).expand(x.shape)
+
+
+def without_repetition(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Tensors of one number of dimensions, without what ``expand`` repeats in all of them.
+
+    Where somebody differentiates they are as they were: each row may have its own gradient.
+    """
+    if not is_eager(*tensors) or (
+        torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    ):
+        return tensors
+    for k in range(tensors[0].dim()):
+        if all(x.stride(k) == 0 and x.shape[k] > 1 for x in tensors):
+            tensors = tuple(x.narrow(k, 0, 1) for x in tensors)
+    return tensors
 
 
 def narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
     """From float64 to a result's dtype: what overflows saturates, true infinities stay."""
-    if dtype == torch.float64:
-        return x
-    bound = math.nextafter(torch.finfo(dtype).max, math.inf)  # still rounds to the largest number
-    return torch.where(x.isinf(), x, x.clamp(-bound, bound)).to(dtype)
+    return (
+        x if dtype == torch.float64 else torch.where(x.isinf(), x, _saturated(x, dtype)).to(dtype)
+    )
+
+
+def _saturated(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """To a dtype, as its largest number where it has no larger one."""
+    bound = torch.finfo(dtype).max
+    if dtype != torch.float64:
+        bound = math.nextafter(bound, math.inf)  # rounds to it, and leaves it its gradient
+    return x.clamp(-bound, bound).to(dtype)
 
 
 def at_most(x: Tensor, bound: Tensor | float) -> Tensor:
@@ -85,44 +121,82 @@ def exp(x: Tensor) -> Tensor:
     return at_most(x, _LARGEST_EXPONENT).exp()
 
 
-def as_parameter(name: str, value: Any, like: Tensor | None = None) -> Tensor:
-    """A distribution's parameter as a floating tensor; numbers take dtype and device of ``like``.
+def default_dtype() -> torch.dtype:
+    """What a Python number becomes: torch's default, or float32 where that has fewer digits."""
+    dtype = torch.get_default_dtype()
+    return torch.float32 if dtype in _HALF else dtype
 
-    float16 and bfloat16 are refused: an exponent of 2.1 is 2.094 in bfloat16, which is another
+
+def result_dtype(*tensors: Tensor) -> torch.dtype:
+    """What tensors promote to; integers count as Python numbers do."""
+    dtypes = [x.dtype if x.is_floating_point() else default_dtype() for x in tensors]
+    dtype = reduce(torch.promote_types, dtypes)
+    return torch.float32 if dtype in _HALF else dtype
+
+
+def spacing(*tensors: Tensor) -> float:
+    """The relative distance of neighbouring numbers in the coarsest of their dtypes."""
+    return max(
+        torch.finfo(x.dtype if x.is_floating_point() else default_dtype()).eps for x in tensors
+    )
+
+
+def as_parameter(name: str, value: Any, like: Sequence[Tensor] = ()) -> Tensor:
+    """A distribution's parameter as a tensor; numbers take dtype and device of ``like``.
+
+    A tensor is returned as it is, an array as a tensor of the same memory. Numbers are copied, and
+    so are lists, of numbers or tensors; numbers keep their value, in float32 at least. Tensors in
+    half precision are refused: an exponent of 2.1 is 2.094 in bfloat16, which is another
     distribution.
     """
-    dtype = torch.get_default_dtype() if like is None else like.dtype
-    device = None if like is None else like.device
-    if isinstance(value, (int, float)):
-        if math.isinf(value):
-            raise ValueError(f"{name} must be finite, but got {value}")
-        return torch.full((), value, dtype=dtype, device=device)
-    if isinstance(value, (list, tuple)):
-        return torch.stack([as_parameter(name, part, like) for part in value])
+    if isinstance(value, (int, float, list, tuple)):
+        return _of_numbers(name, value, like)
     try:
         parameter: Tensor = torch.as_tensor(value)
     except (TypeError, RuntimeError, ValueError) as error:
         raise TypeError(f"{name} must be a number or a tensor, but got {value!r}") from error
-    if parameter.is_complex() or parameter.dtype in (torch.float16, torch.bfloat16):
+    if parameter.is_complex() or parameter.dtype in _HALF:
         raise TypeError(
-            f"{name} must be float32 or float64, but got {parameter.dtype}: convert it with "
-            f"{name}.float() (values, unlike parameters, may be in half precision)"
+            f"{name} must be float32 or float64, but got {parameter.dtype}, which has rounded it: "
+            "pass a Python number, or a tensor of dtype torch.float32 from the start (values, "
+            "unlike parameters, may be in half precision)"
         )
-    return parameter if parameter.is_floating_point() else parameter.to(dtype)
+    return parameter
+
+
+def _of_numbers(name: str, numbers: Any, like: Sequence[Tensor]) -> Tensor:
+    dtype = result_dtype(*like) if like else default_dtype()
+    device = next((x.device for x in like if x.device.type != "cpu"), None)
+    if isinstance(numbers, (list, tuple)):
+        tensors = [x for x in numbers if isinstance(x, Tensor)]
+        if tensors:
+            return torch.stack([as_parameter(name, x, tensors) for x in numbers])
+    try:
+        if isinstance(numbers, (int, float)):  # filled in on the device: no copy waits for it
+            parameter = torch.full((), numbers, dtype=dtype, device=device)
+        else:
+            parameter = torch.tensor(numbers, dtype=dtype, device=device)
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise TypeError(f"{name} must be a number or a tensor, but got {numbers!r}") from error
+    if isinstance(numbers, float) and math.isinf(numbers):
+        raise ValueError(f"{name} must be finite, but got {numbers}")
+    return parameter
 
 
 def as_parameters(**values: Any) -> tuple[Tensor, ...]:
-    """Named parameters as tensors of one dtype and shape, as torch's ``broadcast_all``."""
-    numbers = {name: x for name, x in values.items() if isinstance(x, (int, float))}
+    """Named parameters as tensors of one shape, each a view of what was passed.
+
+    Dtypes stay as they are, as in torch's ``broadcast_all``, so that what is written into the
+    memory of one is a new value of the parameter.
+    """
+    numbers = {name for name, x in values.items() if isinstance(x, (int, float, list, tuple))}
     others = {name: as_parameter(name, x) for name, x in values.items() if name not in numbers}
-    like = None
-    if others:
-        dtype = reduce(torch.promote_types, (x.dtype for x in others.values()))
-        others = {name: x.to(dtype) for name, x in others.items()}
-        like = next((x for x in others.values() if x.device.type != "cpu"), None)
-        like = next(iter(others.values())) if like is None else like
-    parameters = others | {name: as_parameter(name, x, like) for name, x in numbers.items()}
-    return tuple(torch.broadcast_tensors(*(parameters[name] for name in values)))
+    like = list(others.values())
+    parameters = {
+        name: others[name] if name in others else as_parameter(name, x, like)
+        for name, x in values.items()
+    }
+    return tuple(torch.broadcast_tensors(*parameters.values()))
 
 
 def check_finite(name: str, parameter: Tensor) -> None:

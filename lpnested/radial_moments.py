@@ -1,4 +1,4 @@
-"""Closed forms of a radius: its moments, the mean of its logarithm, the mode of its shell.
+r"""Closed forms of a radius: its moments, with the mean of its logarithm, entropy and mode.
 
 By dispatch on its type, in float64, as :mod:`lpnested.radial`.
 """
@@ -6,47 +6,84 @@ By dispatch on its type, in float64, as :mod:`lpnested.radial`.
 from __future__ import annotations
 
 import math
-from functools import singledispatch
+from functools import reduce, singledispatch
+from operator import or_
 
 import torch
 from torch import Tensor
 from torch.distributions import (
+    Beta,
     Distribution,
     Exponential,
+    FisherSnedecor,
     Gamma,
     HalfCauchy,
     HalfNormal,
+    InverseGamma,
+    Kumaraswamy,
     LogNormal,
     MixtureSameFamily,
     Pareto,
+    Uniform,
     Weibull,
 )
 
+from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.precision import widen
-from lpnested.radial import generalized_gamma_parameters
+from lpnested.radial import log_beta
+from lpnested.radial_entropy import in_logs, mean_log, radial_entropy, shell_mode
+from lpnested.radii import generalized_gamma_parameters, parameters_of
 
 __all__ = ["log_radial_moment", "mean_log", "radial_entropy", "shell_mode"]
+
+# Of log(sinh(y) / y), in powers of y^2 from the first.
+_SINHC = [1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 3831077250]
+_SMALL = 0.2
 
 
 @singledispatch
 def log_radial_moment(radial: Distribution, order: Tensor | float) -> Tensor:
-    r"""The logarithm of :math:`\mathrm{E}\, r^k`, inf where the moment is.
+    r"""The logarithm of :math:`\mathrm{E}\, r^k` for real k, inf where the moment is.
 
-    Where a type is not registered, its mean and variance serve :math:`k = 1, 2`.
+    Where a type is not registered, its mean and variance serve :math:`k = 1, 2`. These are NaN in
+    some classes of torch where they are infinite; a positive variable has every moment in
+    :math:`[0, \infty]`.
+
+    Args:
+        radial: The distribution of the radius, batch shape ``(*batch)``.
+        order: The order k, a number or of shape ``(*sample, *batch)``.
+
+    Raises:
+        NotImplementedError: Where the moment has no closed form here.
     """
     orders = torch.as_tensor(order, dtype=torch.float64)
+    known = (orders == 0) | (orders == 1) | (orders == 2)
     try:
-        if (orders == 1).all():
-            return widen(radial.mean).log()
-        if (orders == 2).all():
-            return (widen(radial.variance) + widen(radial.mean) ** 2).log()
+        if known.all():
+            first, second = _two_moments(radial, needs_second=bool((orders == 2).any()))
+            return torch.where(orders == 0, 0.0, torch.where(orders == 1, first, second))
     except NotImplementedError:
         pass  # said below, with the name
     raise NotImplementedError(
-        f"the moment of order {order} of {type(radial).__name__} has no closed form here: "
-        f"only orders 1 and 2 can have, by its mean and variance"
+        f"the moment of order {order} of {type(radial).__name__} has no closed form here: a type "
+        f"that is not registered has orders 1 and 2, if it has a mean and a variance"
     )
+
+
+def _two_moments(radial: Distribution, needs_second: bool) -> tuple[Tensor, Tensor]:
+    """The logarithms of the first moment and, where it is needed, of the second."""
+    unknown = [x.isnan() for x in parameters_of(radial)]
+    unknown = [x if x.shape == radial.batch_shape else x.any() for x in unknown]
+    known = ~reduce(or_, unknown, torch.tensor(False))
+    mean = widen(radial.mean)
+    mean = torch.where(known & mean.isnan(), math.inf, mean)
+    if not needs_second:
+        return mean.log(), mean
+    variance = widen(radial.variance)
+    infinite = variance.isnan() & known | mean.isinf()
+    squares = torch.where(infinite, 0.0, variance) + torch.where(infinite, 1.0, mean) ** 2
+    return mean.log(), torch.where(infinite, math.inf, squares.log())
 
 
 @log_radial_moment.register(GeneralizedGamma)
@@ -56,10 +93,16 @@ def log_radial_moment(radial: Distribution, order: Tensor | float) -> Tensor:
 @log_radial_moment.register(HalfNormal)
 def _(radial: Distribution, order: Tensor | float) -> Tensor:
     n, p, scale = generalized_gamma_parameters(radial)
-    finite = n + order > 0
-    size = torch.where(finite, n + order, 1.0)
-    log_moment = order * scale.log() + (size / p).lgamma() - (n / p).lgamma()
+    finite, order = _between(-n, order, math.inf)
+    log_moment = order * scale.log() + log_gamma_ratio(n / p, order / p)
     return torch.where(finite, log_moment, math.inf)
+
+
+@log_radial_moment.register
+def _(radial: InverseGamma, order: Tensor | float) -> Tensor:
+    a, rate = widen(radial.concentration), widen(radial.rate)
+    finite, order = _between(-math.inf, order, a)
+    return torch.where(finite, order * rate.log() + log_gamma_ratio(a, -order), math.inf)
 
 
 @log_radial_moment.register
@@ -70,104 +113,79 @@ def _(radial: LogNormal, order: Tensor | float) -> Tensor:
 @log_radial_moment.register
 def _(radial: HalfCauchy, order: Tensor | float) -> Tensor:
     log_scale = widen(radial.scale).log()
-    order = torch.as_tensor(order, dtype=torch.float64, device=log_scale.device)
-    finite = order.abs() < 1
-    cosine = (torch.where(finite, order, 0.0) * math.pi / 2).cos()
-    return torch.where(finite, order * log_scale - cosine.log(), math.inf)
+    finite, order = _between(-torch.ones_like(log_scale), order, 1.0)
+    return torch.where(finite, order * log_scale - (order * math.pi / 2).cos().log(), math.inf)
+
+
+@log_radial_moment.register
+def _(radial: FisherSnedecor, order: Tensor | float) -> Tensor:
+    one, two = widen(radial.df1) / 2, widen(radial.df2) / 2
+    finite, order = _between(-one, order, two)
+    ratios = log_gamma_ratio(one, order) + log_gamma_ratio(two, -order)
+    return torch.where(finite, order * (two / one).log() + ratios, math.inf)
 
 
 @log_radial_moment.register
 def _(radial: Pareto, order: Tensor | float) -> Tensor:
     alpha, log_scale = widen(radial.alpha), widen(radial.scale).log()
-    finite = order < alpha
-    margin = torch.where(finite, alpha - order, 1.0)
-    return torch.where(finite, alpha.log() - margin.log() + order * log_scale, math.inf)
+    finite, order = _between(-math.inf, order, alpha)
+    return torch.where(finite, order * log_scale - torch.log1p(-order / alpha), math.inf)
+
+
+@log_radial_moment.register
+def _(radial: Uniform, order: Tensor | float) -> Tensor:
+    r"""About the middle m of log low and log high, and their half distance y.
+
+    .. math:: \log \mathrm{E}\, r^k = k m + L((k + 1) y) - L(y), \quad L(y) = \log(\sinh(y) / y)
+    """
+    middle, half, is_positive, log_high = in_logs(radial)
+    finite, order = _between(torch.where(is_positive, -math.inf, -torch.ones_like(half)), order)
+    from_low = order * middle + _log_sinhc((order + 1) * half) - _log_sinhc(half)
+    from_zero = order * log_high - torch.where(is_positive, 1.0, order + 1).log()
+    return torch.where(finite, torch.where(is_positive, from_low, from_zero), math.inf)
+
+
+@log_radial_moment.register
+def _(radial: Beta, order: Tensor | float) -> Tensor:
+    a, b = widen(radial.concentration1), widen(radial.concentration0)
+    finite, order = _between(-a, order)
+    log_moment = log_gamma_ratio(a, order) - log_gamma_ratio(a + b, order)
+    return torch.where(finite, log_moment, math.inf)
+
+
+@log_radial_moment.register
+def _(radial: Kumaraswamy, order: Tensor | float) -> Tensor:
+    a, b = widen(radial.concentration1), widen(radial.concentration0)
+    finite, order = _between(-a, order)
+    return torch.where(finite, b.log() + log_beta(1 + order / a, b), math.inf)
 
 
 @log_radial_moment.register
 def _(radial: MixtureSameFamily, order: Tensor | float) -> Tensor:
     log_weights = widen(radial.mixture_distribution.logits).log_softmax(-1)
     order = order.unsqueeze(-1) if isinstance(order, Tensor) else order
-    components = log_radial_moment(radial.component_distribution, order)
-    return torch.logsumexp(log_weights + components, -1)
+    moments = log_radial_moment(radial.component_distribution, order)
+    absent = log_weights == -math.inf  # whatever the moment of the component
+    terms = torch.where(absent, -math.inf, log_weights + torch.where(absent, 0.0, moments))
+    infinite = (terms == math.inf).any(-1)  # where logsumexp has no gradient
+    finite_terms = torch.where(infinite.unsqueeze(-1), 0.0, terms)
+    return torch.where(infinite, math.inf, finite_terms.logsumexp(-1))
 
 
-@singledispatch
-def mean_log(radial: Distribution) -> Tensor:
-    r"""The mean of the logarithm, :math:`\mathrm{E} \log r`."""
-    raise NotImplementedError(
-        f"the mean of log r has no closed form here for a radial of type {type(radial).__name__}"
-    )
+def _between(
+    low: Tensor | float, order: Tensor | float, high: Tensor | float = math.inf
+) -> tuple[Tensor, Tensor]:
+    """Whether an order is between bounds (or one is NaN), and it there, 0 elsewhere."""
+    device = next((x.device for x in (low, high) if isinstance(x, Tensor)), None)
+    order = torch.as_tensor(order, dtype=torch.float64, device=device)
+    finite = ~((order <= low) | (order >= high))
+    return finite, torch.where(finite, order, 0.0)
 
 
-@mean_log.register(GeneralizedGamma)
-@mean_log.register(Gamma)
-@mean_log.register(Exponential)
-@mean_log.register(Weibull)
-@mean_log.register(HalfNormal)
-def _(radial: Distribution) -> Tensor:
-    n, p, scale = generalized_gamma_parameters(radial)
-    return scale.log() + (n / p).digamma() / p
-
-
-@mean_log.register
-def _(radial: LogNormal) -> Tensor:
-    return widen(radial.loc)
-
-
-@mean_log.register
-def _(radial: HalfCauchy) -> Tensor:
-    return widen(radial.scale).log()
-
-
-@mean_log.register
-def _(radial: Pareto) -> Tensor:
-    return widen(radial.scale).log() + 1 / widen(radial.alpha)
-
-
-@singledispatch
-def radial_entropy(radial: Distribution) -> Tensor:
-    """The entropy of the radius itself."""
-    return widen(radial.entropy())
-
-
-@radial_entropy.register(GeneralizedGamma)
-@radial_entropy.register(Gamma)
-@radial_entropy.register(Exponential)
-@radial_entropy.register(Weibull)
-@radial_entropy.register(HalfNormal)
-def _(radial: Distribution) -> Tensor:
-    n, p, scale = generalized_gamma_parameters(radial)
-    return GeneralizedGamma(n, p, scale, validate_args=False).entropy()
-
-
-@singledispatch
-def shell_mode(radial: Distribution, dim: int) -> Tensor:
-    """The only mode of :func:`lpnested.radial.log_shell` at radius 0, or NaN.
-
-    It is NaN where the density at 0 is unbounded, or largest on a whole sphere.
-    """
-    raise NotImplementedError(
-        f"the mode has no closed form here for a radial of type {type(radial).__name__}"
-    )
-
-
-@shell_mode.register(GeneralizedGamma)
-@shell_mode.register(Gamma)
-@shell_mode.register(Exponential)
-@shell_mode.register(Weibull)
-@shell_mode.register(HalfNormal)
-def _(radial: Distribution, dim: int) -> Tensor:
-    n, _, _ = generalized_gamma_parameters(radial)
-    return torch.zeros_like(n).masked_fill(n != dim, math.nan)
-
-
-@shell_mode.register
-def _(radial: HalfCauchy, dim: int) -> Tensor:
-    return widen(radial.scale) * (0.0 if dim == 1 else math.nan)
-
-
-@shell_mode.register(LogNormal)
-@shell_mode.register(Pareto)
-def _(radial: LogNormal | Pareto, dim: int) -> Tensor:
-    return widen(radial.scale) * math.nan
+def _log_sinhc(y: Tensor) -> Tensor:
+    """The logarithm of sinh(y) / y, an even function."""
+    small = y.abs() < _SMALL
+    square = torch.where(small, y, 0.0) ** 2
+    series = square * sum(c * square**k for k, c in enumerate(_SINHC))
+    y = torch.where(small, 1.0, y).abs()
+    return torch.where(small, series, y + (-torch.expm1(-2 * y) / (2 * y)).log())

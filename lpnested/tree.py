@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate, count, pairwise
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, NoReturn, Self, SupportsIndex
+
+from torch import Tensor
+
+from lpnested import rows
+from lpnested.digits import each, shortest
+from lpnested.nesting import (
+    INNER,
+    Nested,
+    check_coordinates,
+    check_depth,
+    check_size,
+    check_sizes,
+    levels_of,
+    nested,
+    number,
+    place_of,
+)
+from lpnested.rows import Rows
 
 __all__ = ["LpNestedTree", "Nested"]
 
-Nested: TypeAlias = int | tuple["Nested", ...]
-"""A coordinate, or the tuple of the children of an inner node."""
 
-
-@dataclass(frozen=True, repr=False)
 class LpNestedTree:
     r"""The tree of an :math:`L_p`-nested function (Sinz & Bethge 2010, definition 1).
 
@@ -32,7 +45,8 @@ class LpNestedTree:
 
     Raises:
         TypeError: Where a leaf is not an integer (a bool and a float are not).
-        ValueError: Where a coordinate is negative, missing or repeated, or a node is empty.
+        ValueError: Where a coordinate is negative, missing or repeated, a node is empty, or the
+            tree is more than 500 levels deep.
 
     Example:
         >>> tree = LpNestedTree((0, (1, 2)))  # f of eq. 6 of Stuehmer et al. 2020
@@ -46,50 +60,62 @@ class LpNestedTree:
            └─ x2
     """
 
-    root: tuple[Nested, ...]
-    levels: tuple[tuple[tuple[Nested, ...], ...], ...] = field(init=False, compare=False)
-    """The inner nodes of each depth, root first."""
-    dim: int = field(init=False, compare=False)
+    # Without a __dict__, what walks the attributes of a distribution finds nothing to set here.
+    __slots__ = ("__weakref__", "children", "code", "dim")
+
+    children: Rows
+    """The children of each inner node, in the order of :attr:`nodes`: a coordinate as itself, the
+    inner node of place k as ``~k``, which is negative."""
+    code: str
+    """The structure as one string, by which trees are compared and looked up."""
+    dim: int
     """The number of coordinates :math:`n`."""
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.root, (tuple, list)):
-            raise TypeError(
-                f"the root must be a tuple or list of its children, but got {self.root!r}"
-            )
-        set_field = object.__setattr__  # the dataclass is frozen for everybody else
-        set_field(self, "root", _as_tuples(self.root))
-        set_field(self, "levels", tuple(_levels(self.root)))
-        set_field(self, "dim", _check_coordinates(_leaves(self.root)))
+    def __init__(self, root: Sequence[Any]) -> None:
+        if not isinstance(root, (tuple, list)):
+            raise TypeError(f"the root must be a tuple or list of its children, but got {root!r}")
+        children = number(levels_of(root))
+        check_coordinates(children)
+        self._fill(children)
 
     @classmethod
-    def flat(cls, dim: int) -> LpNestedTree:
+    def _of(cls, children: Rows) -> Self:
+        """A tree of rows that are known to be right."""
+        new = cls.__new__(cls)
+        new._fill(children)
+        return new
+
+    def _fill(self, children: Rows) -> None:
+        put = object.__setattr__
+        put(self, "children", children)
+        # A string hashes itself once, and to Dynamo it is one constant.
+        put(self, "code", str(children))
+        put(self, "dim", sum(len(row) for row in children) - len(children) + 1)
+
+    @classmethod
+    def flat(cls, dim: int) -> Self:
         """The tree of an ordinary p-norm: all ``dim`` coordinates in one node.
 
         Example:
             >>> LpNestedTree.flat(3)
             LpNestedTree((0, 1, 2))
         """
-        return cls(tuple(range(_check_size("dim", dim))))
+        return cls._of((tuple(range(check_size("dim", dim))),))
 
     @classmethod
-    def isa(cls, sizes: Sequence[int]) -> LpNestedTree:
+    def isa(cls, sizes: Sequence[int]) -> Self:
         """Independent subspaces of the given sizes: a tree of depth two (eq. 9).
 
         Example:
             >>> LpNestedTree.isa([2, 3])
             LpNestedTree(((0, 1), (2, 3, 4)))
         """
-        if not isinstance(sizes, Iterable):
-            raise TypeError(f"sizes must be a sequence of positive integers, but got {sizes!r}")
-        sizes = [_check_size(f"sizes[{k}]", size) for k, size in enumerate(sizes)]
-        if not sizes:
-            raise ValueError("sizes must name at least one subspace, but got none")
-        ends = accumulate(sizes)
-        return cls(tuple(tuple(range(end - k, end)) for k, end in zip(sizes, ends, strict=True)))
+        sizes = check_sizes("sizes", sizes, "subspace")
+        subspaces = [range(end - k, end) for k, end in zip(sizes, accumulate(sizes), strict=True)]
+        return cls._of(number([[[INNER] * len(sizes)], subspaces]))
 
     @classmethod
-    def balanced(cls, branching: Sequence[int]) -> LpNestedTree:
+    def balanced(cls, branching: Sequence[int]) -> Self:
         """The tree whose nodes of one level all have the same number of children.
 
         Args:
@@ -99,72 +125,102 @@ class LpNestedTree:
             >>> LpNestedTree.balanced((2, 1, 2))
             LpNestedTree((((0, 1),), ((2, 3),)))
         """
-        coordinates = count()
+        branching = check_sizes("branching", branching, "level")
+        check_depth(len(branching))
+        *above, last = branching
+        widths = list(accumulate(above, operator.mul, initial=1))
+        inner = [[[INNER] * b] * width for b, width in zip(above, widths, strict=False)]
+        leaves = [range(k * last, (k + 1) * last) for k in range(widths[-1])]
+        return cls._of(number([*inner, leaves]))
 
-        def grow(sizes: Sequence[int]) -> Nested:
-            if not sizes:
-                return next(coordinates)
-            return tuple(grow(sizes[1:]) for _ in range(sizes[0]))
-
-        if not branching:
-            raise ValueError("branching must name at least one level, but got none")
-        return cls(grow([_check_size(f"branching[{k}]", b) for k, b in enumerate(branching)]))  # type: ignore[arg-type]
+    @property
+    def root(self) -> tuple[Nested, ...]:
+        """The tree as nested tuples."""
+        return nested(self.children)[0]
 
     @property
     def nodes(self) -> tuple[tuple[Nested, ...], ...]:
         """The inner nodes, breadth first, root first."""
-        return tuple(node for level in self.levels for node in level)
+        return tuple(nested(self.children))
+
+    @property
+    def levels(self) -> tuple[tuple[tuple[Nested, ...], ...], ...]:
+        """The inner nodes of each depth, root first."""
+        nodes = nested(self.children)
+        return tuple(tuple(nodes[k] for k in places) for places in rows.ranges(self.children))
 
     @property
     def num_nodes(self) -> int:
         """The number of inner nodes, and so of exponents."""
-        return sum(len(level) for level in self.levels)
+        return len(self.children)
 
     @property
     def depth(self) -> int:
         """The number of levels of inner nodes, 1 for a flat tree and 2 for ISA."""
-        return len(self.levels)
+        return len(rows.ranges(self.children))
 
     @property
     def subspaces(self) -> tuple[tuple[int, ...], ...]:
         """The coordinates under each child of the root."""
-        return tuple(tuple(_leaves(child)) for child in self.root)
+        return tuple(rows.leaves_under(self.children, child) for child in self.children[0])
 
-    def ancestors(self, node: tuple[Nested, ...]) -> list[int]:
-        """The places in :attr:`nodes` of the inner nodes above one, root first."""
-        leaf = next(_leaves(node))
-        above: list[int] = []
-        current: Nested = self.root
-        while current != node and isinstance(current, tuple):
-            above.append(self.nodes.index(current))
-            current = next(child for child in current if leaf in _leaves(child))
-        return above
+    def place(self, node: Nested | SupportsIndex) -> int:
+        """The place in :attr:`nodes` of an inner node, given as nested tuples or by that place.
 
-    def subtree(self, node: tuple[Nested, ...]) -> tuple[LpNestedTree, list[int]]:
-        """A node as a tree of its own, and the places of its inner nodes in :attr:`nodes`.
+        Raises:
+            TypeError: Where it is neither.
+            ValueError: Where the tree has no such node; a coordinate is a leaf, not a node.
+
+        Example:
+            >>> tree = LpNestedTree.isa([2, 3])
+            >>> tree.place((2, 3, 4)), tree.place(0)
+            (2, 0)
+        """
+        return place_of(node, self.children)
+
+    def ancestors(self, node: Nested | SupportsIndex) -> list[int]:
+        """The places in :attr:`nodes` of the inner nodes above a :meth:`place`, root first."""
+        return rows.above(self.children, ~self.place(node))
+
+    def subtree(self, node: Nested | SupportsIndex) -> tuple[LpNestedTree, list[int]]:
+        """The tree from a :meth:`place` on, and the places of its inner nodes in :attr:`nodes`.
 
         Its coordinates are numbered anew, in ascending order.
         """
-        rank = {leaf: k for k, leaf in enumerate(sorted(_leaves(node)))}
+        part, places = rows.rows_under(self.children, self.place(node))
+        rank = {x: k for k, x in enumerate(sorted(x for row in part for x in row if x >= 0))}
+        return LpNestedTree._of(tuple(tuple(rank.get(x, x) for x in row) for row in part)), places
 
-        def renumber(part: Nested) -> Nested:
-            return (
-                rank[part] if isinstance(part, int) else tuple(renumber(child) for child in part)
-            )
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a tree is immutable: {name!r} can't be set")
 
-        places = [self.nodes.index(inner) for level in _levels(node) for inner in level]
-        return LpNestedTree(renumber(node)), places  # type: ignore[arg-type]
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a tree is immutable: {name!r} can't be deleted")
 
-    def __reduce__(self) -> tuple[type[LpNestedTree], tuple[tuple[Nested, ...]]]:
-        return type(self), (self.root,)
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LpNestedTree) or type(other) is not type(self):
+            return NotImplemented
+        return self.code == other.code
+
+    def __hash__(self) -> int:
+        return hash(self.code)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.children)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.root!r})"
+        return f"{type(self).__name__}({rows.text(self.children)})"
 
     def __str__(self) -> str:
         return self.draw()
 
-    def draw(self, exponents: Sequence[Any] | None = None) -> str:
+    def draw(self, exponents: Sequence[Any] | Tensor | None = None) -> str:
         """The tree as text, one line per node and leaf.
 
         Args:
@@ -179,75 +235,14 @@ class LpNestedTree:
             │  └─ x1
             └─ x2
         """
-        if exponents is not None and len(exponents) != self.num_nodes:
-            raise ValueError(f"expected {self.num_nodes} exponents, but got {len(exponents)}")
-        # Equal nodes cannot occur twice: their leaves differ.
-        place = {node: k for k, node in enumerate(self.nodes)}
-
-        def label(node: Nested) -> str:
-            if isinstance(node, int):
-                return f"x{node}"
-            return f"node {place[node]}" if exponents is None else f"p = {exponents[place[node]]}"
-
-        def lines(node: Nested, first: str, rest: str) -> Iterator[str]:
-            yield first + label(node)
-            children = () if isinstance(node, int) else node
-            for k, child in enumerate(children, 1):
-                end = k == len(children)
-                yield from lines(child, rest + "├└"[end] + "─ ", rest + "│ "[end] + "  ")
-
-        return "\n".join(lines(self.root, "", ""))
+        labels = [f"node {k}" for k in range(self.num_nodes)]
+        if exponents is not None:
+            numbers = each(exponents) if isinstance(exponents, Tensor) else exponents
+            labels = [f"p = {shortest(x) if isinstance(x, Tensor) else x}" for x in numbers]
+        if len(labels) != self.num_nodes:
+            raise ValueError(f"expected {self.num_nodes} exponents, but got {len(labels)}")
+        return "\n".join(rows.drawing(self.children, labels))
 
 
-def _check_size(name: str, size: int) -> int:
-    if isinstance(size, bool) or not hasattr(size, "__index__"):
-        raise TypeError(f"{name} must be a positive integer, but got {size!r}")
-    if operator.index(size) < 1:
-        raise ValueError(f"{name} must be a positive integer, but got {size!r}")
-    return operator.index(size)
-
-
-def _as_tuples(node: Any) -> Any:
-    """Tuples of plain ints, whatever lists and integer types the user nested."""
-    if isinstance(node, (tuple, list)):
-        if not node:
-            raise ValueError("a node of the tree has no children: every node needs at least one")
-        return tuple(_as_tuples(child) for child in node)
-    if isinstance(node, bool) or not hasattr(node, "__index__"):
-        raise TypeError(f"a leaf must be an integer coordinate, but got {node!r}")
-    return operator.index(node)
-
-
-def _levels(root: tuple[Nested, ...]) -> Iterator[tuple[tuple[Nested, ...], ...]]:
-    """The inner nodes by depth, root first."""
-    level: tuple[tuple[Nested, ...], ...] = (root,)
-    while level:
-        yield level
-        level = tuple(child for node in level for child in node if isinstance(child, tuple))
-
-
-def _leaves(node: Nested) -> Iterator[int]:
-    """The coordinates under a node, from left to right."""
-    if isinstance(node, int):
-        yield node
-    else:
-        for child in node:
-            yield from _leaves(child)
-
-
-def _check_coordinates(leaves: Iterator[int]) -> int:
-    """Refuse leaves that are not 0..n-1, each exactly once; return n."""
-    found = sorted(leaves)
-    dim = len(found)
-    if found == list(range(dim)):
-        return dim
-    culprits = {
-        "negative": [leaf for leaf in found if leaf < 0],
-        "repeated": sorted({a for a, b in pairwise(found) if a == b}),
-        "missing": sorted(set(range(dim)) - set(found)),
-        "too large": [leaf for leaf in found if leaf >= dim],
-    }
-    raise ValueError(
-        f"the {dim} leaves of a tree must be the coordinates 0..{dim - 1}, each exactly once, but "
-        + " and ".join(f"{found[:8]} are {how}" for how, found in culprits.items() if found)
-    )
+def _restore(cls: type[LpNestedTree], children: Rows) -> LpNestedTree:
+    return cls._of(children)

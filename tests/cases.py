@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch import distributions as td
 from torch.distributions import Distribution
+from torch.distributions.utils import broadcast_all
 
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
 
@@ -69,6 +70,31 @@ def _radius(dim: int) -> Callable[..., Distribution]:
 
 def _gammas(weights: Tensor, concentration: Tensor, rate: Tensor) -> Distribution:
     return td.MixtureSameFamily(td.Categorical(weights), td.Gamma(concentration, rate))
+
+
+class Unregistered(Distribution):
+    """An inverse gamma variable, of which the library knows what it knows of any distribution."""
+
+    arg_constraints = td.InverseGamma.arg_constraints
+    support = td.InverseGamma.support
+
+    def __init__(self, concentration: Any, rate: Any, validate_args: bool | None = None) -> None:
+        self.concentration, self.rate = broadcast_all(concentration, rate)
+        super().__init__(self.rate.shape, validate_args=validate_args)
+
+    base = property(lambda self: td.InverseGamma(self.concentration, self.rate, False))
+    mean = property(lambda self: self.base.mean)
+    variance = property(lambda self: self.base.variance)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Unregistered":
+        shape = torch.Size(batch_shape)
+        return Unregistered(self.concentration.expand(shape), self.rate.expand(shape), False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.base.log_prob(value)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        return self.base.sample(sample_shape)
 
 
 EQ6 = [1.3, 2.2]
@@ -158,8 +184,41 @@ CASES = [
         entropy=False,
     ),
     Case(
-        "unregistered",  # served by the generic fallback
+        "inverse_gamma",
         _nested(CUBE, td.InverseGamma),
+        {"exponents": EQ6, "concentration": 8.0, "rate": 6.0},
+        event=(3,),
+    ),
+    Case(
+        "fisher_snedecor",
+        _nested(CUBE, td.FisherSnedecor),
+        {"exponents": EQ6, "df1": 7.0, "df2": 20.0},
+        event=(3,),
+    ),
+    Case(
+        "beta",
+        _nested(CUBE, td.Beta),
+        {"exponents": EQ6, "concentration1": 5.0, "concentration0": 2.5},
+        event=(3,),
+        smooth=False,
+    ),
+    Case(
+        "kumaraswamy",
+        _nested(CUBE, td.Kumaraswamy),
+        {"exponents": EQ6, "concentration1": 5.0, "concentration0": 2.5},
+        event=(3,),
+        smooth=False,
+    ),
+    Case(
+        "uniform",
+        _nested(CUBE, td.Uniform),
+        {"exponents": EQ6, "low": 0.5, "high": 2.0},
+        event=(3,),
+        smooth=False,
+    ),
+    Case(
+        "unregistered",  # served by the generic fallback
+        _nested(CUBE, Unregistered),
         {"exponents": EQ6, "concentration": 8.0, "rate": 6.0},
         event=(3,),
         entropy=False,

@@ -39,6 +39,43 @@ def test_a_tree_shows_every_node_and_leaf(ax):
         plot.tree(tree, torch.ones(2), ax)
 
 
+def test_exponents_may_be_a_list(ax):
+    plot.tree(LpNestedTree.flat(2), [2.125], ax)
+    assert "2.12" in [text.get_text() for text in ax.texts]
+    tree = LpNestedTree((0, (1, 2)))
+    plot.contours(tree, [0.8, 3.0], ax, levels=[1.0], coordinates=(1, 2))
+    plot.contours(tree, torch.tensor([0.8, 3.0], requires_grad=True), ax, levels=[1.0])
+    for draw in (plot.tree, plot.contours):
+        with pytest.raises(TypeError, match="float32 or float64"):
+            draw(tree, torch.ones(2, dtype=torch.bfloat16), ax)
+
+
+def test_a_deep_tree_is_drawn(ax):
+    root = (499,)
+    for k in reversed(range(499)):
+        root = (k, root)
+    plot.tree(LpNestedTree(root), ax=ax)
+    x, y = zip(*(text.get_position() for text in ax.texts), strict=True)
+    assert len(x) == len(ax.lines) + 1 == 1000
+    assert min(y) == -500
+    assert sorted(x)[0] == 0 and sorted(x)[-1] == 499
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch):
+    code = "import sys, lpnested.plot; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    prior = ISA([1, 1], 2.0, 2.0)
+    for draw in (
+        lambda: plot.tree(prior.tree),
+        lambda: plot.contours(prior.tree, [2.0, 2.0, 2.0]),
+        lambda: plot.density(prior),
+        lambda: plot.samples(prior),
+    ):
+        with pytest.raises(ImportError, match=r"pip install 'lpnested\[plot\]'"):
+            draw()
+
+
 def test_contours_lie_where_the_norm_has_their_value(ax):
     tree, exponents = LpNestedTree((0, (1, 2))), torch.tensor([0.8, 3.0])
     plot.contours(tree, exponents, ax, levels=[1.0], limit=1.5, coordinates=(1, 2))

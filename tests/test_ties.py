@@ -279,7 +279,7 @@ def test_the_slope_of_any_radial_is_its_own(
 ) -> None:
     """At radii to which the generic fallback holds what is beyond."""
     at = torch.tensor(log_r, dtype=f64, requires_grad=True)
-    log_shell(radial, at, 1).backward()
+    log_shell(radial, at, 1, 0.0).backward()
     assert at.grad is not None and at.grad.item() == pytest.approx(slope)
 
 

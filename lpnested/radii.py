@@ -1,0 +1,117 @@
+r"""Which distributions can be that of a radius, and what they are made of."""
+
+from __future__ import annotations
+
+import math
+from functools import singledispatch
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Distribution,
+    Exponential,
+    Gamma,
+    HalfNormal,
+    Weibull,
+    constraints,
+)
+
+from lpnested.generalized_gamma import GeneralizedGamma
+from lpnested.precision import default_dtype, result_dtype, widen
+
+__all__ = [
+    "check_radial",
+    "dtype_of",
+    "generalized_gamma_parameters",
+    "is_bounded",
+    "parameters_of",
+]
+
+
+def check_radial(radial: Distribution, check_values: bool) -> None:
+    """Refuse what cannot be the distribution of a radius; by its type alone or by values too."""
+    if not isinstance(radial, Distribution):
+        raise TypeError(
+            f"radial must be a torch Distribution on the positive reals, but got {radial!r}"
+        )
+    if radial.event_shape:
+        raise ValueError(
+            f"radial must be univariate, but {radial} has event shape {tuple(radial.event_shape)}"
+        )
+    support = _support(radial)
+    negative = isinstance(support, type(constraints.real))
+    if check_values and not negative:
+        negative = bool((torch.as_tensor(getattr(support, "lower_bound", 0.0)) < 0).any())
+    if support.is_discrete or negative:
+        raise ValueError(
+            f"radial must be a continuous distribution on the positive reals, but torch says that "
+            f"the support of {radial} is {support}"
+        )
+
+
+def is_bounded(radial: Distribution) -> bool:
+    """Whether the density can jump at a radius other than 0, by the kind of its support."""
+    support = _support(radial)
+    lower = getattr(support, "lower_bound", 0.0)
+    return hasattr(support, "upper_bound") or isinstance(lower, Tensor) or lower != 0
+
+
+def _support(radial: Distribution) -> Any:
+    """A constraint; that of a mixture's components for a mixture."""
+    return getattr(radial.support, "base_constraint", radial.support)
+
+
+def parameters_of(radial: Distribution) -> list[Tensor]:
+    """The tensors that a radial is made of, for the dtype and device of its company.
+
+    Those of a mixture are its components', those of a transformed distribution its base's where
+    it has none of its own.
+    """
+    radial = getattr(radial, "component_distribution", radial)
+    values = [getattr(radial, name, None) for name in radial.arg_constraints]
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    base = getattr(radial, "base_dist", None)
+    return tensors if tensors or base is None else parameters_of(base)
+
+
+def dtype_of(radial: Distribution) -> torch.dtype:
+    """The dtype of a radial's parameters, or float32 where that is wider."""
+    parameters = parameters_of(radial)
+    dtype = result_dtype(*parameters) if parameters else default_dtype()
+    return torch.promote_types(dtype, torch.float32)
+
+
+@singledispatch
+def generalized_gamma_parameters(radial: Distribution) -> tuple[Tensor, Tensor, Tensor]:
+    """Dimension, exponent and scale of the radials that are a :class:`GeneralizedGamma`."""
+    raise NotImplementedError(f"{type(radial).__name__} is not a generalized gamma distribution")
+
+
+@generalized_gamma_parameters.register
+def _(radial: GeneralizedGamma) -> tuple[Tensor, Tensor, Tensor]:
+    return widen(radial.dim), widen(radial.p), widen(radial.scale)
+
+
+@generalized_gamma_parameters.register
+def _(radial: Gamma) -> tuple[Tensor, Tensor, Tensor]:
+    scale = 1 / widen(radial.rate)
+    return widen(radial.concentration), torch.ones_like(scale), scale
+
+
+@generalized_gamma_parameters.register
+def _(radial: Exponential) -> tuple[Tensor, Tensor, Tensor]:
+    scale = 1 / widen(radial.rate)
+    return torch.ones_like(scale), torch.ones_like(scale), scale
+
+
+@generalized_gamma_parameters.register
+def _(radial: Weibull) -> tuple[Tensor, Tensor, Tensor]:
+    concentration = widen(radial.concentration)
+    return concentration, concentration, widen(radial.scale)
+
+
+@generalized_gamma_parameters.register
+def _(radial: HalfNormal) -> tuple[Tensor, Tensor, Tensor]:
+    scale = math.sqrt(2) * widen(radial.scale)
+    return torch.ones_like(scale), torch.full_like(scale, 2.0), scale

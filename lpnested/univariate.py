@@ -1,0 +1,177 @@
+"""What the two univariate distributions share: tails, draws, and the dtype of results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from lpnested.draws import draw_elementwise
+from lpnested.precision import at_most, narrow, result_dtype, widen
+
+__all__ = ["Univariate", "exp_within_range", "log_power", "log_ratio", "quantile_end", "times_exp"]
+
+_LARGEST_LOG = 709.78  # of a number in float64
+_LARGEST_LOG_POWER = 600.0  # as of precision.exp
+
+
+class Univariate(Distribution):
+    """A distribution of one number, elementwise in its parameters, which are its only state.
+
+    A class supplies, in float64: the logarithms of its two tails, its quantile, its standard
+    deviation, and draws.
+    """
+
+    has_rsample = True
+
+    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        return self._drawn(sample_shape, [x.detach() for x in self._own()])
+
+    def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        return self._drawn(sample_shape, self._own())
+
+    def cdf(self, value: Tensor | float) -> Tensor:
+        r"""The distribution function :math:`F(x) = \mathrm{P}(X \leq x)`, exact in both tails.
+
+        It has gradients in the value and in every parameter.
+
+        Args:
+            value: The point :math:`x`, shape ``(*sample, *batch)``.
+
+        Example:
+            >>> from lpnested import GeneralizedNormal
+            >>> GeneralizedNormal(loc=0.0, scale=2**0.5, p=2.0).cdf(torch.tensor(-9.0))
+            tensor(1.1286e-19)
+        """
+        value = self._checked(value)
+        return self._log_tails(value)[0].exp().to(self._dtype_of(value))
+
+    def log_cdf(self, value: Tensor | float) -> Tensor:
+        r"""The logarithm :math:`\log F(x)`, exact where :math:`F` underflows or is nearly 1.
+
+        Args:
+            value: The point :math:`x`, shape ``(*sample, *batch)``.
+
+        Example:
+            >>> from lpnested import GeneralizedNormal
+            >>> GeneralizedNormal(loc=0.0, scale=1.0, p=2.0).log_cdf(torch.tensor([-100.0, 9.0]))
+            tensor([-1.0006e+04, -2.0685e-37])
+        """
+        value = self._checked(value)
+        return narrow(self._log_tails(value)[0], self._dtype_of(value))
+
+    def log_survival_function(self, value: Tensor | float) -> Tensor:
+        r"""The logarithm :math:`\log(1 - F(x))` of the upper tail, as exact as :meth:`log_cdf`.
+
+        Args:
+            value: The point :math:`x`, shape ``(*sample, *batch)``.
+
+        Example:
+            >>> from lpnested import GeneralizedGamma
+            >>> radius = GeneralizedGamma(dim=2.0, p=2.0)
+            >>> radius.log_survival_function(torch.tensor([1e-3, 100.0]))
+            tensor([-1.0000e-06, -1.0000e+04])
+        """
+        value = self._checked(value)
+        return narrow(self._log_tails(value)[1], self._dtype_of(value))
+
+    def icdf(self, value: Tensor | float) -> Tensor:
+        r"""The quantile :math:`F^{-1}(u)`, with gradients in the value and in every parameter.
+
+        Args:
+            value: The probability :math:`0 \leq u \leq 1`, shape ``(*sample, *batch)``; outside,
+                the result is NaN.
+
+        Example:
+            >>> from lpnested import GeneralizedGamma
+            >>> GeneralizedGamma(dim=2.0, p=2.0).icdf(torch.tensor([1e-12, 0.5, 1.0]))
+            tensor([1.0000e-06, 8.3255e-01,        inf])
+        """
+        value = self._as_tensor(value)
+        return self._quantile(value).to(self._dtype_of(value))
+
+    @property
+    def variance(self) -> Tensor:
+        return self._stddev().square().to(self._dtype_of())
+
+    @property
+    def stddev(self) -> Tensor:
+        return self._stddev().to(self._dtype_of())
+
+    def _own(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The parameters, in the order of the constructor."""
+        raise NotImplementedError
+
+    def _log_tails(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def _quantile(self, value: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _stddev(self) -> Tensor:
+        raise NotImplementedError
+
+    @staticmethod
+    def _draw(size: torch.Size, dtype: torch.dtype, *parameters: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _widened(self) -> tuple[Tensor, Tensor, Tensor]:
+        first, second, third = self._own()
+        return widen(first), widen(second), widen(third)
+
+    def _drawn(self, sample_shape: Sequence[int], parameters: Sequence[Tensor]) -> Tensor:
+        size = self._extended_shape(torch.Size(sample_shape))
+        return draw_elementwise(self._draw, size, self._dtype_of(), parameters)
+
+    def _checked(self, value: Any) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return self._as_tensor(value)
+
+    def _as_tensor(self, value: Any) -> Tensor:
+        if isinstance(value, Tensor):
+            return value
+        return torch.as_tensor(value, dtype=self._dtype_of(), device=self._own()[0].device)
+
+    def _dtype_of(self, value: Tensor | None = None) -> torch.dtype:
+        """The dtype of a result that the parameters make, with a value or without."""
+        dtype = result_dtype(*self._own())
+        return dtype if value is None else torch.promote_types(dtype, value.dtype)
+
+
+def log_ratio(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    r""":math:`\log(x / s)`, and whether :math:`x` is neither 0 nor infinite nor NaN.
+
+    Where it is, the logarithm is finite and has finite gradients. The square roots divide without
+    overflow or underflow.
+    """
+    inside = (x != 0) & (x < math.inf)
+    return 2 * (torch.where(inside, x, 1.0).sqrt() / scale.sqrt()).log(), inside
+
+
+def log_power(x: Tensor, scale: Tensor, p: Tensor) -> Tensor:
+    r""":math:`p \log(x / s)`, finite but at 0 and infinity, where it has no gradient."""
+    log_z, inside = log_ratio(x, scale)
+    end = torch.where(x == 0, -math.inf, x.detach())
+    return torch.where(inside, at_most(p * log_z, _LARGEST_LOG_POWER), end)
+
+
+def exp_within_range(x: Tensor) -> Tensor:
+    """The exponential, or the largest number where that is beyond float64."""
+    return at_most(x, _LARGEST_LOG).exp()
+
+
+def times_exp(scale: Tensor, log_factor: Tensor) -> Tensor:
+    """A scale times an exponential, which may overflow where the product does not."""
+    root = (log_factor / 2).exp()
+    return scale * root * root
+
+
+def quantile_end(u: Tensor, lowest: float) -> Tensor:
+    """The quantile of 0 and 1, without gradient; NaN elsewhere."""
+    u = u.detach()
+    return torch.where(u == 0, lowest, torch.where(u == 1, math.inf, math.nan))
