@@ -5,16 +5,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import metrics
 import torch
 from data import draw_dsprites, pack, render_dsprites, unpack
-from metrics import MIG_FACTORS, disentanglement
+from metrics import disentanglement, mig_sampled, mixtures
 from models import VAE
 from objectives import elbo, log_likelihood
 from peers import independent
 from plan import Case, Setting, sync_of
-from render import FACTORS, all_classes
-from sampled import mig_sampled
+from render import FACTORS, MIG_FACTORS, all_classes
 from timing import Budget, interleave, spread
 from torch import Tensor
 from torch.distributions import Distribution, Normal, kl_divergence
@@ -173,12 +171,13 @@ def measure_mig_error(samples: int, runs: int) -> dict[str, Any]:
 
 def finely(mean: Tensor, std: Tensor, classes: Tensor) -> float:
     """MIG with more of the grid than the example uses."""
-    before = metrics.STEPS_PER_SIGMA, metrics.MAX_GRID
-    metrics.STEPS_PER_SIGMA, metrics.MAX_GRID = 4 * before[0], 16 * before[1]
+    names = ("STEPS_PER_SIGMA", "REACH", "MARGIN", "TILE", "MAX_LINES")
+    before = {name: getattr(mixtures, name) for name in names}
+    vars(mixtures).update({name: 4 * value for name, value in before.items()})
     try:
         return disentanglement(mean, std, classes, MIG_FACTORS).mig
     finally:
-        metrics.STEPS_PER_SIGMA, metrics.MAX_GRID = before
+        vars(mixtures).update(before)
 
 
 def measure_mig_time(few: int = 1, more: int = 6) -> dict[str, Any]:

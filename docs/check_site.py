@@ -3,8 +3,9 @@
     python docs/check_site.py docs/_build/html [--screenshots FOLDER]
 
 Fails where a formula is not rendered, the console has an error, anything outside the site is asked
-for, a link within the site is broken, or a page is wider than a phone. It needs the package
-playwright, and Chromium as the system has it (Debian: ``apt-get install chromium``).
+for, a link within the site is broken, a page is wider than a phone, a table is wider than its
+place without a bar to scroll it by, or a traceback is published. It needs the package playwright,
+and Chromium as the system has it (Debian: ``apt-get install chromium``).
 """
 
 import argparse
@@ -20,7 +21,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP, PHONE = {"width": 1300, "height": 900}, {"width": 390, "height": 844}
 
 # What a page is made of, as its reader's browser sees it.
 FACTS = """() => ({
@@ -36,6 +37,16 @@ TOO_WIDE = """() => {
     const width = document.documentElement.clientWidth;
     return document.documentElement.scrollWidth > width ? document.documentElement.scrollWidth : 0;
 }"""
+
+
+HIDDEN = """() => [...document.querySelectorAll('article table')].filter(table => {
+    const around = [];
+    for (let e = table; e && e.tagName !== 'ARTICLE'; e = e.parentElement) around.push(e);
+    const moves = around.filter(
+        e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible');
+    return moves.some(e => e.offsetHeight - e.clientHeight < 8);
+}).map(table => table.textContent.trim().slice(0, 40).replace(/\\s+/g, ' '))"""
+BROKEN = "() => /Traceback \\(most recent call last\\)/.test(document.body.textContent)"
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -94,6 +105,12 @@ def check_page(page: Page, name: str, problems: list[str]) -> dict:
         width = page.evaluate(TOO_WIDE)
         if width:
             problems.append(f"{name}: {width} px wide in a window of {viewport['width']}")
+        for table in page.evaluate(HIDDEN):
+            problems.append(
+                f"{name}: no bar for the table {table!r} in a window of {viewport['width']}"
+            )
+    if page.evaluate(BROKEN):
+        problems.append(f"{name}: a traceback")
     return facts
 
 
@@ -125,7 +142,11 @@ def main() -> None:
     problems: list[str] = []
     pages: dict[str, dict] = {}
     with serve(options.site) as root, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox"],
+            ignore_default_args=["--hide-scrollbars"],  # a reader sees them
+        )
         for name in names:
             page = open_page(browser, root + name, root, problems)
             pages[name] = check_page(page, name, problems)

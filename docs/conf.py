@@ -4,6 +4,9 @@ import os
 from importlib.metadata import files
 from pathlib import Path
 
+from myst_nb.sphinx_ import NbMetadataCollector
+from sphinx.errors import ExtensionError
+
 import lpnested
 
 project = "lpnested"
@@ -28,10 +31,7 @@ os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm, in a notebook without widgets
 nb_execution_mode = "force"
 nb_execution_timeout = 300  # a cell takes seconds, more where the machine is shared
-nb_execution_raise_on_error = (
-    False  # a failed cell is a warning, with its traceback: -W makes it fatal
-)
-nb_execution_show_tb = True
+nb_execution_show_tb = True  # _no_failed_cell ends the build
 nb_output_stderr = "error"
 nb_merge_streams = True
 nb_render_markdown_format = "myst"  # tables of results
@@ -74,5 +74,23 @@ def _copy_mathjax(app, error):
         target.write_bytes(bundle.locate().read_bytes())
 
 
+def _with_cells(app, env, added, changed, removed):
+    """Every page with cells is made anew by every build: Sphinx knows nothing of the tables that
+    the cells read, and would take a page of before, whatever had become of it.
+    """
+    paths = {name: Path(env.doc2path(name)) for name in env.found_docs}
+    return [name for name, path in paths.items() if "{code-cell}" in path.read_text("utf-8")]
+
+
+def _no_failed_cell(app, env):
+    """Without -W too, and after a build whose failure was kept, no traceback is published."""
+    found = {name: NbMetadataCollector.get_exec_data(env, name) for name in env.found_docs}
+    failed = sorted(name for name, data in found.items() if data and not data["succeeded"])
+    if failed:
+        raise ExtensionError(f"cells failed on {', '.join(failed)}: see the tracebacks above")
+
+
 def setup(app):
+    app.connect("env-check-consistency", _no_failed_cell)
+    app.connect("env-get-outdated", _with_cells)
     app.connect("build-finished", _copy_mathjax)

@@ -19,7 +19,14 @@ from lpnested import fused
 from lpnested.arguments import check_exponents, check_value, prepare
 from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.layout import layout_of
-from lpnested.precision import at_most, narrow, result_dtype, widen, without_repetition
+from lpnested.precision import (
+    as_parameter,
+    at_most,
+    narrow,
+    result_dtype,
+    widen,
+    without_repetition,
+)
 from lpnested.sphere import sample_sphere
 from lpnested.traversal import (
     Combine,
@@ -43,7 +50,7 @@ __all__ = [
     "sample_sphere",
 ]
 
-_TINY, _HUGE = torch.finfo(torch.float64).tiny, torch.finfo(torch.float64).max
+_LOG_TINY, _HUGE = math.log(torch.finfo(torch.float64).tiny), torch.finfo(torch.float64).max
 
 
 def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -163,6 +170,7 @@ def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         >>> log_moment(orders, torch.tensor([2.0]), LpNestedTree.flat(3)).exp()
         tensor(0.3333)
     """
+    orders = as_parameter("orders", orders)
     exponents = check_exponents(exponents, tree)
     p, layout = prepare(exponents, tree)
     rows, p = align(_rows(orders, tree, "orders"), p)
@@ -226,23 +234,29 @@ def _rows(value: Tensor, tree: LpNestedTree, name: str = "value") -> Tensor:
 
 
 def _norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
-    return _at_root(value, exponents, tree, p_norm, _HUGE)
+    root, largest, infinite = _at_root(value, exponents, tree, p_norm)
+    return torch.where(infinite, math.inf, at_most(largest * root, _HUGE))
 
 
 def _plain_log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
-    return _at_root(value, exponents, tree, log_p_norm, math.log(_HUGE))
+    root, largest, infinite = _at_root(value, exponents, tree, log_p_norm)
+    result = at_most(largest.log() + root, math.log(_HUGE))
+    result = torch.where(result < _LOG_TINY, _LOG_TINY, result)
+    return torch.where(infinite, math.inf, result)
 
 
 def _at_root(
-    value: Tensor, exponents: Tensor, tree: LpNestedTree, function: Combine, bound: float
-) -> Tensor:
+    value: Tensor, exponents: Tensor, tree: LpNestedTree, function: Combine
+) -> tuple[Tensor, Tensor, Tensor]:
     """What a function makes of the norms of the root's children, in float64.
 
-    It is finite for finite values, and infinite, with gradient 0, where one of them is.
+    The largest coordinate is divided out, so that no node overflows before the root, and has no
+    gradient, as in :func:`p_norm`. Where a coordinate is infinite, and none NaN, is said beside.
     """
     p, layout = prepare(exponents, tree)
     rows, p = align(_rows(value, tree).abs(), p)
-    infinite = (rows == math.inf).any(0)
-    rows = torch.where(infinite, 1.0, rows)
-    root = climb(rows, p, layout, p_norm, at_root=function)[0][1].squeeze(0)
-    return torch.where(infinite, math.inf, at_most(root, bound))
+    largest = rows.detach().amax(0)  # NaN where one is
+    infinite = largest == math.inf
+    largest = torch.where(infinite | (largest == 0), 1.0, largest)
+    rows = torch.where(infinite, 1.0, rows / largest)
+    return climb(rows, p, layout, p_norm, at_root=function)[0][1].squeeze(0), largest, infinite

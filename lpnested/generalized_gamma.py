@@ -81,7 +81,7 @@ class GeneralizedGamma(Univariate):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> GeneralizedGamma:
         new: GeneralizedGamma = self._get_checked_instance(GeneralizedGamma, _instance)
         batch_shape = torch.Size(batch_shape)
-        for name in self.arg_constraints:
+        for name in GeneralizedGamma.arg_constraints:
             setattr(new, name, getattr(self, name).expand(batch_shape))
         super(GeneralizedGamma, new).__init__(batch_shape, validate_args=False)
         new._validate_args = self._validate_args
@@ -90,7 +90,7 @@ class GeneralizedGamma(Univariate):
     def log_prob(self, value: Tensor | float) -> Tensor:
         value = self._checked(value)
         n, p, scale = self._widened()
-        constant = (p / scale).log() - (n / p).lgamma()
+        constant = p.log() - scale.log() - (n / p).lgamma()
         r, slope = widen(value), n - 1
         log_z, inside = log_ratio(r, scale)
         end = torch.where(r < 1, torch.xlogy(slope.detach(), 0.0), -r.detach())

@@ -78,7 +78,7 @@ class GeneralizedNormal(Univariate):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> GeneralizedNormal:
         new: GeneralizedNormal = self._get_checked_instance(GeneralizedNormal, _instance)
         batch_shape = torch.Size(batch_shape)
-        for name in self.arg_constraints:
+        for name in GeneralizedNormal.arg_constraints:
             setattr(new, name, getattr(self, name).expand(batch_shape))
         super(GeneralizedNormal, new).__init__(batch_shape, validate_args=False)
         new._validate_args = self._validate_args
@@ -87,7 +87,7 @@ class GeneralizedNormal(Univariate):
     def log_prob(self, value: Tensor | float) -> Tensor:
         value = self._checked(value)
         loc, scale, p = self._widened()
-        constant = (p / (2 * scale)).log() - (1 / p).lgamma()
+        constant = p.log() - _LOG_2 - scale.log() - (1 / p).lgamma()
         distance = (widen(value) - loc).abs()
         log_z, inside = log_ratio(distance, scale)
         power = torch.where(inside, exp(p * log_z), distance.detach())
@@ -137,7 +137,8 @@ class GeneralizedNormal(Univariate):
         u = torch.where(inside, value, 0.5)
         signed = 2 * u - 1
         near = signed * exp(log_gamma_1p(1 / p))
-        small = p * torch.where(u == 0.5, 1e-300, near).abs().log() < _LOG_SMALL
+        middle = u == 0.5
+        small = middle | (p * torch.where(middle, 1.0, near).abs().log() < _LOG_SMALL)
         log_p = torch.where(small, 0.5, signed).abs().log()
         log_q = torch.where(small, 0.5, 2 * torch.where(u < 0.5, u, 1 - u)).log()
         far = times_exp(scale, log_gammaincinv(1 / p, log_p, log_q) / p)

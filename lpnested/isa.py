@@ -14,7 +14,13 @@ from lpnested.digits import shown
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.lp_nested import LpNested
 from lpnested.lp_spherical import LpSpherical
-from lpnested.precision import as_parameter, as_parameters, result_dtype, without_repetition
+from lpnested.precision import (
+    as_parameter,
+    fitted,
+    is_number,
+    result_dtype,
+    without_repetition,
+)
 from lpnested.tree import LpNestedTree
 
 __all__ = ["ISA"]
@@ -57,6 +63,8 @@ class ISA(LpNested):
         "scale": constraints.positive,
     }
 
+    _stored: ClassVar = {"p0": 0, "p": 1, "scale": 0}
+
     def __init__(
         self,
         sizes: Sequence[int],
@@ -67,18 +75,20 @@ class ISA(LpNested):
     ) -> None:
         tree = LpNestedTree.isa(sizes)
         num = tree.num_nodes - 1
-        p0, scale = _column("p0", p0), _column("scale", scale)
-        like = [x for x in (p0, scale) if isinstance(x, Tensor)]
+        others = {name: x for name, x in (("p0", p0), ("scale", scale)) if not is_number(x)}
+        like = [as_parameter(name, x) for name, x in others.items()]
         of_subspaces = torch.atleast_1d(as_parameter("p", p, like))
         if of_subspaces.shape[-1] not in (1, num):
             raise ValueError(
                 f"there are {num} subspaces, so p must have shape (*batch, {num}) or (*batch, 1), "
                 f"but got {tuple(of_subspaces.shape)}"
             )
-        p0, of_subspaces, scale = as_parameters(p0=p0, p=of_subspaces, scale=scale)
-        self.p0, self.scale = p0[..., 0], scale[..., 0]
-        self.p = of_subspaces.expand(*self.p0.shape, num)
-        self._set_up(tree, self.p0.shape, validate_args)
+        like = like if is_number(p) else [*like, of_subspaces]
+        root, of_all = (as_parameter(name, x, like) for name, x in (("p0", p0), ("scale", scale)))
+        shape = torch.broadcast_shapes(root.shape, of_subspaces.shape[:-1], of_all.shape)
+        self.p0, self.scale = fitted(root, shape), fitted(of_all, shape)
+        self.p = fitted(of_subspaces, (*shape, num))
+        self._set_up(tree, shape, validate_args)
 
     @classmethod
     def unit_variance(
@@ -139,10 +149,5 @@ class ISA(LpNested):
         return new
 
     def __repr__(self) -> str:
-        parameters = (f"{name}: {shown(getattr(self, name))}" for name in self.arg_constraints)
+        parameters = (f"{name}: {shown(getattr(self, name))}" for name in self._stored)
         return f"{type(self).__name__}(sizes: {self.sizes}, {', '.join(parameters)})"
-
-
-def _column(name: str, parameter: Tensor | float) -> Tensor | float:
-    number = isinstance(parameter, (int, float))
-    return parameter if number else as_parameter(name, parameter).unsqueeze(-1)

@@ -71,6 +71,15 @@ def _log_moments(p: LpNested, base: Distribution, power: Tensor) -> Tensor:
     return (F.log_moment(orders, exponents, p.tree) + radial).movedim(0, -1)
 
 
+@register_kl(Independent, LpNested)
+def _kl_to_nested(p: Independent[Any], q: LpNested) -> Tensor:
+    """Closed for no tree in general; ISA has a registration of its own."""
+    raise NotImplementedError(
+        "KL(p || q) of independent coordinates and an Lp-nested distribution has no closed form, "
+        f"but for some ISA, and got {p} and {q}. {ADVICE}"
+    )
+
+
 @register_kl(Independent, ISA)
 def _kl_to_isa(p: Independent[Any], q: ISA) -> Tensor:
     """By subspaces: of radii where p has the spheres of q, else of independent coordinates.

@@ -14,7 +14,15 @@ from lpnested.arguments import check_exponents
 from lpnested.digits import shown
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.layout import layout_of
-from lpnested.precision import as_parameter, check_finite, narrow, result_dtype, spacing, widen
+from lpnested.precision import (
+    as_parameter,
+    check_finite,
+    fitted,
+    narrow,
+    result_dtype,
+    spacing,
+    widen,
+)
 from lpnested.radial import log_shell
 from lpnested.radial_draws import log_draw
 from lpnested.radial_moments import log_radial_moment, mean_log, radial_entropy, shell_mode
@@ -73,6 +81,8 @@ class LpNested(Distribution):
     }
     support = constraints.real_vector
     has_rsample = False
+    _stored: ClassVar[dict[str, int]] = {"exponents": 1}
+    """The parameters that are tensors, and the dimensions that each has beside the batch."""
 
     def __init__(
         self,
@@ -87,7 +97,7 @@ class LpNested(Distribution):
         exponents = as_parameter("exponents", exponents, like)
         exponents = check_exponents(exponents, tree)
         batch_shape = torch.broadcast_shapes(exponents.shape[:-1], radial.batch_shape)
-        self.exponents = exponents.expand(*batch_shape, -1)
+        self.exponents = fitted(exponents, (*batch_shape, tree.num_nodes))
         self._set_up(tree, batch_shape, validate_args, radial)
 
     def _set_up(
@@ -107,16 +117,15 @@ class LpNested(Distribution):
             self, batch_shape, torch.Size([tree.dim]), validate_args=validate_args
         )
         if self._validate_args:
-            for name in self.arg_constraints:
+            for name in self._stored:
                 check_finite(name, getattr(self, name))
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LpNested:
         new: LpNested = self._get_checked_instance(LpNested, _instance)
         batch_shape = torch.Size(batch_shape)
         new.tree = self.tree
-        for name, constraint in self.arg_constraints.items():
-            event = (-1,) * constraint.event_dim
-            setattr(new, name, getattr(self, name).expand(*batch_shape, *event))
+        for name, event_dim in self._stored.items():
+            setattr(new, name, getattr(self, name).expand(*batch_shape, *(-1,) * event_dim))
         if not isinstance(getattr(type(self), "radial", None), property):
             new.radial = self.radial.expand(batch_shape)
         Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)

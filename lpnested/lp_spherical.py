@@ -11,7 +11,7 @@ from torch.distributions import Distribution, constraints
 
 from lpnested.digits import shown
 from lpnested.lp_nested import LpNested, checked_parameters
-from lpnested.precision import as_parameter
+from lpnested.precision import as_parameter, fitted
 from lpnested.tree import LpNestedTree
 
 __all__ = ["LpSpherical"]
@@ -37,6 +37,7 @@ class LpSpherical(LpNested):
     """
 
     arg_constraints: ClassVar = {"p": constraints.positive}
+    _stored: ClassVar = {"p": 0}
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class LpSpherical(LpNested):
     ) -> None:
         p = as_parameter("p", p, like=checked_parameters(radial, validate_args))
         batch_shape = torch.broadcast_shapes(p.shape, radial.batch_shape)
-        self.p = p.expand(batch_shape)
+        self.p = fitted(p, batch_shape)
         self._set_up(LpNestedTree.flat(dim), batch_shape, validate_args, radial)
 
     @property

@@ -8,7 +8,7 @@ largest finite number instead of infinite; a result is narrowed, saturated in th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any
 
@@ -24,6 +24,8 @@ __all__ = [
     "check_finite",
     "default_dtype",
     "exp",
+    "fitted",
+    "is_number",
     "narrow",
     "result_dtype",
     "spacing",
@@ -165,14 +167,15 @@ def as_parameter(name: str, value: Any, like: Sequence[Tensor] = ()) -> Tensor:
 
 
 def _of_numbers(name: str, numbers: Any, like: Sequence[Tensor]) -> Tensor:
+    if isinstance(numbers, (list, tuple)):
+        others = [x for x in _leaves(numbers) if not is_number(x)]
+        if others:
+            like = [as_parameter(name, x) for x in others]
+            return torch.stack([as_parameter(name, x, like) for x in numbers])
     dtype = result_dtype(*like) if like else default_dtype()
     device = next((x.device for x in like if x.device.type != "cpu"), None)
-    if isinstance(numbers, (list, tuple)):
-        tensors = [x for x in numbers if isinstance(x, Tensor)]
-        if tensors:
-            return torch.stack([as_parameter(name, x, tensors) for x in numbers])
     try:
-        if isinstance(numbers, (int, float)):  # filled in on the device: no copy waits for it
+        if is_number(numbers):  # filled in on the device: no copy waits for it
             parameter = torch.full((), numbers, dtype=dtype, device=device)
         else:
             parameter = torch.tensor(numbers, dtype=dtype, device=device)
@@ -181,6 +184,27 @@ def _of_numbers(name: str, numbers: Any, like: Sequence[Tensor]) -> Tensor:
     if isinstance(numbers, float) and math.isinf(numbers):
         raise ValueError(f"{name} must be finite, but got {numbers}")
     return parameter
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a Python number, whose dtype is up to its company."""
+    return isinstance(value, (int, float))
+
+
+def _leaves(numbers: Any) -> Iterator[Any]:
+    if isinstance(numbers, (list, tuple)):
+        for part in numbers:
+            yield from _leaves(part)
+    else:
+        yield numbers
+
+
+def fitted(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """A tensor in a shape that it broadcasts to; the tensor itself where it has that shape.
+
+    So a tensor that was passed can be moved or replaced in place, as by `nn.Module.double`.
+    """
+    return x if x.shape == torch.Size(shape) else x.expand(*shape)
 
 
 def as_parameters(**values: Any) -> tuple[Tensor, ...]:

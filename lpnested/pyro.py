@@ -1,6 +1,7 @@
 """The distributions as Pyro distributions, for ``pyro.sample`` (extra ``lpnested[pyro]``).
 
-What is derived from one, such as ``radial``, ``subspaces`` and ``marginal``, is Pyro's as well.
+What is derived from one, such as the ``radial`` and ``subspaces`` of ISA and a ``marginal``, is
+Pyro's as well; a radial that is passed stays what it is.
 
 Example:
     >>> import pyro

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from lpnested.digits import shown
 from lpnested.draws import draw_elementwise
 from lpnested.precision import at_most, narrow, result_dtype, widen
 
@@ -52,6 +53,8 @@ class Univariate(Distribution):
 
     def log_cdf(self, value: Tensor | float) -> Tensor:
         r"""The logarithm :math:`\log F(x)`, exact where :math:`F` underflows or is nearly 1.
+
+        In float64 it saturates at -4e260, as ``log_prob`` does.
 
         Args:
             value: The point :math:`x`, shape ``(*sample, *batch)``.
@@ -101,6 +104,10 @@ class Univariate(Distribution):
     @property
     def stddev(self) -> Tensor:
         return self._stddev().to(self._dtype_of())
+
+    def __repr__(self) -> str:
+        parameters = (f"{name}: {shown(getattr(self, name))}" for name in self.arg_constraints)
+        return f"{type(self).__name__}({', '.join(parameters)})"
 
     def _own(self) -> tuple[Tensor, Tensor, Tensor]:
         """The parameters, in the order of the constructor."""

@@ -85,6 +85,52 @@ def test_a_gradient_beyond_float64_is_the_largest_number() -> None:
     assert value.grad[1] == 0
 
 
+@pytest.mark.parametrize("scale", [1e305, 1e307, 1.7e308])
+@pytest.mark.parametrize("p", [0.1, 0.5, 3.0])
+def test_no_node_overflows_before_the_root(scale: float, p: float) -> None:
+    """The norm of a node may be beyond float64 where its logarithm, and that of f, is not."""
+    value = (torch.tensor([1.0, 1.0, 0.3, 0.5], dtype=f64) * scale).requires_grad_()
+    exponents = torch.tensor([2.0, p, p], dtype=f64, requires_grad=True)
+    tree = LpNestedTree.isa([2, 2])
+    log_norm = F.log_norm(value, exponents, tree)
+    grads = torch.autograd.grad(log_norm, (value, exponents))
+    with mp.workdps(50):
+        root, at = tree.root, [mp.mpf(x) for x in value.tolist()]
+        named = dict(zip(tree.nodes, map(mp.mpf, exponents.tolist()), strict=True))
+        right = mp.log(norm(root, at, named))
+        slopes = [s / norm(root, at, named) for s in norm_gradient(root, at, named)]
+        slopes += log_norm_exponent_gradient(root, at, named)
+    if right < 709:
+        assert log_norm.item() == pytest.approx(float(right), rel=1e-14)
+        for ours, slope in zip(torch.cat(grads).tolist(), slopes, strict=True):
+            assert ours == pytest.approx(float(slope), rel=1e-12)
+    assert torch.cat(grads).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_nan_stays_nan_beside_an_infinity(dtype: torch.dtype) -> None:
+    value = torch.tensor([math.inf, math.nan, 1.0], dtype=dtype)
+    dist = LpNested(CUBE, [1.3, 2.2], td.Gamma(3.0, 1.0), validate_args=False)
+    for result in (
+        F.log_norm(value, [1.3, 2.2], CUBE),
+        F.norm(value, [1.3, 2.2], CUBE),
+        dist.log_prob(value),
+        torch.vmap(dist.log_prob)(value.expand(2, 3)),
+    ):
+        assert result.isnan().all()
+
+
+@pytest.mark.parametrize("p", [0.5, 2.0, 200.0])
+@pytest.mark.parametrize("scale", [1e-307, 1e308])
+def test_the_univariate_densities_hold_at_the_ends_of_scale(scale: float, p: float) -> None:
+    s, x = torch.tensor(scale, dtype=f64), torch.tensor(scale, dtype=f64) / 2
+    power, log_scale = 0.5**p, math.log(scale)
+    right = math.log(p / 2) - log_scale - math.lgamma(1 / p) - power
+    assert GeneralizedNormal(0.0, s, p).log_prob(x).item() == pytest.approx(right, rel=1e-7)
+    right = math.log(p) - log_scale - math.lgamma(1 / p) - power
+    assert GeneralizedGamma(1.0, p, s).log_prob(x).item() == pytest.approx(right, rel=1e-7)
+
+
 # Draws -------------------------------------------------------------------------------------------
 
 
@@ -222,8 +268,25 @@ def test_numbers_keep_their_value_under_any_default_dtype(half: torch.dtype) -> 
         assert exponent.item() == pytest.approx(2.1, rel=1e-7)
     with pytest.raises(TypeError, match="pass a Python number"):
         GeneralizedNormal(0.0, 1.0, torch.tensor(2.1))
-    with pytest.raises(TypeError, match="float16"):
-        ISA([2, 2], np.float16(2.1), 2.0)
+    for number in (np.float16(2.1), torch.tensor(2.1, dtype=half)):
+        for make in (
+            lambda x: ISA([2, 2], x, 2.0),
+            lambda x: ISA([2, 2], 2.0, [x, x]),
+            lambda x: ISA([2, 2], 2.0, [[x, x]]),
+            lambda x: LpSpherical(2, x, gamma),
+        ):
+            with pytest.raises(TypeError, match="float16"):
+                make(number)
+
+
+def test_lists_may_hold_lists_tensors_and_arrays() -> None:
+    p = torch.tensor(2.0, dtype=f64, requires_grad=True)
+    for numbers in ([p, p], [[p, p]], [[p, 2.0], [3.0, np.array(2.1)]]):
+        dist = ISA([2, 2], 2.0, numbers)
+        assert dist.p.requires_grad and dist.p.dtype == dist.p0.dtype == f64
+        assert dist.exponents.requires_grad
+    assert ISA([2, 2], 2.1, [np.array(2.1), np.array(2.2)]).p.dtype == f64
+    assert F.log_moment([2.0, 0.0, 1.0], [1.3, 2.2], CUBE).isfinite()
 
 
 def test_lists_are_exponents_wherever_tensors_are() -> None:

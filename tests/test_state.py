@@ -3,7 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -121,6 +121,49 @@ def test_a_parameter_that_is_replaced_where_it_is_kept_is_seen(case: Case) -> No
             twin = pickle.loads(pickle.dumps(dist))
             assert_close(twin.log_prob(value), after, rtol=0, atol=0)
             assert_close(twin.variance, dist.variance, rtol=0, atol=0, equal_nan=True)
+
+
+@each()
+def test_a_tensor_that_is_passed_is_kept_itself_where_its_shape_fits(case: Case) -> None:
+    """So that `nn.Module.double`, which replaces what is in it, is followed, as by Normal."""
+    tensors = case.tensors(torch.float32)
+    example = case.make()
+    whole = {
+        name: x.expand(getattr(example, name).shape).clone()
+        for name, x in tensors.items()
+        if name in example.arg_constraints
+    }
+    dist = case.build(**(tensors | whole))
+    for name, x in whole.items():
+        x.data = x.data.double() * 1.25
+        assert getattr(dist, name) is x
+    module = nn.Module()
+    module.kept = nn.ParameterDict(whole)
+    module.dist = case.build(**(tensors | dict(module.kept.items())))
+    twin = copy.deepcopy(module)
+    assert all(getattr(twin.dist, name) is twin.kept[name] for name in whole)
+
+
+class Scaled(ISA):
+    """A user's class, which has a parameter of its own, as torch's documentation extends them."""
+
+    arg_constraints: ClassVar = ISA.arg_constraints | {"q": td.constraints.positive}
+
+    def __init__(self, sizes: list[int], p0: Tensor, p: Tensor, q: Tensor) -> None:
+        self.q = q
+        super().__init__(sizes, p0, p)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Scaled":
+        new = self._get_checked_instance(Scaled, _instance)
+        new.q = self.q.expand(batch_shape)
+        return super().expand(batch_shape, _instance=new)
+
+
+def test_a_subclass_may_have_parameters_of_its_own() -> None:
+    dist = Scaled([2, 2], torch.tensor(2.0), torch.tensor([1.0, 3.0]), torch.tensor(1.0))
+    wide = dist.expand((3,))
+    assert type(wide) is Scaled and wide.q.shape == wide.p0.shape == (3,)
+    assert wide.log_prob(torch.zeros(4)).shape == (3,)
 
 
 OPTIMISERS = {

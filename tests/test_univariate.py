@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from cases import needs_gammas_without_memory
 from gamma_oracle import Real, log_tails, mp
 from torch import Tensor, autograd, func, nn
 from torch import distributions as td
@@ -566,6 +567,7 @@ def test_tails_and_draws_compile_to_one_graph(name: str) -> None:
     assert draws.shape == (2,) and not draws.requires_grad and draws.isfinite().all()
 
 
+@needs_gammas_without_memory
 @families
 def test_an_exported_sampler_has_a_dynamic_batch(name: str, tmp_path: Any) -> None:
     class Sampler(nn.Module):
@@ -710,10 +712,32 @@ def test_draws_take_little_memory_beside_the_result(name: str) -> None:
 
 
 @families
-def test_empty_draws_and_those_of_other_devices_have_their_shape(name: str) -> None:
+def test_empty_draws_have_their_shape(name: str) -> None:
     assert make(name).sample((0,)).shape == (0,)
     empty = FAMILIES[name](torch.ones(0), 1.0, 1.0)
     assert empty.sample((3,)).shape == (3, 0)
+
+
+@needs_gammas_without_memory
+@families
+def test_answers_without_memory_have_their_shape(name: str) -> None:
     meta = FAMILIES[name](torch.ones(2, device="meta"), 1.0, 1.0, validate_args=False)
     for result in (meta.sample((3,)), meta.rsample((3,)), meta.cdf(0.5).expand(3, 2)):
         assert result.shape == (3, 2) and result.device.type == "meta"
+
+
+@pytest.mark.parametrize("p", [0.01, 0.02, 0.05, 0.07, 2.0])
+def test_the_slope_of_the_median_is_that_of_the_density(p: float) -> None:
+    """d quantile / du = 1 / density = 2 s Gamma(1 + 1/p), and the median has no slope in p."""
+    u, power = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (0.5, p))
+    slopes = torch.autograd.grad(GeneralizedNormal(0.0, 1.0, power).icdf(u), (u, power))
+    right = 2 * mp.gamma(1 + 1 / mp.mpf(p))
+    assert slopes[1] == 0
+    assert abs(mp.mpf(slopes[0].item()) / right - 1) < 1e-11
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_repr_has_the_digits_of_its_dtype(dtype: torch.dtype) -> None:
+    parameter = torch.tensor(2.1, dtype=dtype)
+    assert repr(GeneralizedNormal(0.0, 0.1, parameter)).endswith("scale: 0.1, p: 2.1)")
+    assert repr(GeneralizedGamma(4, parameter)) == "GeneralizedGamma(dim: 4, p: 2.1, scale: 1)"

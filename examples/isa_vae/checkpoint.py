@@ -11,6 +11,7 @@ import torch
 from config import Config, UsageError
 from files import write_whole
 from models import VAE
+from plain import reason
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -86,11 +87,17 @@ def save_whole(value: object, path: Path) -> None:
     write_whole(content.getvalue(), path)
 
 
-def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """Content of a run's checkpoint, or a UsageError if it is missing, cut short or damaged."""
+def require_checkpoint(folder: Path) -> Path:
+    """The file of a run's checkpoint, or a UsageError if there is none."""
     path = folder / CHECKPOINT
     if not path.is_file():
         raise UsageError(f"--resume: {path} does not exist, so there is nothing to resume")
+    return path
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """Content of a run's checkpoint, or a UsageError if it is missing, cut short or damaged."""
+    path = require_checkpoint(folder)
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load need not look at the checksums
@@ -101,7 +108,8 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         if found != FORMAT:
             raise ValueError(f"its format is {found}, not {FORMAT}")
     except Exception as error:  # whatever a damaged file does to the readers
-        raise UsageError(f"--resume: {path} is not a complete checkpoint ({error})") from error
+        why = reason(error)
+        raise UsageError(f"--resume: {path} is not a complete checkpoint ({why})") from error
     return content
 
 

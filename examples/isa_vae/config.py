@@ -2,23 +2,30 @@
 
 import argparse
 import dataclasses
-import importlib.util
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
+from checks import check
+from usage import UsageError, find_device, flag, require
 
-Preset = Literal["quick", "dsprites-paper", "smoke"]
+__all__ = [
+    "PRESETS",
+    "Config",
+    "UsageError",
+    "changes",
+    "check",
+    "find_device",
+    "parse",
+    "require",
+]
+
+Preset = Literal["small", "dsprites-paper", "smoke"]
+ALIASES = {"quick": "small"}  # a rung of sweeps has that name too, and is another thing
 
 # A resumed run may differ in these, for they change no number (data are known by checksum).
 FREE_ON_RESUME = {"data", "cache", "checkpoint_seconds", "tensorboard", "out", "resume"}
-
-
-class UsageError(Exception):
-    """A mistake in the flags, or in a file they name; the message is for the user."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +33,11 @@ class Config:
     """Train the ISA-VAE (Stuehmer, Turner and Nowozin, AISTATS 2020), and score it.
 
     Without arguments: a small model on dSprites, about ten minutes on two cores. Figures, metrics
-    and the model are written to a new folder under runs/.
+    and the model are written to a new folder under runs/, to which nothing else writes meanwhile.
     """
 
-    preset: Preset = "quick"
-    """Defaults of all other flags. quick: a small model, about ten minutes on two cores;
+    preset: Preset = "small"
+    """Defaults of all other flags. small (or quick): about ten minutes on two cores;
     dsprites-paper: the paper's configuration, meant for a GPU; smoke: half a minute, to see that
     everything works."""
     data_set: Literal["dsprites", "faces", "cars3d"] = "dsprites"
@@ -131,17 +138,13 @@ class Config:
     def from_json(cls, values: dict[str, Any]) -> "Config":
         """Inverse of to_json."""
         tuples = {key: tuple(values[key]) for key in ("sizes", "p")}
-        return cls(**(values | tuples | {"data": values["data"] and Path(values["data"])}))
+        data = values["data"] and Path(values["data"])
+        preset = ALIASES.get(values["preset"], values["preset"])  # of a run that was made before
+        return cls(**(values | tuples | {"data": data, "preset": preset}))
 
-
-REAL_FILES = {
-    "dsprites": "the dSprites npz",
-    "faces": "the file basel_face_renders.pth",
-    "cars3d": "nips2015-analogy-data.tar.gz or the folder it unpacks to",
-}
 
 PRESETS: dict[str, Config] = {
-    "quick": Config(),
+    "small": Config(),
     "dsprites-paper": Config(
         preset="dsprites-paper",
         hidden=1200,
@@ -159,16 +162,26 @@ def parse(argv: Sequence[str], saved: Config | None = None) -> Config:
     """Read the flags over their preset, or over the settings of the run to be resumed."""
     import tyro  # only where flags are parsed: what needs no flags runs without it
 
+    argv = with_new_names(argv)
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--preset", default="quick")
+    early.add_argument("--preset", default="small")
     name = early.parse_known_args(argv)[0].preset
-    default = saved or PRESETS.get(name, PRESETS["quick"])  # tyro refuses an unknown name
+    default = saved or PRESETS.get(name, PRESETS["small"])  # tyro refuses an unknown name
     config = tyro.cli(Config, args=argv, default=default, config=(tyro.conf.FlagCreatePairsOff,))
     check(config)
     config = dataclasses.replace(config, device=str(find_device(config.device)))
     if saved is not None:
         refuse_changes(saved, config)
     return config
+
+
+def with_new_names(argv: Sequence[str]) -> list[str]:
+    """The flags, with a preset under the name that it has now."""
+    joined = {f"--preset={old}": f"--preset={new}" for old, new in ALIASES.items()}
+    return [
+        ALIASES.get(word, word) if before == "--preset" else joined.get(word, word)
+        for before, word in zip(["", *argv], argv, strict=False)
+    ]
 
 
 def refuse_changes(saved: Config, config: Config) -> None:
@@ -182,78 +195,3 @@ def changes(saved: Config, config: Config) -> str:
     before, now = dataclasses.asdict(saved), dataclasses.asdict(config)
     changed = [key for key in before if key not in FREE_ON_RESUME and before[key] != now[key]]
     return "; ".join(f"{flag(key)}: {before[key]} then, {now[key]} now" for key in changed)
-
-
-def flag(key: str) -> str:
-    """Name of a field on the command line."""
-    return "--" + key.replace("_", "-")
-
-
-def check(config: Config) -> None:
-    """Raise a UsageError that names the first flag with a value that cannot work."""
-    positive = ["p0", "hidden", "epochs", "batch_size", "learning_rate", "exponent_rate"]
-    positive += [key for key in ("steps", "eval_images") if getattr(config, key) is not None]
-    positive += [] if config.scale == "unit-variance" else ["scale"]
-    for key in positive:
-        value = getattr(config, key)
-        require(math.isfinite(value) and value > 0, key, "a positive number", value)
-    for key in ("alpha", "beta", "gamma", "checkpoint_seconds"):
-        value = getattr(config, key)
-        require(math.isfinite(value) and value >= 0, key, "zero or a positive number", value)
-    sizes, p = config.sizes, config.p
-    require(len(sizes) > 0 and min(sizes) > 0, "sizes", "positive whole numbers", sizes)
-    require(all(math.isfinite(x) and x > 0 for x in p), "p", "positive numbers", p)
-    require(len(p) in (1, len(sizes)), "p", f"one number, or one for each of {len(sizes)}", p)
-    require(0 <= config.decay <= 1, "decay", "a number from 0 to 1", config.decay)
-    require(0 <= config.seed < 2**31, "seed", "a whole number from 0 to 2^31 - 1", config.seed)
-    if config.data is not None:
-        wanted = REAL_FILES[config.data_set]
-        exists = config.data.is_file() or (config.data_set == "cars3d" and config.data.is_dir())
-        require(exists, "data", wanted, f"no such file: {config.data}")
-    check_together(config)
-
-
-def check_together(config: Config) -> None:
-    """Settings that each are right but do not go together."""
-    isa, tcvae = config.prior == "isa", config.objective == "tcvae"
-    exact = config.kl == "analytic"
-    require(not (exact and isa), "kl", "monte-carlo with --prior isa", config.kl)
-    plain = config.objective == "vae"
-    require(plain or not exact, "kl", "monte-carlo unless --objective is vae", config.kl)
-    require(
-        isa or not config.learn_exponents, "learn-exponents", "False with --prior normal", True
-    )
-    for key, wanted, package in (
-        ("scores", config.scores == "all", "sklearn"),
-        ("tensorboard", config.tensorboard, "tensorboard"),
-    ):
-        missing = wanted and importlib.util.find_spec(package) is None
-        extra = "examples" if package == "sklearn" else "sweeps"
-        hint = f"used with {package}: python -m pip install -c constraints.txt -e '.[{extra}]'"
-        require(not missing, key, hint, "no such package")
-    colour = config.data_set == "cars3d"
-    require(not (colour and config.model == "mlp"), "model", "conv with colour pictures", "mlp")
-    alone = config.batch_size == 1 and (not plain or config.model == "conv")
-    require(not alone, "batch_size", "2 or more with tcvae, factorvae and conv", 1)
-    for key, default in (("alpha", 1), ("gamma", 1), ("tc", "dims"), ("estimator", "mws")):
-        value = getattr(config, key)
-        require(tcvae or value == default, key, f"{default} unless --objective is tcvae", value)
-
-
-def require(condition: bool, key: str, wanted: str, got: object) -> None:
-    """Raise a UsageError about one flag unless the condition holds."""
-    if not condition:
-        raise UsageError(f"{flag(key)} must be {wanted}, but got {got}")
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name, proved to work."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {name} is not available here: {reason}") from error
-    return device

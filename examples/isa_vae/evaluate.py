@@ -19,16 +19,14 @@ from config import Config, UsageError, check, require
 from data import Pictures
 from files import write_json, write_text
 from memory import keep_freed_memory
-from metrics import ScoringError, disentanglement
+from metrics import ScoringError, disentanglement, mig_sampled, udr
 from report import score, summary
-from sampled import mig_sampled
 from scoring import choose_rows, encode, number
 from sources import load_data
 from table import lines_as_csv
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from trained import load_trained
-from udr import udr
 
 SCORES = "scores.json"
 UDR_IMAGES = 2000

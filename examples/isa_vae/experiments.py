@@ -1,8 +1,8 @@
 """The runs of every experiment: explicit tables of settings and seeds.
 
-A rung is how much is spent on a run: ``quick`` about a minute of one core, ``medium`` some twenty
-minutes, ``paper`` the configuration of the paper. What each was fixed to be before it was run is
-in PROTOCOL.md.
+A rung is how much is spent on a run: ``smoke`` some seconds of one core, to try the machinery,
+``quick`` about a minute, ``medium`` some twenty minutes, ``paper`` the configuration of the
+paper. What each was fixed to be before it was run is in PROTOCOL.md.
 """
 
 import math
@@ -68,7 +68,7 @@ CARS_BETAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)  # open in the paper
 PAPER = replace(PRESETS["dsprites-paper"], scores="all")
 PAPER_ON_GPU = replace(PAPER, scores="mig")
 QUICK = replace(
-    PRESETS["quick"],
+    PRESETS["small"],
     hidden=128,
     batch_size=32,
     steps=3000,
@@ -77,13 +77,14 @@ QUICK = replace(
     checkpoint_seconds=300.0,
 )
 MEDIUM = replace(
-    PRESETS["quick"],
+    PRESETS["small"],
     hidden=256,
     batch_size=128,
     steps=30_000,
     scores="all",
     checkpoint_seconds=60.0,
 )
+SMOKE = replace(PRESETS["smoke"], sizes=(2, 2, 2), checkpoint_seconds=300.0)
 CONV: dict[str, Any] = {"model": "conv", "decay": 0.0, "batch_size": 2048}
 FACES = replace(PAPER, data_set="faces", sizes=(2,) * 5, p0=2.1, p=(1.9,), epochs=1500, **CONV)
 CARS = replace(PAPER, data_set="cars3d", sizes=(4,) * 3, p0=2.0, p=(2.1,), epochs=2000, **CONV)
@@ -181,6 +182,7 @@ def experiments() -> dict[str, list[Run]]:
         "fig6-quick": grid(
             "fig6-quick", "quick", replace(CARS, **SHORT), cars_arms, (1.0, 4.0), seeds=3
         ),
+        "smoke": grid("smoke", "smoke", SMOKE, some(PRIMARY, ARMS), seeds=3),
         "fig7-quick": grid("fig7-quick", "quick", A2, learned, seeds=15),
     }
 

@@ -13,6 +13,7 @@ from data import Pictures, read_cache, write_cache
 from head_model import Head, make_head
 from mesh import halve, lambert, rasterise, rotation, spread, unit, write_sheet
 from numpy.typing import NDArray
+from plain import reason
 from torch import Tensor
 from tqdm import tqdm
 
@@ -50,8 +51,7 @@ def read_tensor(path: Path) -> Tensor:
         # Read, not mapped: a mapped file that another process cuts short would end this one.
         images = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises nearly any, for a file that is none of its own
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(wrong(path, f"not a readable tensor: {reason[0]}")) from error
+        raise ValueError(wrong(path, f"not a readable tensor: {reason(error)}")) from error
     if type(images) is not Tensor:
         raise ValueError(wrong(path, f"holds a {type(images).__name__}"))
     plain = images.layout == torch.strided and images.device.type == "cpu"

@@ -14,7 +14,9 @@ from command import exit_status
 from config import UsageError
 from draw_mig import distributions, trade_off
 from draw_training import histograms, training, trajectories
+from experiments import experiments
 from files import write_whole
+from folder import require_folder
 from outcomes import betas, first_look, looked_at
 from page import write_page
 from runs_read import read_rows
@@ -79,9 +81,11 @@ def draw(what: What, config: Config) -> list[Path]:
     if config.dpi <= 0:
         raise UsageError(f"--dpi must be positive, but got {config.dpi}")
     start = what if what.startswith("fig") else ""
+    require_rows(what, config.source, config.experiment or start)
     rows = read_rows(config.source, config.experiment, start)
     name = rows[0]["experiment"]
     if what == "verdicts":
+        require_folder("--out", config.out or Path("runs/figures"))
         return write_verdicts(rows, config.out or Path("runs/figures"))
     if not (seen := looked_at(rows)):
         raise UsageError(
@@ -104,6 +108,18 @@ def draw(what: What, config: Config) -> list[Path]:
     else:
         write_whole(picture(DRAW[what](rows), path.suffix[1:], config.dpi), path)
     return [path]
+
+
+def require_rows(what: What, source: Path, start: str) -> None:
+    """Where a folder of published tables is given in place of a sweep's, name the tables."""
+    if not source.is_dir() or any(source.glob("*/rows")) or (source / "rows").is_dir():
+        return
+    tables = [path for path in sorted(source.glob("*.csv")) if path.stem in experiments()]
+    if fitting := [path for path in tables if path.stem.startswith(start)] or tables:
+        raise UsageError(
+            f"{source} is not the folder of a sweep; it holds published tables. Name one:\n"
+            + "\n".join(f"  python {sys.argv[0]} {what} {path}" for path in fitting)
+        )
 
 
 def pictures_of(rows: Sequence[Row]) -> dict[str, bytes]:

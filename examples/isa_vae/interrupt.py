@@ -1,10 +1,20 @@
-"""Ctrl-C between two steps of training, never within one."""
+"""The end of a training before its last step: Ctrl-C between two steps, never within one."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+DIVERGED, WRONG_USE = 1, 2  # exit status
+
+
+class StoppedError(Exception):
+    """The end of a run before its last step, with the exit status."""
+
+    def __init__(self, message: str, status: int = 130) -> None:  # pickled with the message alone
+        super().__init__(message)
+        self.status = status
 
 
 class StopRequest:

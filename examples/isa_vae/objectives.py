@@ -159,11 +159,16 @@ def log_weights(
     With minibatch-stratified sampling the rows sum to 1, and the estimate of q(z_i) is
     unbiased if x_i is fixed and the others are drawn without replacement: 1 / total for the
     picture itself, 1 / M for each of the other M = batch - 1, except that one of them stands for
-    all that are not in the batch, with (total - M) / (total M).
+    all that are not in the batch, with (total - M) / (total M). So it takes a batch of 2 or more.
 
     Returns:
         (batch, batch); row i is for z_i.
     """
+    least = 2 if estimator == "mss" else 1
+    if not least <= batch <= total:
+        raise ValueError(
+            f"{estimator} takes a batch of {least} to all of the {total} pictures, but got {batch}"
+        )
     if estimator == "mws":
         return torch.full((batch, batch), -math.log(total * batch), device=device)
     others = batch - 1

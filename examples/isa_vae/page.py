@@ -31,11 +31,12 @@ body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 82rem; color: var(-
   background: var(--back); font: 16px/1.55 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .4rem; }
 h2 { font-size: 1.25rem; margin: 2.4rem 0 .6rem; }
-p, li { max-width: 46rem; }
-.dim { color: var(--dim); }
+p, li { max-width: 46rem; } .dim { color: var(--dim); }
 .warning { color: var(--warn); background: var(--warnback); padding: .6rem .9rem;
   border-left: 4px solid var(--warn); font-weight: 600; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+.scroll::-webkit-scrollbar { height: 10px; }
+.scroll::-webkit-scrollbar-thumb { background: var(--dim); border-radius: 5px; }
 table { border-collapse: collapse; font-size: .84rem; min-width: 50%; overflow-wrap: normal; }
 th, td { padding: .32rem .55rem; text-align: left; white-space: nowrap;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
@@ -43,8 +44,7 @@ th { background: var(--soft); font-weight: 600; }
 td.number, th.number { text-align: right; }
 tr:last-child td { border-bottom: 0; }
 .reproduced { color: var(--good); font-weight: 600; }
-.not { color: var(--bad); font-weight: 600; }
-.diverged td { color: var(--bad); }
+.not { color: var(--bad); font-weight: 600; } .diverged td { color: var(--bad); }
 figure { margin: 1rem 0 2rem; }
 figure img { max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
   border-radius: 6px; display: block; }

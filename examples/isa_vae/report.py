@@ -1,5 +1,7 @@
-"""What a run leaves behind: config.json, model.pt, metrics.json, two figures, and a summary."""
+"""What a run leaves behind: model.pt, metrics.json, three figures, and a summary."""
 
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -9,43 +11,18 @@ from typing import Any
 import checkpoint
 import numpy as np
 from checkpoint import State
-from config import Config, UsageError
+from config import Config
 from data import Pictures
 from files import write_json
-from panels import reconstructions, traversal
+from panels import reconstructions, training_curve, traversal
 from priors import exponents
 from provenance import versions
 from scoring import choose_rows, evaluate
 from torch import Tensor
+from typical import typical
 
 METRICS = "metrics.json"
 MIDDLE = {"dsprites": (0, 2, 3, 0, 16, 16)}  # a heart in the middle; the traversal starts there
-
-
-def run_folder(config: Config) -> Path:
-    """The folder of the run: to be resumed, or a new one that holds nothing yet."""
-    folder = config.out or Path("runs") / config.run_name
-    if config.out is not None or config.resume:
-        if (
-            not config.resume
-            and folder.exists()
-            and (not folder.is_dir() or any(folder.iterdir()))
-        ):
-            raise UsageError(f"--out: {folder} is not empty; add --resume to continue that run")
-        return folder
-    count = 1
-    while folder.exists():
-        count += 1
-        folder = Path("runs") / f"{config.run_name}-{count}"
-    return folder
-
-
-def start(config: Config, folder: Path) -> None:
-    """Make the folder of a new run, with its settings in it and no model of other ones."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (checkpoint.MODEL, checkpoint.PRIOR):
-        (folder / name).unlink(missing_ok=True)
-    write_json(config.to_json(), folder / checkpoint.CONFIG)
 
 
 def finish(
@@ -63,8 +40,10 @@ def finish(
     variance = metrics["scores"]["posterior_mean_variance"]
     stddev = prior.variance.detach().sqrt()
     path = folder / "traversal.png"
-    traversal(vae, packed, pictures.shape, row, variance, stddev, path, label)
-    print(summary(metrics, folder), flush=True)
+    sizes = config.sizes if config.prior == "isa" else None
+    traversal(vae, packed, pictures.shape, row, variance, stddev, path, label, sizes)
+    training_curve(state.history, folder / "training.png", label)
+    print(summary(metrics, folder), typical(config), following(folder), sep="\n", flush=True)
     return metrics
 
 
@@ -109,7 +88,7 @@ def further_scores(
     """The metrics beside the MIG that --scores asks for."""
     if config.scores == "mig":
         return None
-    from scores import all_scores  # scikit-learn takes a second to import
+    from metrics import all_scores
 
     whole = config.eval_images is None or config.eval_images >= len(pictures)
 
@@ -168,7 +147,17 @@ Written to {folder}:
   {METRICS}          all of these numbers, and the settings
   {checkpoint.MODEL}, {checkpoint.CONFIG}  the model, for evaluate.py
   {checkpoint.CHECKPOINT}         the state of training, for --resume
-  reconstructions.png, traversal.png"""
+  training.png          the terms of the objective on their way
+  reconstructions.png, traversal.png  what the model makes of pictures, and what its latents do"""
+
+
+def following(folder: Path) -> str:
+    """What one may do next."""
+    here = Path(sys.argv[0]).parent
+    return f"""
+Next:
+  python {here / "evaluate.py"} {shlex.quote(str(folder))} --scores light   other metrics
+  python {here / "sweep.py"} smoke   many runs: one seed decides nothing"""
 
 
 def text(value: float | None, digits: int = 3) -> str:

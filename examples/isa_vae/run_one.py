@@ -96,5 +96,5 @@ def run_in(folder: Path, keep_model: bool, threads: int, run: Run) -> Row:
         return execute(run, folder_of(run, folder), keep_model, threads)
     except train.StoppedError as stop:
         if stop.status == 128 + signal.SIGTERM:
-            os._exit(stop.status)  # a pool that lost another worker waits for the end of this one
+            os._exit(stop.status)  # not the run failed, but its process was to end
         raise

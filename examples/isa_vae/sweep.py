@@ -4,7 +4,6 @@ import importlib.util
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,14 +21,14 @@ from command import exit_status
 from config import UsageError, find_device, require
 from engines import Outcome, gpu_slots, in_pool, in_ray
 from experiments import Run, experiments, overview
-from files import write_text
+from folder import require_folder
 from interrupt import as_ctrl_c
 from lock import alone
-from run_one import folder_of, other_settings, run_in
-from runs_read import read_rows as read_runs
+from run_one import folder_of, run_in
 from sources import load_data
 from sweep_bar import SweepBar
-from table import Row, as_csv, key_of, read_rows, write_row
+from sweep_rows import finish, finished_keys, modelless
+from table import Row, write_row
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class Sweep:
 
     A finished run is a file under OUT/EXPERIMENT/rows: stop this at any moment and start it again
     with the same flags, and it goes on. A run that diverges is recorded as such; a worker that
-    dies is replaced, and its run tried again. At the end all rows are a table.
+    dies is replaced, and its run tried again. At the end all rows are a table. To try it in less
+    than two minutes: the experiment smoke.
     """
 
     experiment: tyro.conf.Positional[str] = "list"
@@ -152,44 +152,12 @@ def run_all(sweep: Sweep) -> int:
     """The sweep; returns the number of runs that failed for good."""
     runs, folder = chosen(sweep), (sweep.out / sweep.experiment).absolute()
     rows = folder / "rows"
+    require_folder("--out", rows)
+    if sweep.publish:
+        require_folder("--publish", sweep.publish)
     rows.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         return run_left(sweep, runs, folder)
-
-
-def finished_keys(sweep: Sweep, runs: list[Run], folder: Path) -> set[str]:
-    """Keys of the runs that need not be run: they have a row here, or in the published table."""
-    published, here = published_rows(sweep), read_rows(folder / "rows")
-    for place, rows in ((sweep.publish, published), (folder, here)):
-        for row in rows:
-            check_data(row, sweep.data, place)
-    wanted = {run.key: run.config for run in runs}
-    for row in published:
-        asked = wanted[key_of(row)].steps if key_of(row) in wanted else None
-        if asked is not None and row.get("steps") not in (None, asked):
-            raise UsageError(
-                f"{sweep.publish} has {key_of(row)} of {row['steps']} steps, but asked for are "
-                f"{asked}: give another folder to --publish"
-            )
-    for row in here:
-        key = key_of(row)
-        if key in wanted and (differences := other_settings(row.get("config", {}), wanted[key])):
-            path = folder / "rows" / f"{key}.json"
-            raise UsageError(
-                f"{path} has other settings: {differences}. Move it, or give another --out"
-            )
-    return {key_of(row) for row in published + here}
-
-
-def check_data(row: Row, data: Path | None, place: Path | None) -> None:
-    """Runs on real files and on drawn pictures are not to be mixed, for they share a table."""
-    drawn = "(drawn)" in row["data"] or "(stand-in" in row["data"]
-    if drawn != (data is None):
-        raise UsageError(
-            f"{place} has {key_of(row)} of {row['data']}, but asked for is one of "
-            f"{data.name if data else 'drawn pictures'}: give another --out, and another folder "
-            "to --publish"
-        )
 
 
 def run_left(sweep: Sweep, runs: list[Run], folder: Path) -> int:
@@ -197,6 +165,8 @@ def run_left(sweep: Sweep, runs: list[Run], folder: Path) -> int:
     rows, there = folder / "rows", finished_keys(sweep, runs, folder)
     left = [run for run in runs if run.key not in there]
     failed = []
+    if sweep.keep_models and (without := modelless(runs, folder, there)):
+        print(without, file=sys.stderr)
     if left:
         load_data(left[0].config)  # drawn once, here, and cached for the workers
     folders = {run.key: folder_of(run, folder) for run in left}
@@ -214,39 +184,6 @@ def run_left(sweep: Sweep, runs: list[Run], folder: Path) -> int:
             print(f"failed: {run.key}: {error!r}", file=sys.stderr)
         finish(sweep, runs, folder)
     return len(failed)
-
-
-def published_rows(sweep: Sweep) -> list[Row]:
-    """The rows of the published table, if there is one."""
-    path = sweep.publish / f"{sweep.experiment}.csv" if sweep.publish else None
-    return read_runs(path, sweep.experiment) if path and path.is_file() else []
-
-
-def finish(sweep: Sweep, runs: list[Run], folder: Path) -> None:
-    """Make the table of the rows there are, and say where it is."""
-    rows = read_rows(folder / "rows")
-    here = {key_of(row) for row in rows}
-    rows += [row for row in published_rows(sweep) if key_of(row) not in here]
-    if not rows:
-        return
-    table = folder / f"{sweep.experiment}.csv"
-    tables = [table, *([sweep.publish / table.name] if sweep.publish else [])]
-    for path in tables:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(as_csv(rows), path)
-    status = Counter(row["status"] for row in rows)
-    finished = {key_of(row) for row in rows}
-    there = sum(run.key in finished for run in runs)
-    written = "".join(f"  {path}  the table\n" for path in tables)
-    print(
-        f"""
-{sweep.experiment}: {len(rows)} rows ({status["done"]} done, {status["diverged"]} diverged);
-{there} of the {len(runs)} runs asked for are finished.
-Written:
-  {folder / "rows"}  a row for each run, with its settings and its history
-{written}Next: python examples/isa_vae/figures.py --help""",
-        flush=True,
-    )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -54,7 +54,10 @@ class SweepBar:
     def show(self) -> None:
         """Move the bar to where the runs are."""
         with self.bar.get_lock():
-            self.bar.update(self.done() - self.bar.n)
+            done = self.done()
+            # A run goes on from its last checkpoint, or anew: no less than this was done since.
+            self.bar.initial = min(self.bar.initial, done)
+            self.bar.update(done - self.bar.n)
 
     def follow(self) -> None:
         """Move the bar now and then."""

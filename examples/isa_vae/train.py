@@ -19,28 +19,20 @@ from checkpoint import State, make_vae
 from command import exit_status
 from config import Config, UsageError, parse
 from data import Pictures, as_pixels
-from interrupt import StopRequest
+from folder import can_go_on, run_folder, start
+from interrupt import DIVERGED, StoppedError, StopRequest
 from memory import keep_freed_memory
 from metrics import ScoringError
 from models import Discriminator
 from objectives import Terms, discriminator_loss, elbo, factorvae, tcvae
 from priors import exponents, make_prior
-from report import finish, run_folder, start
+from report import finish
 from sources import load_data
 from torch import Tensor
 from tqdm import tqdm
 
 LOOK = 50  # steps between two looks at the terms, each of which waits for the device
-DIVERGED = 1  # exit status
 DISCRIMINATOR_ADAM = {"lr": 1e-4, "betas": (0.5, 0.9)}  # Kim and Mnih 2018
-
-
-class StoppedError(Exception):
-    """The end of a run before its last step, with the exit status."""
-
-    def __init__(self, message: str, status: int = 130) -> None:  # pickled with the message alone
-        super().__init__(message)
-        self.status = status
 
 
 def make_state(config: Config, channels: int) -> State:
@@ -213,24 +205,20 @@ def fit(
 
 def run(argv: Sequence[str]) -> None:
     """Everything, from flags to figures."""
-    config = parse(argv)
-    folder, content = run_folder(config), None
-    if config.resume:
-        content = checkpoint.read_checkpoint(folder)
-        config = parse(argv, saved=Config.from_json(content["config"]))
-    pictures = load_data(config)
-    packed = torch.from_numpy(pictures.packed).to(config.device)
-    try:
-        state = fit(config, pictures, packed, folder, content)
-        finish(config, state, packed, pictures, folder)
-    except ScoringError as error:
-        raise StoppedError(f"the model cannot be scored: {error}", status=DIVERGED) from error
-    except (KeyboardInterrupt, StoppedError) as stop:
-        if isinstance(stop, StoppedError) and stop.status == DIVERGED:
-            raise
-        status = stop.status if isinstance(stop, StoppedError) else 130
-        again = f"python {sys.argv[0]} --resume --out {folder}"
-        raise StoppedError(f"{str(stop) or 'stopped'}; to continue:\n  {again}", status) from None
+    config, content = parse(argv), None
+    with run_folder(config) as folder:
+        if config.resume:
+            content = checkpoint.read_checkpoint(folder)
+            config = parse(argv, saved=Config.from_json(content["config"]))
+        pictures = load_data(config)
+        packed = torch.from_numpy(pictures.packed).to(config.device)
+        try:
+            state = fit(config, pictures, packed, folder, content)
+            finish(config, state, packed, pictures, folder)
+        except ScoringError as error:
+            raise StoppedError(f"the model cannot be scored: {error}", DIVERGED) from error
+        except (KeyboardInterrupt, StoppedError, OSError) as stop:
+            raise can_go_on(stop, folder) from None
 
 
 def main(argv: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ import checkpoint
 import torch
 from checkpoint import State, load_model
 from config import Config, UsageError, find_device
+from plain import reason
 from priors import make_prior
 
 
@@ -37,7 +38,7 @@ def load_trained(
     except Exception as error:  # whatever a damaged file does to the readers
         raise UsageError(
             f"{folder} is no folder of a trained model, with {checkpoint.CONFIG} and "
-            f"{checkpoint.MODEL} in it: {error}"
+            f"{checkpoint.MODEL} in it: {reason(error)}"
         ) from error
     vae, prior = vae.to(config.device), prior.to(config.device)
     state = State(vae, prior, torch.optim.Adam(vae.parameters()))

@@ -46,15 +46,30 @@ def test_every_real_image_is_drawn_exactly(real):
     np.testing.assert_array_equal(drawn, images)
 
 
-def test_whole_set_has_the_published_number_of_pixels_and_our_hash(packed):
+def test_whole_set_has_our_hash_and_nearly_the_published_statistics(packed):
+    """The published mean and mean standard deviation (ddof 1) tell how near: not bit for bit."""
     assert packed.shape == (737_280, 512)
-    digest, pixels = hashlib.sha256(), 0
+    digest, lit = hashlib.sha256(), []
     for start in range(0, len(packed), 16_384):
         bits = np.unpackbits(packed[start : start + 16_384], axis=-1, bitorder="little")
-        pixels += int(bits.sum())
+        lit.append(bits.sum(1, dtype=np.int64))
         digest.update(bits)
-    assert pixels == 128_328_864
     assert digest.hexdigest() == "2c612e5234d21c2b576c375ebe1faa1b363ab97d340164c5d2dcf27f35dd5eb6"
+
+    def deviation(count):
+        return np.sqrt(count / 4096 * (1 - count / 4096) * 4096 / 4095)
+
+    count = np.concatenate(lit)
+    published = round(0.042494423521889584 * 737_280 * 4096)
+    assert (published, count.sum()) == (128_328_862, 128_328_864)
+    lacking = 737_280 * 0.19516645880626055 - deviation(count).sum()
+    assert lacking == pytest.approx(0.0031674, abs=1e-7)
+    # A pixel more tells most in the smallest sprite, one fewer least in the largest one: so many
+    # pixels must differ at least, with two more of ours that are lit there not.
+    most = deviation(count.min() + 1) - deviation(count.min())
+    least = deviation(count.max()) - deviation(count.max() - 1)
+    fewest = next(2 * n + 2 for n in range(100) if n * most - (n + 2) * least >= lacking)
+    assert fewest == 14
 
 
 def test_order_of_the_whole_set_is_that_of_the_npz():

@@ -365,6 +365,15 @@ def test_other_files(tmp_path):
         load_faces_pth(tmp_path / "nothing.pth")
     with pytest.raises(FileNotFoundError):
         load_faces_pth(tmp_path)
+
+
+def test_no_advice_to_run_the_code_of_a_file_is_passed_on(tmp_path):
+    """Torch's own message says how to load such a file all the same."""
     (tmp_path / "text.pth").write_text("no tensor at all\n" * 10)
-    with pytest.raises(ValueError, match="not a readable tensor"):
-        load_faces_pth(tmp_path / "text.pth")
+    (tmp_path / "bytes.pth").write_bytes(bytes(range(256)) * 20)
+    torch.save([small(), Trap(tmp_path / "sprung")], tmp_path / "trap.pth")
+    for name in ("text.pth", "bytes.pth", "trap.pth"):
+        with pytest.raises(ValueError, match="not a readable tensor") as error:
+            load_faces_pth(tmp_path / name)
+        said = str(error.value)
+        assert "weights_only" not in said and "still be loaded" not in said and "\n" not in said

@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import figures as script
 import numpy as np
@@ -229,6 +230,19 @@ def test_mistakes_are_refused_by_name(argv, message, folder, tmp_path, capsys):
         argv, message = argv.replace(name, place), message.replace(name, place)
     assert main(argv.split()) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_folder_of_published_tables_is_told_from_that_of_a_sweep(tmp_path, capsys):
+    results = Path(script.__file__).parent / "results"
+    assert main(["fig5a", str(results), "--out", str(tmp_path / "a.png")]) == 2
+    said = capsys.readouterr().err
+    named = [line.split()[-1] for line in said.splitlines() if line.startswith("  python")]
+    assert str(results / "fig5a-quick.csv") in named and "fig5b" not in said
+    assert main(["fig5a", named[-1], "--out", str(tmp_path / "a.png")]) == 0
+    assert main(["report", str(results), "--out", str(tmp_path / "a.html")]) == 2
+    assert str(results / "fig5b-quick.csv") in capsys.readouterr().err
+    assert main(["fig5a", str(tmp_path)]) == 2  # nothing there that could be meant
+    assert "Runs are made by" in capsys.readouterr().err
 
 
 def test_help_teaches(capsys):

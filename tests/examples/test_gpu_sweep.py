@@ -33,6 +33,8 @@ from data import Pictures
 from experiments import ARMS, METHODS, PAPER_ON_GPU, PRIMARY, experiments
 from models import VAE, SparseLinear
 from render import all_classes, as_bytes, render_words
+from runs_read import read_rows
+from table import key_of
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -216,7 +218,7 @@ def test_rows_of_a_session_are_those_of_single_runs(pictures, tmp_path, monkeypa
     made.collect(wait=True)
     assert len(made.rows) == 4
     for row in made.rows:
-        run = next(r for s in first_wave().runs for r in s if r.key == sweep.key_of(row))
+        run = next(r for s in first_wave().runs for r in s if r.key == key_of(row))
         alone = run_one.execute(made.on_device(run), tmp_path / run.key, keep_model=False)
         for key in ("mig", "mig_posX", "log_px", "kl", "elbo", "gap_shape"):
             assert row[key] == pytest.approx(alone[key], rel=1e-4, abs=1e-5), key
@@ -527,7 +529,7 @@ def test_sessions_are_merged_into_the_tables(pictures, tmp_path, capsys):
     assert collect(one, publish=tmp_path / "published") == 0
     assert collect(one, two, publish=tmp_path / "published") == 0
     assert "paper.csv: 4 new rows" in capsys.readouterr().out
-    rows = sweep.read_runs(tmp_path / "published" / "paper.csv", "paper")
+    rows = read_rows(tmp_path / "published" / "paper.csv", "paper")
     assert len(rows) == 8 and {row["planned"] for row in rows} == {18}
     assert {(row["precision"], row["protocol"]) for row in rows} == {("tf32", "paper-1")}
     made = {

@@ -9,18 +9,13 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-import sampled as sampled_estimator
 import torch
 from data import FACTORS, Pictures, pack, render_dsprites
-from metrics import (
-    MIG_FACTORS,
-    active_units,
-    disentanglement,
-    entropy_of,
-)
+from metrics import active_units, disentanglement, mig_sampled, sampled
+from metrics.codes import entropy_of
+from metrics.sampled import information_sampled
 from objectives import log_likelihood
-from render import all_classes
-from sampled import information_sampled, mig_sampled
+from render import MIG_FACTORS, all_classes
 from scipy import integrate, stats
 from scoring import choose_rows, evaluate
 from torch.distributions import Independent, Normal
@@ -99,7 +94,7 @@ def test_agrees_with_chens_sampled_estimator(grid):
 def test_the_sampled_estimator_is_the_same_in_parts(grid, monkeypatch):
     mean, std = random_encoder(grid, 3, torch.Generator().manual_seed(3))
     whole = mig_sampled(mean, std, grid, 300, torch.Generator().manual_seed(4))
-    monkeypatch.setattr(sampled_estimator, "AT_ONCE", 5 * mean.numel())
+    monkeypatch.setattr(sampled, "AT_ONCE", 5 * mean.numel())
     parts = mig_sampled(mean, std, grid, 300, torch.Generator().manual_seed(4))
     assert parts == pytest.approx(whole, rel=1e-12)
 
@@ -175,6 +170,16 @@ def test_one_wide_or_far_picture_changes_the_gap_by_its_share_of_them_only():
         assert result.widened.tolist() == [0, 0, 0, 0]
 
 
+def test_narrow_posteriors_in_disorder_know_every_factor():
+    """A code that tells all images apart, at a width of which no two overlap: I = H."""
+    grid = torch.tensor(list(product(range(6), range(4), range(12), range(32))))
+    mean = torch.randn(len(grid), 1, generator=torch.Generator().manual_seed(0)).double()
+    result = score(mean, torch.full_like(mean, 1e-5), grid)
+    share = result.information[0] / result.entropy
+    assert ((share > 0.94) & (share < 0.98)).all()  # a few of 9,216 means do lie that near
+    assert result.widened.tolist() == [0]
+
+
 @pytest.mark.parametrize("width", [1e-4, 1e-5, 1e-6])
 def test_narrow_posteriors_in_disorder_agree_with_chens_sampled_estimator(width):
     grid = torch.tensor(list(product(range(6), range(4), range(12), range(4))))
@@ -202,6 +207,7 @@ def test_factor_that_never_varies_has_no_gap(grid):
     assert math.isnan(result.mig)
     assert math.isnan(result.gaps["scale"])
     assert result.gaps["posX"] == pytest.approx(1, abs=1e-6)
+    assert result.entropy[0].item() == 0 and not torch.signbit(result.entropy[0])
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])

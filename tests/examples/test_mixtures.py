@@ -3,10 +3,10 @@
 import math
 from itertools import pairwise
 
-import mixtures
 import pytest
 import torch
-from mixtures import (
+from metrics import mixtures
+from metrics.mixtures import (
     HALO,
     Components,
     closed_up,

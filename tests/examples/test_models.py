@@ -260,7 +260,7 @@ def test_either_way_of_the_sparse_layer_is_right_at_its_border(nonzero: int) -> 
 
 
 def with_prior(**settings: object) -> Config:
-    return replace(PRESETS["quick"], device="cpu", **settings)
+    return replace(PRESETS["small"], device="cpu", **settings)
 
 
 def variance_of_isa(size: int, p0: float, p: float, scale: float) -> float:

@@ -255,6 +255,18 @@ def test_minibatch_weights_are_all_the_same(batch, total):
     assert_close(weights, torch.full((batch, batch), -math.log(batch * total)))
 
 
+@pytest.mark.parametrize(("estimator", "batch"), [("mss", 1), ("mss", 8), ("mws", 0), ("mws", 8)])
+def test_a_batch_that_cannot_stand_for_all_is_refused(estimator, batch):
+    least = 2 if estimator == "mss" else 1
+    with pytest.raises(ValueError, match=f"a batch of {least} to all of the 7 pictures"):
+        log_weights(batch, 7, estimator)
+    for size in range(least, 8):
+        weights = log_weights(size, 7, estimator).double().exp()
+        assert weights.isfinite().all()
+        whole = 1 if estimator == "mss" else 1 / 7
+        torch.testing.assert_close(weights.sum(1), torch.full((size,), whole).double())
+
+
 @both_kinds
 def test_minibatch_weighted_parts_are_off_by_constants(tc):
     """Of all pictures: log q low by log N, so for d parts MI, TC and rest +1, d - 1, -d of it."""

@@ -7,15 +7,15 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from factorvae_score import factorvae_score, fixed_batches
-from histogram import (
+from metrics.factorvae import factorvae_score, fixed_batches
+from metrics.histogram import (
     binned,
     discrete_information,
     histogram_disentanglement,
     mig_histogram,
     modularity,
 )
-from predictors import (
+from metrics.sap_dci import (
     balanced_accuracy,
     concentration,
     dci,
@@ -24,7 +24,7 @@ from predictors import (
     sap,
     split_rows,
 )
-from scores import all_scores
+from metrics.suite import all_scores
 from sklearn.metrics import balanced_accuracy_score, mutual_info_score
 
 SIZES = (2, 3, 4, 4)
@@ -272,6 +272,28 @@ def test_dci_of_copies(perfect, classes, rows):
     assert found.importance[8].tolist() == [0, 0, 0, 0]
 
 
+def test_dci_of_all_latents_counts_noise_and_that_of_active_ones_does_not(
+    classes, rows, monkeypatch
+):
+    monkeypatch.setattr("metrics.suite.HEAVY_DRAWS", 10)
+    blurred = scaled(classes) + 0.5 * noise(len(classes), 4, seed=5)
+    code = torch.cat([blurred, 0.03 * noise(len(classes), 8)], dim=1)
+    importance = dci(code, classes, rows, seed=0).importance
+    assert 0.1 < importance[4:].sum() / importance.sum() < 0.25  # of latents that know nothing
+
+    def scores(code):
+        found = all_scores(
+            code, torch.ones_like(code), classes, FACTORS, MIG_FACTORS, [1] * code.shape[1], seed=0
+        )
+        return {name: x for name, x in found.items() if name.startswith("dci")}
+
+    with_noise, without = scores(code), scores(blurred)
+    for name in ("disentanglement", "completeness", "informativeness"):
+        of_active = with_noise[f"dci_{name}_random_forest_active"]
+        assert of_active == without[f"dci_{name}_random_forest"]
+        assert of_active != with_noise[f"dci_{name}_random_forest"]
+
+
 def test_dci_of_noise(classes, rows):
     found = dci(noise(len(classes), 8), classes, rows, seed=0)
     assert found.informativeness == pytest.approx(CHANCE, abs=0.05)
@@ -303,10 +325,36 @@ def test_majority_vote_does_not_depend_on_scale_nor_order(rotated, classes):
     assert vote(rotated.flip(1), classes) == score
 
 
-def test_latents_that_are_not_active_have_no_vote(perfect, classes):
-    hidden = torch.cat([0.1 * perfect[:, :4], perfect[:, 4:]], dim=1)
-    assert vote(hidden, classes) < 0.4
+@pytest.mark.parametrize(("deviation", "right"), [(0.04, 0), (0.06, 1), (0.1, 1), (0.2, 1)])
+def test_latents_have_a_vote_from_a_standard_deviation_of_005_on(
+    perfect, classes, deviation, right
+):
+    small = torch.cat([deviation * perfect[:, :4], perfect[:, 4:]], dim=1)
+    found = vote(small, classes)
+    assert found == 1 if right else found < 0.4
     assert vote(torch.zeros(len(classes), 3), classes) == 0
+
+
+def test_majority_vote_is_that_of_the_definition(rotated, classes):
+    """Written out with NumPy: the votes of single batches, over their whole variances."""
+    code = (rotated + 0.7 * noise(len(classes), 8, seed=9)).numpy() * np.geomspace(0.1, 3, 8)
+    code, labels, draws = code, classes.numpy(), np.random.default_rng(0)
+
+    def votes(batches):
+        count = np.zeros((8, 4))
+        for b in range(batches):
+            k = b % 4
+            like = np.flatnonzero(labels[:, k] == labels[draws.integers(len(labels)), k])
+            rows = draws.choice(like, 64)
+            count[np.argmin(code[rows].var(0, ddof=1) / code.var(0, ddof=1)), k] += 1
+        return count
+
+    learned = votes(2000).argmax(1)
+    tested = votes(2000)
+    expected = tested[np.arange(8), learned].sum() / tested.sum()
+    found = factorvae_score(code, labels, generator(7), train=2000, test=2000)
+    assert 0.3 < expected < 0.95
+    assert found == pytest.approx(expected, abs=5 * math.sqrt(2 * 0.25 / 2000))
 
 
 def test_batches_agree_in_a_factor_and_in_nothing_else(classes):
@@ -324,7 +372,7 @@ def test_batches_agree_in_a_factor_and_in_nothing_else(classes):
 @pytest.fixture(scope="module")
 def few_draws():
     patch = pytest.MonkeyPatch()
-    patch.setattr("scores.HEAVY_DRAWS", 100)
+    patch.setattr("metrics.suite.HEAVY_DRAWS", 100)
     yield
     patch.undo()
 
@@ -342,13 +390,16 @@ def test_all_scores_of_a_perfect_code(perfect, classes):
         "dci_disentanglement_random_forest",
         "dci_completeness_random_forest",
         "dci_informativeness_random_forest",
+        "dci_disentanglement_random_forest_active",
+        "dci_completeness_random_forest_active",
+        "dci_informativeness_random_forest_active",
     }
     assert set(light) <= set(heavy)
     for scores in (heavy, light):
         assert scores["mig_histogram20"] > 0.95
         assert scores["mig_histogram20_mig_factors"] > 0.95
         assert scores["modularity_histogram20_active"] <= 1
-        assert scores["factorvae_score"] == 1
+        assert scores["factorvae_score_std0.05"] == 1
         assert scores["sap_nearest_mean"] == pytest.approx(1 - CHANCE, abs=0.06)
         assert scores["tc_full_data"] == pytest.approx(
             scores["tc_between_subspaces_full_data"] + scores["tc_within_subspaces_full_data"],
@@ -377,7 +428,7 @@ def test_random_groupings_change_no_other_score(entangled, classes, monkeypatch)
     std = torch.full(entangled.shape, 0.3)
     arguments = (entangled, std, classes, FACTORS, MIG_FACTORS, (2, 2), 0)
     found = all_scores(*arguments, heavy=False)
-    monkeypatch.setattr("scores.GROUPINGS", 3)
+    monkeypatch.setattr("metrics.suite.GROUPINGS", 3)
     fewer = all_scores(*arguments, heavy=False)
     changed = {name for name in found if found[name] != fewer[name]}
     assert changed <= {*RANDOM, f"{RANDOM[0]}_standard_error"}
@@ -444,9 +495,9 @@ def test_scikit_learn_is_for_the_heavy_scores_only(perfect, classes, monkeypatch
     for name in [name for name in sys.modules if name.split(".")[0] == "sklearn"]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    monkeypatch.setattr("scores.HEAVY_DRAWS", 10)
+    monkeypatch.setattr("metrics.suite.HEAVY_DRAWS", 10)
     std = torch.full(perfect.shape, 0.1)
     arguments = (perfect, std, classes, FACTORS, MIG_FACTORS, (4, 4), 0)
-    assert all_scores(*arguments, heavy=False)["factorvae_score"] == 1
+    assert all_scores(*arguments, heavy=False)["factorvae_score_std0.05"] == 1
     with pytest.raises(ImportError, match=r"pip install 'lpnested\[examples\]'"):
         all_scores(*arguments)

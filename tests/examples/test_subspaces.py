@@ -5,9 +5,14 @@ from itertools import product
 
 import pytest
 import torch
-from groupings import compared_with_random, grouped_information, random_gaps, random_groupings
 from metrics import disentanglement
-from subspaces import (
+from metrics.groupings import (
+    compared_with_random,
+    grouped_information,
+    random_gaps,
+    random_groupings,
+)
+from metrics.subspaces import (
     Estimate,
     LogDensities,
     draw_codes,
@@ -42,7 +47,7 @@ def small():
 
 def test_densities_agree_with_torch(small, monkeypatch):
     mean, std, classes = small
-    monkeypatch.setattr("subspaces.CHUNK", 7)
+    monkeypatch.setattr("metrics.subspaces.CHUNK", 7)
     found = log_densities(mean, std, classes, (2, 3), 20, generator())
     g = generator()  # the same draws
     rows = draw_rows(40, 20, g)
@@ -248,8 +253,8 @@ def test_random_groupings_have_every_latent_once_and_the_sizes():
 
 def test_groupings_know_what_subspaces_of_these_latents_know(small, monkeypatch):
     mean, std, classes = small
-    monkeypatch.setattr("groupings.AT_ONCE", 3)
-    monkeypatch.setattr("groupings.BLOCK", 17)
+    monkeypatch.setattr("metrics.groupings.AT_ONCE", 3)
+    monkeypatch.setattr("metrics.groupings.BLOCK", 17)
     rows, noise, z = draw_codes(mean, std, 20, generator())
     groupings = random_groupings((2, 3), 4, generator(1))
     found, entropy = grouped_information(mean, std, classes, groupings, rows, z)

@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -21,9 +22,11 @@ import evaluate
 import experiments
 import figures
 import numpy as np
+import pool
 import pytest
 import run_one
 import sweep as script
+import table as table_module
 import torch
 import train
 import verdict_table
@@ -37,7 +40,7 @@ FOLDER = Path(script.__file__).parent
 
 def tiny(arms=("normal", "isa-learned"), seeds=2, **changes):
     base = replace(
-        PRESETS["quick"], hidden=8, batch_size=16, steps=60, sizes=(2, 2), scores="mig", **changes
+        PRESETS["small"], hidden=8, batch_size=16, steps=60, sizes=(2, 2), scores="mig", **changes
     )
     table = experiments.some(arms, experiments.ARMS | experiments.METHODS)
     return experiments.grid("tiny", "quick", base, table, seeds=seeds)
@@ -65,7 +68,7 @@ def flags(npz, tmp_path):
 
 
 def rows_of(tmp_path):
-    return script.read_rows(tmp_path / "sweeps" / "tiny" / "rows")
+    return table_module.read_rows(tmp_path / "sweeps" / "tiny" / "rows")
 
 
 def numbers(row):
@@ -345,6 +348,38 @@ def test_bad_flags_are_named(table, flags, capsys):
     assert script.main([*flags[:2], "nothing.npz", *flags[3:]]) == 2
 
 
+@pytest.mark.parametrize("flag", ["--out", "--publish"])
+def test_a_file_in_place_of_a_folder_is_named(table, flags, tmp_path, capsys, flag):
+    (tmp_path / "file").write_text("mine")
+    assert script.main([*flags, flag, str(tmp_path / "file")]) == 2
+    assert f"{flag} must be a folder, but {tmp_path / 'file'} is a file" in capsys.readouterr().err
+
+
+def test_the_smoke_sweep_is_a_small_one():
+    """Six runs of some seconds; three pairs, so that there is no verdict, whatever they show."""
+    runs = experiments.experiments()["smoke"]
+    assert Counter(run.arm for run in runs) == {"normal": 3, "isa-released": 3}
+    assert {run.rung for run in runs} == {"smoke"}
+    assert max(run.config.steps * run.config.hidden for run in runs) <= 300 * 64
+
+
+def test_runs_without_a_model_are_named_where_models_are_asked_for(
+    table, here, flags, tmp_path, capsys
+):
+    table["tiny"] = tiny(arms=["normal"]) + tiny(arms=["isa-unit"], seeds=1, learning_rate=1e30)
+    assert script.main(flags) == 0
+    assert "--keep-models" not in capsys.readouterr().err
+    assert script.main([*flags, "--keep-models"]) == 0  # of the one that diverged nothing is said
+    said = capsys.readouterr().err
+    assert "2 finished runs have no model here (normal-beta1-seed0, normal-beta1-seed1)" in said
+    rows = tmp_path / "sweeps/tiny/rows"
+    assert f"remove their files in {rows}" in said
+    (rows / "normal-beta1-seed1.json").unlink()
+    assert script.main([*flags, "--keep-models"]) == 0
+    assert "1 finished runs have no model here (normal-beta1-seed0)" in capsys.readouterr().err
+    assert (tmp_path / "sweeps/tiny/runs/normal-beta1-seed1" / checkpoint.MODEL).exists()
+
+
 def test_flags_that_no_run_has_together_are_refused(table, flags, capsys):
     table["tiny"] = tiny(arms=["normal"], seeds=1) + tiny(arms=["isa-unit"], seeds=2)[1:]
     assert script.main([*flags, "--arms", "normal", "--seeds", "1"]) == 2
@@ -370,14 +405,62 @@ def fail(task):
     raise ValueError(task)
 
 
-def test_a_dead_worker_is_replaced_and_its_task_tried_again(tmp_path):
-    tasks = [tmp_path / name for name in "abc"]
-    results = dict(engines.in_pool(tasks, die_once, 2))
+def test_a_dead_worker_is_named_and_replaced_and_its_task_tried_again(tmp_path):
+    tasks, told = [tmp_path / name for name in "abc"], []
+    results = dict(pool.in_pool(tasks, die_once, 2, tell=told.append))
     assert results == {task: task.name for task in tasks}
+    assert len(told) == 3
+    for line in told:
+        assert re.search(r"/[abc]: its worker, process \d+, was killed by SIGKILL", line)
+        assert "try 2 of 3 follows" in line
+
+
+def meet(path):
+    """Die on the first call; else wait until another worker is at its task too."""
+    if path.name == "dies":
+        return die_once(path)
+    path.write_text("")
+    deadline = time.monotonic() + 60
+    while not all(path.with_name(name).exists() for name in ("one", "other")):
+        assert time.monotonic() < deadline, "there is one worker only"
+        time.sleep(0.02)
+    return os.getpid()
+
+
+def test_a_retry_keeps_the_neighbours_and_the_number_of_workers(tmp_path):
+    tasks, told = [tmp_path / name for name in ("dies", "one", "other")], []
+    results = dict(pool.in_pool(tasks, meet, 2, tell=told.append))
+    assert len(told) == 1 and results[tasks[0]] == "dies"
+    assert results[tasks[1]] != results[tasks[2]]  # side by side, in two processes
+
+
+def always_dies(task):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_task_that_kills_its_workers_is_given_up_by_name():
+    told = []
+    ((task, error),) = pool.in_pool(["x"], always_dies, 1, tell=told.append)
+    assert task == "x" and isinstance(error, pool.WorkerDiedError)
+    assert len(told) == 3 and told[-1].endswith("given up")
+
+
+class LocalError(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one}, {two}")
+
+
+def raise_local(task):
+    raise LocalError(task, task)
+
+
+def test_an_error_that_cannot_be_sent_arrives_as_its_name():
+    ((_, error),) = pool.in_pool(["x"], raise_local, 1, tell=lambda _: None)
+    assert isinstance(error, RuntimeError) and "LocalError('x, x')" in str(error)
 
 
 def test_a_worker_that_dies_between_two_tasks_is_replaced(tmp_path):
-    outcomes = engines.in_pool(["a", "b"], str.upper, 1)
+    outcomes = pool.in_pool(["a", "b"], str.upper, 1)
     assert next(outcomes) == ("a", "A")
     for worker in multiprocessing.active_children():
         worker.kill()
@@ -388,22 +471,22 @@ def test_a_worker_that_dies_between_two_tasks_is_replaced(tmp_path):
 
 def visible(task):
     time.sleep(0.2)  # for both workers to have some
-    return os.getpid(), os.environ[engines.VISIBLE]
+    return os.getpid(), os.environ[pool.VISIBLE]
 
 
 def test_each_worker_sees_a_gpu_of_its_own():
-    found = {result for _, result in engines.in_pool([*range(12)], visible, 2, ["0", "GPU-7"])}
+    found = {result for _, result in pool.in_pool([*range(12)], visible, 2, ["0", "GPU-7"])}
     assert sorted(gpu for _, gpu in found) == ["0", "GPU-7"]
     assert len({process for process, _ in found}) == 2
 
 
 def test_gpus_are_shared_among_the_runs_that_fit(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.delenv(engines.VISIBLE, raising=False)
+    monkeypatch.delenv(pool.VISIBLE, raising=False)
     assert engines.gpu_slots(0.5) == ["0", "1", "0", "1"]  # two runs do not crowd on one
     assert engines.gpu_slots(0.4) == engines.gpu_slots(0.5)
     assert engines.gpu_slots(1) == ["0", "1"]
-    monkeypatch.setenv(engines.VISIBLE, "3, GPU-7")
+    monkeypatch.setenv(pool.VISIBLE, "3, GPU-7")
     assert engines.gpu_slots(1) == ["3", "GPU-7"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert engines.gpu_slots(0.25) == []
@@ -412,18 +495,18 @@ def test_gpus_are_shared_among_the_runs_that_fit(monkeypatch):
 def test_the_pool_takes_gpus_where_there_are_any(table, flags, tmp_path, monkeypatch, capsys):
     given = {}
 
-    def pool(runs, function, workers, gpus):
+    def fake(runs, function, workers, gpus):
         given.update(devices={run.config.device for run in runs}, workers=workers, gpus=gpus)
         return iter(())
 
-    monkeypatch.setattr(script, "in_pool", pool)
+    monkeypatch.setattr(script, "in_pool", fake)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     command = [*flags[:-2], "--engine", "pool", "--gpus"]
     assert script.main([*command, "0.5"]) == 2
     assert "there are 0 here" in capsys.readouterr().err
     assert script.main([*command, "0.5", "--address", "auto"]) == 2
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.delenv(engines.VISIBLE, raising=False)
+    monkeypatch.delenv(pool.VISIBLE, raising=False)
     assert script.main([*command, "2"]) == 2
     assert script.main([*command, "0.5"]) == 0
     assert given == {"devices": {"cuda"}, "workers": 2, "gpus": ["0", "0"]}
@@ -450,7 +533,7 @@ def test_workers_keep_what_they_have_beside_one_without_a_task(tmp_path, handler
     before = signal.signal(signal.SIGINT, handler)  # ignored: as in the background of a shell
     try:
         tasks = [tmp_path / "short", tmp_path / "long"]
-        outcomes = engines.in_pool(tasks, keep_on_ctrl_c, 2)
+        outcomes = pool.in_pool(tasks, keep_on_ctrl_c, 2)
         assert next(outcomes) == (tasks[0], None)
         while not (tmp_path / "begun").exists():
             time.sleep(0.05)
@@ -461,14 +544,14 @@ def test_workers_keep_what_they_have_beside_one_without_a_task(tmp_path, handler
     assert (tmp_path / "long").read_text() == "kept"
 
 
-def test_a_worker_that_was_to_stop_before_its_task_does_not_begin_it(monkeypatch):
-    stopping, before = multiprocessing.Event(), signal.getsignal(signal.SIGINT)
-    monkeypatch.setitem(engines.worker_state, "stopping", stopping)
+def test_a_worker_that_was_to_stop_before_its_task_does_not_begin_it():
+    before = signal.getsignal(signal.SIGINT)
+    ours, theirs = multiprocessing.Pipe()
     try:
-        assert engines.interruptible(str.upper, "a") == "A"
-        stopping.set()
+        assert pool.interruptible(str.upper, "a", theirs) == "A"
+        ours.send(None)  # it is dismissed
         with pytest.raises(KeyboardInterrupt):
-            engines.interruptible(str.upper, "a")
+            pool.interruptible(str.upper, "a", theirs)
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
@@ -495,8 +578,10 @@ def test_a_worker_that_is_to_end_does_so_when_its_checkpoint_is_saved(
 
 
 def test_a_task_that_fails_for_good_is_reported(tmp_path):
-    ((task, error),) = engines.in_pool(["x"], fail, 1)
+    told = []
+    ((task, error),) = pool.in_pool(["x"], fail, 1, tell=told.append)
     assert task == "x" and isinstance(error, ValueError)
+    assert [line.rpartition("; ")[2] for line in told[::2]] == ["try 2 of 3 follows", "given up"]
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_rest_goes_on(tmp_path, npz):
@@ -528,6 +613,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_rest_goes_on(tmp_path, npz):
         _, errors = process.communicate(timeout=600)
     assert process.returncode == 130, errors
     assert "goes on from here" in errors
+    assert "Traceback" not in errors and "leaked" not in errors
     done = len(list(rows.iterdir()))
     assert done == 1
     assert len((out / "tiny/tiny.csv").read_text().splitlines()) == done + 1
@@ -610,7 +696,7 @@ def test_two_sweeps_do_not_write_the_same_files(table, flags, tmp_path, capsys):
     (tmp_path / "sweeps/tiny").mkdir(parents=True)
     with script.alone(tmp_path / "sweeps/tiny"):
         assert script.main(flags) == 2
-    assert "another sweep is writing" in capsys.readouterr().err
+    assert "is writing to" in capsys.readouterr().err
 
 
 def test_a_damaged_row_is_named(table, flags, tmp_path, capsys):
@@ -693,7 +779,7 @@ def test_floats_are_shortened_and_missing_values_are_empty(tmp_path):
         {"arm": "b", "seed": 0, "beta": 1.0, "mig": 0.123456789, "history": [1]},
         {"arm": "a", "seed": 1, "beta": 1.0, "mig": None, "p1": 2.0},
     ]
-    text = script.as_csv(rows)
+    text = table_module.as_csv(rows)
     assert text == "arm,seed,beta,mig,p1\na,1,1,,2\nb,0,1,0.123457,\n"
 
 

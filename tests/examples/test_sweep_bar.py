@@ -59,6 +59,24 @@ def test_the_bar_is_drawn_again_after_a_run_that_ended_early(folders):
         assert bar.bar.last_print_n == pytest.approx(1.01)
 
 
+def test_no_time_is_negative_where_a_run_goes_on_from_less_than_was_told(folders, capsys):
+    """After a restart: its last checkpoint is older than its last word, or it begins anew."""
+    for folder in folders[:2]:
+        tell_share(folder, 0.9)
+    with SweepBar("some", 3, folders) as bar:
+        assert bar.bar.n == pytest.approx(1.8)
+        for share in (0.1, 0.5, 0.95):
+            bar.closed.wait(0.05)
+            for folder in folders[:2]:
+                tell_share(folder, share)
+            bar.show()
+            assert bar.bar.n == pytest.approx(2 * share)
+            assert bar.bar.format_dict["initial"] <= bar.bar.n
+            assert "-" not in str(bar.bar).partition("[")[2]
+    said = capsys.readouterr().err
+    assert "-" not in "".join(part.partition("]")[0] for part in said.split("[")[1:])
+
+
 def test_nothing_that_can_be_read_is_nothing_done(folders):
     assert read_share(folders[0] / "missing") == 0
     (folders[0] / SHARE).write_text("0.5 of it")
@@ -70,7 +88,7 @@ def test_a_run_tells_its_share_and_keeps_to_its_threads(npz, tmp_path, monkeypat
     monkeypatch.setattr(run_one, "tell_share", lambda _, share: told.append(share))
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     small = {"hidden": 8, "batch_size": 16, "steps": 60, "sizes": (2, 2)}
-    config = replace(PRESETS["quick"], **small, data=npz, device="cpu")
+    config = replace(PRESETS["small"], **small, data=npz, device="cpu")
     run = Run("some", "quick", "isa", config)
     row = run_one.execute(run, tmp_path, keep_model=False, threads=2)
     assert told == [50 / 60] and row["steps"] == 60

@@ -1,10 +1,13 @@
 """train.py as a user runs it: scores, files, interruptions and mistakes."""
 
+import csv
 import dataclasses
+import errno
 import json
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,18 +15,25 @@ import sys
 import time
 from pathlib import Path
 
+import experiments
+import files
 import numpy as np
+import panels
 import pytest
 import torch
 import train as script
+import usage
 from cars import draw_cars
 from checkpoint import CHECKPOINT, load_model, read_checkpoint
 from config import PRESETS, Config, UsageError, parse
 from data import default_cache, render_dsprites
+from folder import run_folder
 from interrupt import StopRequest
 from models import VAE
 from priors import make_prior
 from render import all_classes
+from table import as_csv
+from typical import arm_of, typical
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCRIPT = Path(script.__file__)
@@ -78,6 +88,82 @@ def start(*flags):
 # --- a run ---
 
 
+def test_the_end_of_a_run_says_what_is_typical_and_what_comes_next(tmp_path, flags, capsys):
+    folder = tmp_path / "a run"
+    assert script.main([*flags, "--out", str(folder)]) == 0
+    said = capsys.readouterr().out
+    with (SCRIPT.parent / "results" / "fig5a-quick.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["arm"] == "isa-released"]
+    gaps = [float(row["mig"]) for row in rows]
+    low, high = np.quantile(gaps, [0.25, 0.75])
+    line = f"MIG {np.mean(gaps):.3f} ({low:.3f} to {high:.3f} in the middle half of {len(gaps)}"
+    assert line in said and "log p(x|z)" in said
+    commands = [shlex.split(text.split("   ")[0]) for text in re.findall(r"  python (.*)", said)]
+    assert [Path(command[0]).name for command in commands] == ["evaluate.py", "sweep.py"]
+    assert commands[0][1:] == [str(folder), "--scores", "light"]
+    assert commands[1][1] in experiments.experiments()
+
+
+def test_what_is_typical_is_of_the_same_prior_where_there_are_such_runs(tmp_path):
+    for name, settings in experiments.ARMS.items():
+        assert arm_of(dataclasses.replace(Config(), **settings)) == name
+    assert arm_of(parse(["--prior", "normal", "--device", "cpu"])) == "normal"
+    for other in ({"beta": 4.0}, {"objective": "tcvae"}, {"sizes": (2, 2)}, {"p0": 2.0}):
+        assert arm_of(dataclasses.replace(Config(), **other)) is None
+    assert "isa-released" in typical(Config(beta=4.0)) and "isa-4-4" in typical(
+        dataclasses.replace(Config(), **experiments.ARMS["isa-4-4"])
+    )
+    assert typical(PRESETS["smoke"]).strip().startswith("A smoke run is too short")
+    assert typical(Config(data_set="faces")) == typical(Config(), tmp_path) == ""
+
+
+def test_scores_of_the_papers_size_are_not_typical_before_they_are_looked_at(tmp_path):
+    with (SCRIPT.parent / "results" / "fig5a.csv").open() as file:
+        rows = [row | {"seed": 1, "experiment": "paper"} for row in csv.DictReader(file)]
+    (tmp_path / "paper.csv").write_text(as_csv([row | {"planned": 18} for row in rows]))
+    assert typical(Config(), tmp_path) == ""
+
+
+def test_subspaces_are_marked_in_the_traversal(tmp_path, monkeypatch):
+    shown = {}
+    monkeypatch.setattr(panels, "save", lambda figure, path: shown.update({path.name: figure}))
+    packed = torch.zeros(1, 512, dtype=torch.uint8)
+    variance, stddev = [0.5, 0.02, 0.7, 0.9, 0.001, 0.0, 0.0], torch.ones(7)
+    for name, sizes in (("isa", (2, 3, 2)), ("normal", None)):
+        vae = VAE(7, 8, "relu")
+        rest = (packed, (1, 64, 64), 0, variance, stddev, tmp_path / name)
+        panels.traversal(vae, *rest, sizes=sizes)
+    labels = {
+        name: [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        for name, figure in shown.items()
+    }
+    assert [label.split("   ")[0] for label in labels["isa"]] == [
+        *("subspace 1: z0", "subspace 1: z1", "subspace 2: z3", "subspace 2: z2"),
+        *("subspace 2: z4", "subspace 3: z5"),
+    ]
+    assert [label.split("   ")[0] for label in labels["normal"]] == [
+        f"z{j}" for j in (3, 2, 0, 1, 4, 5)
+    ]
+    colours = [text.get_color() for text in shown["isa"].axes[0].get_yticklabels()]
+    assert len(set(colours)) == 3
+    for figure in shown.values():
+        panels.plt.close(figure)
+
+
+def test_the_training_curve_is_that_of_the_history(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(panels, "save", lambda figure, path: shown.append(figure))
+    history = [{"step": 50 * k, "objective": -k, "log_px": k * k, "kl": 3.0} for k in range(1, 9)]
+    panels.training_curve(history, tmp_path)
+    panels.training_curve([], tmp_path)
+    lines = [axes.lines[0].get_xydata().T.tolist() for axes in shown[0].axes]
+    for (steps, values), key in zip(lines, ("objective", "log_px", "kl"), strict=True):
+        assert steps == [line["step"] for line in history]
+        assert values == [line[key] for line in history]
+    for figure in shown:
+        panels.plt.close(figure)
+
+
 @pytest.mark.parametrize("prior", ["isa", "normal"])
 def test_run_writes_what_it_says(tmp_path, flags, npz, capsys, prior):
     folder = tmp_path / "run"
@@ -88,6 +174,7 @@ def test_run_writes_what_it_says(tmp_path, flags, npz, capsys, prior):
         "metrics.json",
         "model.pt",
         "reconstructions.png",
+        "training.png",
         "traversal.png",
     }
     result = metrics(folder)
@@ -120,7 +207,7 @@ def test_no_path_of_the_machine_is_recorded(tmp_path, flags, npz, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(npz, "small.npz")
     assert script.main([*flags, "--data", "small.npz", "--cache", str(tmp_path / "cache")]) == 0
-    folder = Path("runs/quick-isa-seed0")
+    folder = Path("runs/small-isa-seed0")
     for name in ("metrics.json", "config.json"):
         assert str(tmp_path) not in (folder / name).read_text()
         assert str(Path.home()) not in (folder / name).read_text()
@@ -130,7 +217,7 @@ def test_running_again_takes_a_new_folder(tmp_path, flags, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert script.main(flags) == 0
     assert script.main(flags) == 0
-    first, second = Path("runs/quick-isa-seed0"), Path("runs/quick-isa-seed0-2")
+    first, second = Path("runs/small-isa-seed0"), Path("runs/small-isa-seed0-2")
     assert_same_run(first, second)
 
 
@@ -229,7 +316,10 @@ def test_faces_and_cars_are_trained_on_by_the_convolutional_model(tmp_path, caps
         assert script.main([*shared, *more, "--out", str(folder)]) == 0
         scores = metrics(folder)["scores"]
         assert tuple(scores["mig_per_factor"]) == factors
-        assert math.isfinite(scores["log_likelihood"]) and scores["more"]["factorvae_score"] >= 0
+        assert (
+            math.isfinite(scores["log_likelihood"])
+            and scores["more"]["factorvae_score_std0.05"] >= 0
+        )
         assert (folder / "traversal.png").stat().st_size > 1000
         config, vae = load_model(folder)
         assert config.data_set == name and not vae.training
@@ -363,7 +453,105 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path, flags, ca
     assert not (folder / "metrics.json").exists()
 
 
+# --- one writer to a folder ---
+
+
+def test_a_second_training_of_a_folder_is_refused(tmp_path, flags, monkeypatch, capsys):
+    """The same --out, and --resume without --out, which would join a default run."""
+    monkeypatch.chdir(tmp_path)
+    flags = [*flags, "--steps", "1000000", "--checkpoint-seconds", "0.2"]
+    folder = tmp_path / "runs" / "small-isa-seed0"
+    with start(*flags) as process:
+        wait_for_training(process, folder)
+        for again in (["--out", str(folder)], ["--out", str(folder), "--resume"], ["--resume"]):
+            assert script.main([*flags, *again]) == 2
+            assert f"process {process.pid} on" in capsys.readouterr().err
+        process.kill()
+    assert (folder / ".lock").exists()  # of a process that is no more: no lock
+    step = read_checkpoint(folder)["step"]
+    monkeypatch.setattr(script, "StopRequest", stop_at(step + 1))
+    assert script.main([*flags, "--resume"]) == 130
+    assert read_checkpoint(folder)["step"] == step + 1
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_trainings_that_begin_at_once_have_a_folder_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with run_folder(Config()) as one, run_folder(Config()) as other:
+        assert [one.name, other.name] == ["small-isa-seed0", "small-isa-seed0-2"]
+        (one / CHECKPOINT).touch()
+    assert one.is_dir() and not other.exists()
+
+
 # --- mistakes ---
+
+
+class Full:
+    """A disk that is full after some files."""
+
+    def __init__(self, files):
+        self.left = files
+
+    def __call__(self, descriptor):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_says_how_to_go_on(tmp_path, flags, monkeypatch, capsys):
+    whole, folder = tmp_path / "whole", tmp_path / "a run"
+    assert script.main([*flags, "--out", str(whole)]) == 0
+    for room in (2, 3, 4, 5):  # settings and a checkpoint; then one file more each time
+        shutil.rmtree(folder, ignore_errors=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(files.os, "fsync", Full(room))
+            assert script.main([*flags, "--out", str(folder)]) == 2
+        said = capsys.readouterr().err
+        assert re.search(rf"error: .*No space left on device: '{folder}/[\w.]+'", said)
+        assert f"make room there, and to continue:\n  python {sys.argv[0]} --resume" in said
+        assert not list(folder.glob("*.tmp")) and not list(folder.glob(".*"))
+    assert script.main(["--resume", "--out", str(folder)]) == 0
+    assert_same_run(whole, folder)
+
+
+def test_a_disk_that_is_full_from_the_first_file_on_leaves_nothing(
+    tmp_path, flags, monkeypatch, capsys
+):
+    for room in (0, 1):
+        with monkeypatch.context() as patched:
+            patched.setattr(files.os, "fsync", Full(room))
+            assert script.main([*flags, "--out", str(tmp_path / "run")]) == 2
+        said = capsys.readouterr().err
+        assert "make room there, or name another place\nstopped; nothing was written" in said
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_a_file_in_place_of_the_folder_is_named(tmp_path, flags, capsys, more):
+    (tmp_path / "file").write_text("mine")
+    for place in ("file", "file/run"):
+        assert script.main([*flags, *more, "--out", str(tmp_path / place)]) == 2
+        wanted = f"--out must be a folder, but {tmp_path / 'file'} is a file"
+        assert wanted in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("flag", "package", "extra"),
+    [
+        (["--tensorboard"], "tensorboard", "sweeps"),
+        (["--scores", "all"], "sklearn", "examples"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(
+    tmp_path, flags, monkeypatch, capsys, flag, package, extra
+):
+    monkeypatch.setattr(usage.importlib.util, "find_spec", lambda name: None)
+    assert script.main([*flags, *flag, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert f"{' '.join(flag)} needs the package {package}, which is not installed here" in said
+    assert said.endswith(f"pip install -c constraints.txt -e '.[{extra}]'\n")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -437,7 +625,7 @@ def finished(tmp_path_factory, npz):
     ("change", "message"),
     [
         (["--beta", "4", "--p0", "3"], r"--p0: 2.1 then, 3.0 now; --beta: 1.0 then, 4.0 now"),
-        (["--preset", "smoke"], "--preset: quick then, smoke now"),
+        (["--preset", "smoke"], "--preset: small then, smoke now"),
         (["--sizes", "4"], r"--sizes: \(2, 2\) then, \(4,\) now"),
     ],
 )
@@ -474,7 +662,8 @@ def test_damaged_checkpoint_is_refused(finished, tmp_path, capsys, damage):
         path.write_bytes({"cut": data[:middle], "one byte": flipped, "empty": b""}[damage])
     before = snapshot(folder)
     assert script.main(["--resume", "--out", str(folder)]) == 2
-    assert "is not a complete checkpoint" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is not a complete checkpoint" in said and "weights_only" not in said
     assert snapshot(folder) == before
 
 
@@ -492,6 +681,16 @@ def test_papers_preset():
     encoder = [(1200, 4096), (1200, 1200), (40, 1200)]
     decoder = [(1200, 20), (1200, 1200), (1200, 1200), (4096, 1200)]
     assert shapes == encoder + decoder
+
+
+def test_the_preset_small_was_called_quick():
+    small = parse(["--device", "cpu"])
+    assert small.preset == "small" == PRESETS["small"].preset
+    for flags in (["--preset", "quick"], ["--preset=quick"], ["--preset", "small"]):
+        assert parse([*flags, "--device", "cpu"]) == small
+    assert parse(["--out", "quick", "--device", "cpu"]).out == Path("quick")
+    before = small.to_json() | {"preset": "quick"}  # of a run that was made then
+    assert Config.from_json(before) == small
 
 
 def test_flags_override_the_preset():

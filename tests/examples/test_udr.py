@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 import torch
+from metrics.udr import lasso, relative_strength, spearman, udr, udr_of
 from scipy import stats
-from udr import lasso, relative_strength, spearman, udr, udr_of
 
 ALL = torch.ones(3)  # a KL for each latent: all are informative
 
@@ -42,6 +42,14 @@ def test_formula_by_hand():
     by_column = 0.8**2 / 1.1 + 0.6**2 / 0.9
     by_row = 0.8**2 / 0.9 + 0.6**2 / 0.9 + 0.2**2 / 0.2
     assert udr_of(similarity) == pytest.approx((by_column + by_row) / 5)
+
+
+def test_the_authors_code_averages_differently():
+    """As the module says: a mean over all latents of both here, a mean of two means there."""
+    similarity = torch.tensor([[1.0, 0.0]]).double()  # one latent; its copy, and noise
+    by_column, by_row = (relative_strength(similarity, dim) for dim in (0, 1))
+    assert udr_of(similarity) == pytest.approx(2 / 3)
+    assert float(by_column.mean() + by_row.mean()) / 2 == pytest.approx(3 / 4)
 
 
 def test_a_duplicated_latent_counts_half():

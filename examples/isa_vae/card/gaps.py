@@ -88,7 +88,7 @@ def processes(workers: int, stride: int) -> Iterator[Gaps]:
         yield Gaps(None, stride)
         return
     os.environ.update(ONE_THREAD)  # for them; torch is imported here already
-    with pool_of(workers, ()) as pool:
+    with pool_of(workers) as pool:
         for _ in range(workers):
             pool.submit(warm_up, stride)
         yield Gaps(pool, stride)

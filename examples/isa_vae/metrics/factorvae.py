@@ -7,28 +7,33 @@ relative to its variance over all images:
 
 The latent votes for the factor. A first set of votes gives each latent the factor that it is voted
 for most often; the score is the share of a second set that this gets right. With K factors, chance
-is about 1 / K. Where Kim and Mnih encode new images, the rows of a batch are drawn, with
-replacement, from those whose means are given.
+is about 1 / K. Latents whose mean has a standard deviation below 0.05 have no vote, as in
+disentanglement_lib: see codes.py. Where Kim and Mnih encode new images, the rows of a batch are
+drawn, with replacement, from those whose means are given.
 """
 
 import torch
 from torch import Tensor
 
+from .codes import PRUNED, Array, active_units, as_classes, as_code
+
 BATCH = 64
 TRAIN, TEST = 10_000, 5_000  # batches, as in disentanglement_lib
-PRUNED = 0.05  # latents of a smaller variance have no vote; disentanglement_lib takes 0.05 ** 2
 CHUNK = 500  # batches at once
 
 
 def factorvae_score(
-    mean: Tensor,
-    classes: Tensor,
+    mean: Array,
+    classes: Array,
     generator: torch.Generator,
     batch: int = BATCH,
     train: int = TRAIN,
     test: int = TEST,
 ) -> float:
-    """Accuracy of the majority vote, from 0 to 1; 0 if no latent is active.
+    """Accuracy of the majority vote, from 0 to 1.
+
+    It is 0 if no latent has a vote, and NaN if a factor never varies: a batch that agrees in it is
+    like any other.
 
     Args:
         mean: Of the posteriors, (N, z).
@@ -38,11 +43,14 @@ def factorvae_score(
         train: Batches that assign a factor to each latent, the same number for every factor.
         test: Batches that the score is measured on.
     """
-    variance = mean.double().var(0)
-    active = variance >= PRUNED
-    if not active.any():
+    mean = as_code(mean)
+    classes = as_classes(classes, len(mean))
+    if (classes == classes[0]).all(0).any():
+        return torch.nan
+    voters = mean[:, active_units(mean, PRUNED**2)].double()
+    if voters.shape[1] == 0:
         return 0.0
-    scaled = (mean[:, active].double() / variance[active].sqrt()).float()
+    scaled = (voters / voters.std(0)).float()
     factor_of = votes(scaled, classes, train, batch, generator).argmax(1)
     tested = votes(scaled, classes, test, batch, generator)
     return float(tested.gather(1, factor_of[:, None]).sum() / tested.sum())

@@ -7,7 +7,7 @@ width and takes the mutual information of two discrete variables:
     I(b_j; v_k) = \sum_{b, v} p(b, v) \log \frac{p(b, v)}{p(b)\, p(v)}
 
 It is kept for comparison with published numbers, under a name of its own, because it is another
-quantity than that of metrics.py: it cannot exceed log 20, where orientation has log 40 and a
+quantity than that of mig.py: it cannot exceed log 20, where orientation has log 40 and a
 position log 32; it does not see the width of a posterior; outliers stretch the bins; and on S rows
 noise seems to know about (bins - 1)(V - 1) / 2S nats of a factor with V values.
 """
@@ -16,8 +16,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from metrics import Disentanglement, entropy_of, number_groups
 from torch import Tensor
+
+from .codes import (
+    Array,
+    as_classes,
+    as_code,
+    chosen_names,
+    entropy_of,
+    factor_entropy,
+    factor_names,
+    number_groups,
+    numbers,
+)
+from .mig import Disentanglement
 
 BINS = 20
 
@@ -39,9 +51,9 @@ def discrete_information(left: Tensor, right: Tensor) -> Tensor:
 
 
 def histogram_disentanglement(
-    mean: Tensor,
-    classes: Tensor,
-    factors: Sequence[str],
+    mean: Array,
+    classes: Array,
+    factors: Sequence[str] | None = None,
     mig_factors: Sequence[str] | None = None,
     bins: int = BINS,
 ) -> Disentanglement:
@@ -49,28 +61,29 @@ def histogram_disentanglement(
 
     Args:
         mean: Of the posteriors, (N, z).
-        classes: Values of the factors as whole numbers, (N, factors).
-        factors: Their names.
+        classes: Values of the factors, (N, factors).
+        factors: Their names; by default factor0, factor1, ...
         mig_factors: Those of them that the MIG is a mean over; by default all, shape too.
         bins: For each latent.
     """
-    chosen = tuple(factors if mig_factors is None else mig_factors)
+    mean = as_code(mean)
+    classes = as_classes(classes, len(mean))
+    names = factor_names(factors, classes.shape[1])
+    chosen = chosen_names(mig_factors, names)
     values = [column.unique(return_inverse=True)[1] for column in classes.T]
     latents = [binned(column, bins) for column in mean.T]
     rows = [torch.stack([discrete_information(b, v) for v in values]) for b in latents]
-    _, prior = number_groups(classes)
-    entropy = torch.stack([entropy_of(p) for p in prior])
+    entropy = factor_entropy(number_groups(classes)[1])
     exact = torch.zeros(len(rows))  # nothing is widened: bins know no width
-    return Disentanglement(tuple(factors), chosen, torch.stack(rows), entropy, exact)
+    return Disentanglement(names, chosen, torch.stack(rows), entropy, exact)
 
 
-def mig_histogram(mean: Tensor, classes: Tensor, bins: int = BINS) -> float:
+def mig_histogram(mean: Array, classes: Array, bins: int = BINS) -> float:
     """The MIG of disentanglement_lib, a mean over all factors given; NaN if one never varies."""
-    names = [str(k) for k in range(classes.shape[1])]
-    return histogram_disentanglement(mean, classes, names, bins=bins).mig
+    return histogram_disentanglement(mean, classes, bins=bins).mig
 
 
-def modularity(information: Tensor) -> float:
+def modularity(information: Array) -> float:
     r"""Whether each latent knows about one factor only (Ridgeway and Mozer 2018, section 3).
 
     With m_jk the information of latent j in factor k, of K factors, and m_j* its largest:
@@ -87,7 +100,7 @@ def modularity(information: Tensor) -> float:
     Returns:
         A number from 0 to 1; NaN for a single factor or no latent.
     """
-    square = information.double().square()
+    square = numbers(information, "information").double().square()
     best = square.amax(1)
     spread = (square.sum(1) - best) / (best * (square.shape[1] - 1))
     return float(torch.where(best > 0, 1 - spread, 0.0).mean())

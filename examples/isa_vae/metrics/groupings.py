@@ -18,10 +18,11 @@ All groupings are compared at the same draws, at which the model's own value is 
 from collections.abc import Sequence
 
 import torch
-from metrics import entropy_of, number_groups
-from subspaces import BLOCK, Estimate, draw_codes, subspace_gaps, weights
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+from .codes import Array, as_classes, as_posteriors, check_sizes, factor_entropy, number_groups
+from .subspaces import BLOCK, Estimate, draw_codes, subspace_gaps, weights
 
 AT_ONCE = 4  # draws, to stay in the cache
 ROUNDING = 1e-5  # a grouping may differ from the model's own only in the order of its latents
@@ -39,9 +40,9 @@ def random_groupings(sizes: Sequence[int], count: int, generator: torch.Generato
 
 
 def random_gaps(
-    mean: Tensor,
-    std: Tensor,
-    classes: Tensor,
+    mean: Array,
+    std: Array,
+    classes: Array,
     sizes: Sequence[int],
     samples: int,
     count: int,
@@ -52,7 +53,7 @@ def random_gaps(
     Args:
         mean: Of the posteriors, (N, z).
         std: Of the posteriors, (N, z).
-        classes: Values of the factors as whole numbers, (N, factors).
+        classes: Values of the factors, (N, factors).
         sizes: Dimension of each subspace.
         samples: Draws S.
         count: Groupings.
@@ -61,6 +62,9 @@ def random_gaps(
     Returns:
         Terms whose mean is the gap of a grouping, (S, count, factors).
     """
+    mean, std = as_posteriors(mean, std)
+    classes = as_classes(classes, len(mean))
+    check_sizes(sizes, mean.shape[1])
     rows, _, z = draw_codes(mean, std, samples, generator)
     groupings = random_groupings(sizes, count, generator)
     terms, entropy = grouped_information(mean, std, classes, groupings, rows, z)
@@ -96,8 +100,7 @@ def grouped_information(
     ).logsumexp(0)
     log_share = torch.cat(prior)[own].log().to(mean)
     information = sums[..., 1:] - sums[..., :1] - log_share[:, None]
-    entropy = torch.stack([entropy_of(p) for p in prior])
-    return information.unflatten(1, groupings.shape[:2]), entropy
+    return information.unflatten(1, groupings.shape[:2]), factor_entropy(prior)
 
 
 def compared_with_random(gaps: Tensor, own: float) -> tuple[Estimate, float]:

@@ -9,9 +9,8 @@ the one of any part G of the latents, or of the rows with some value of a factor
 
 Of S draws (x_n, z) with n among the rows and z from q(z | x_n), all these densities are computed
 exactly, over all rows, the one that the draw came from included. What is estimated is a mean of
-their log ratios: for these N rows it has no bias, and an error that falls as one over the root of
-S. (In the release of the ISA-VAE the log of a mixture weight is added once for each dimension, not
-once: it moves the information of a subspace of l dimensions by (l - 1) log V.)
+their log ratios: for these N rows it has no bias, and an error that falls as 1 / sqrt(S). (What
+the release of the ISA-VAE does instead, docs/errata.md tells.)
 
 The N rows are another population than the images they are a sample of. Where posteriors are so
 narrow that the row that a draw came from outweighs all others, the index-code information is near
@@ -25,8 +24,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from metrics import check_posteriors, entropy_of, number_groups
 from torch import Tensor
+
+from .codes import (
+    Array,
+    as_classes,
+    as_posteriors,
+    check_sizes,
+    factor_entropy,
+    number_groups,
+    relative_lead,
+)
 
 CHUNK, BLOCK = 16, 2048  # draws and rows at once, to stay in the cache
 LEAST = -87.0  # logarithm of about the least normal float32; exp is ten times slower below
@@ -82,9 +90,9 @@ class Estimate:
 
 
 def log_densities(
-    mean: Tensor,
-    std: Tensor,
-    classes: Tensor,
+    mean: Array,
+    std: Array,
+    classes: Array,
     sizes: Sequence[int],
     samples: int,
     generator: torch.Generator,
@@ -94,23 +102,19 @@ def log_densities(
     Args:
         mean: Of the posteriors, (N, z).
         std: Of the posteriors, (N, z).
-        classes: Values of the factors as whole numbers, (N, factors).
+        classes: Values of the factors, (N, factors).
         sizes: Dimension of each subspace, the first latents first.
         samples: Draws S; of different rows where there are enough.
         generator: Draws them.
     """
-    if sum(sizes) != mean.shape[1] or min(sizes) < 1:
-        raise ValueError(
-            f"sizes must be positive and add up to the {mean.shape[1]} latents, "
-            f"but got {tuple(sizes)}"
-        )
-    check_posteriors(mean, std)
+    mean, std = as_posteriors(mean, std)
+    classes = as_classes(classes, len(mean))
+    check_sizes(sizes, mean.shape[1])
     rows, noise, z = draw_codes(mean, std, samples, generator)
     constant = 0.5 * math.log(2 * math.pi)
     posterior = -(0.5 * noise.square() + std[rows].log() + constant).sum(1)
     numbered, prior = number_groups(classes)
-    groups, shares = numbered.T, torch.cat(prior)
-    own = groups[rows]
+    groups, shares, own = numbered.T, torch.cat(prior), numbered.T[rows]
     blocks = [
         block_sums(z, own, mean[block].T.contiguous(), (1 / std[block]).T.contiguous(), hot, sizes)
         for block, hot in one_hot_blocks(groups, len(shares))
@@ -165,8 +169,7 @@ def block_sums(
         (S,), (S, subspaces), (S, latents) and, over the rows with the values `own`, (S,
         subspaces, factors).
     """
-    log_scale = precision.log() - 0.5 * math.log(2 * math.pi)
-    hot = hot.to(z)
+    log_scale, hot = precision.log() - 0.5 * math.log(2 * math.pi), hot.to(z)
     parts = torch.arange(len(mean)).split(list(sizes))
     found = []
     for at, values in zip(z.split(CHUNK), own.split(CHUNK), strict=True):
@@ -217,10 +220,10 @@ def subspace_gaps(information: Tensor, entropy: Tensor) -> Tensor:
     terms = torch.nn.functional.pad(known, (0, 0, 0, 1))
     best = terms.mean(0).topk(2, dim=0).indices  # (2, factors)
     lead = terms.gather(1, best[None, :, :].expand(len(terms), -1, -1))
-    return (lead[:, 0] - lead[:, 1]) / entropy
+    return relative_lead(lead[:, 0], lead[:, 1], entropy)
 
 
-def subspace_mig(densities: LogDensities, classes: Tensor, chosen: Sequence[int]) -> Estimate:
+def subspace_mig(densities: LogDensities, classes: Array, chosen: Sequence[int]) -> Estimate:
     """The mutual information gap between subspaces, a mean over the chosen factors.
 
     It rewards lumping: a subspace that knows many factors leads in each of them, and so does any
@@ -232,17 +235,16 @@ def subspace_mig(densities: LogDensities, classes: Tensor, chosen: Sequence[int]
         classes: Values of the factors, (N, factors).
         chosen: Columns of the factors that the gap is a mean over.
     """
-    _, prior = number_groups(classes)
-    entropy = torch.stack([entropy_of(p) for p in prior])
+    entropy = factor_entropy(number_groups(as_classes(classes, len(classes)))[1])
     gaps = subspace_gaps(densities.information, entropy)
     return Estimate.of(gaps[:, list(chosen)].mean(1))
 
 
 def total_correlation_full(
-    mean: Tensor, std: Tensor, sizes: Sequence[int], samples: int, generator: torch.Generator
+    mean: Array, std: Array, sizes: Sequence[int], samples: int, generator: torch.Generator
 ) -> dict[str, Estimate]:
     """Total correlation, between and within subspaces, and index-code information, in nats."""
-    alike = torch.zeros(len(mean), 1, dtype=torch.long)  # no factor is asked for
-    found = log_densities(mean, std, alike, sizes, samples, generator)
+    no_factor = torch.zeros(len(mean), 1, dtype=torch.long)
+    found = log_densities(mean, std, no_factor, sizes, samples, generator)
     names = ("total", "between", "within", "index_code")
     return {name: Estimate.of(getattr(found, name)) for name in names}

@@ -9,16 +9,24 @@ latent a of model i and latent b of model j, from 0 to 1:
                                      + \sum_a \frac{r_a^2}{\sum_b R(a, b)} \Big],
     \quad r_b = \max_a R(a, b), \quad r_a = \max_b R(a, b)
 
-Sums, maxima and the counts d_a, d_b are over informative latents only, those with a KL above 0.01;
-the authors' code leaves the others out in this way. The score of a model is the median over its
-pairs. All models must have seen the same images, in the same order.
+Sums, maxima and the counts d_a, d_b are over informative latents only, those with a KL above 0.01.
+The score of a model is the median over its pairs. All models must have seen the same images, in
+the same order.
+
+This is the paper's formula. The authors' code, in disentanglement_lib, leaves out uninformative
+latents in the same way, but *averages differently*: the mean over b, the mean over a, and then the
+mean of the two, which is another number where d_a and d_b differ (of one latent, against a copy of
+it and noise, 2/3 here and 3/4 there). With the Lasso, whose R has a direction, it takes one
+direction of a pair, where the mean of both is taken here.
 """
 
 from collections.abc import Callable, Sequence
 
 import torch
-from predictors import scikit_learn, standardised
 from torch import Tensor
+
+from .codes import Array, as_code, numbers
+from .sap_dci import scikit_learn, standardised
 
 INFORMATIVE = 0.01  # nats
 LASSO_PENALTY = 0.1  # of the authors' code
@@ -26,7 +34,10 @@ LASSO_PENALTY = 0.1  # of the authors' code
 Similarity = Callable[[Tensor, Tensor], Tensor]
 
 
-def udr(models: Sequence[tuple[Tensor, Tensor]], similarity: Similarity | None = None) -> Tensor:
+def udr(
+    models: Sequence[tuple[Array, Array]],
+    similarity: Similarity | None = None,
+) -> Tensor:
     """Score of each model: the median of its UDR with every other one, from 0 to 1.
 
     Args:
@@ -41,7 +52,7 @@ def udr(models: Sequence[tuple[Tensor, Tensor]], similarity: Similarity | None =
         raise ValueError(f"UDR compares models, so it needs at least 2, but got {len(models)}")
     if len({len(mean) for mean, _ in models}) > 1:
         raise ValueError("all models must be given on the same images, in the same order")
-    kept = [mean[:, kl > INFORMATIVE].double() for mean, kl in models]
+    kept = [informative(as_code(mean), numbers(kl, "the KL of latents")) for mean, kl in models]
     count = len(kept)
     scores = torch.zeros(count, count, dtype=torch.float64)
     for i in range(count):
@@ -50,6 +61,15 @@ def udr(models: Sequence[tuple[Tensor, Tensor]], similarity: Similarity | None =
     pairs = (scores + scores.T) / 2  # the same, but for a similarity that has a direction
     others = ~torch.eye(count, dtype=torch.bool)
     return pairs[others].view(count, count - 1).quantile(0.5, dim=1)
+
+
+def informative(mean: Tensor, kl: Tensor) -> Tensor:
+    """The latents that count, in float64: (N, z), (z,) -> (N, informative)."""
+    if kl.shape != mean.shape[1:]:
+        raise ValueError(
+            f"each of the {mean.shape[1]} latents needs its mean KL, but got {tuple(kl.shape)}"
+        )
+    return mean[:, kl > INFORMATIVE].double()
 
 
 def udr_of(similarity: Tensor) -> float:

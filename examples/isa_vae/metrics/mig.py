@@ -14,22 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from mixtures import mixture_entropies
-from render import MIG_FACTORS
 from torch import Tensor
 from tqdm import tqdm
 
-ACTIVE = 0.01  # variance of the posterior mean from which a latent is active
-
-
-class ScoringError(ValueError):
-    """A model that has no scores, as after a training that diverged."""
-
-
-def check_posteriors(mean: Tensor, std: Tensor) -> None:
-    """Raise ScoringError unless all are normal distributions."""
-    if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
-        raise ScoringError("posteriors must have finite means and positive, finite deviations")
+from .codes import (
+    Array,
+    as_classes,
+    as_posteriors,
+    chosen_names,
+    factor_entropy,
+    factor_names,
+    leads,
+    number_groups,
+)
+from .mixtures import mixture_entropies
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,7 @@ class Disentanglement:
     @property
     def gaps(self) -> dict[str, float]:
         """Per factor, lead of its best latent over the second best, as a fraction of H(v_k)."""
-        best = torch.nn.functional.pad(self.information, (0, 0, 0, 1)).topk(2, dim=0).values
-        gap = (best[0] - best[1]) / self.entropy  # NaN for a factor that never varies
+        gap = leads(self.information, self.entropy)  # NaN for a factor that never varies
         return dict(zip(self.factors, gap.tolist(), strict=True))
 
     @property
@@ -56,18 +53,13 @@ class Disentanglement:
         return sum(gaps[factor] for factor in self.mig_factors) / len(self.mig_factors)
 
 
-def active_units(mean: Tensor) -> Tensor:
-    """Latents with Var_n E[z_j | x_n] > 0.01 (Burda et al. 2016): (N, z) -> (z,) bool."""
-    return mean.double().var(0, correction=0) > ACTIVE
-
-
 def disentanglement(
-    mean: Tensor,
-    std: Tensor,
-    classes: Tensor,
-    factors: Sequence[str],
+    mean: Array,
+    std: Array,
+    classes: Array,
+    factors: Sequence[str] | None = None,
     progress: bool = False,
-    mig_factors: Sequence[str] = MIG_FACTORS,
+    mig_factors: Sequence[str] | None = None,
 ) -> Disentanglement:
     """Mutual information of every latent with every factor, by quadrature.
 
@@ -78,14 +70,16 @@ def disentanglement(
     Args:
         mean: Of the posteriors, (N, z).
         std: Of the posteriors, (N, z).
-        classes: Values of the factors as whole numbers, (N, factors).
-        factors: Their names.
+        classes: Values of the factors, (N, factors).
+        factors: Their names; by default factor0, factor1, ...
         progress: Whether to show a bar.
-        mig_factors: Those of them that the MIG is a mean over; by default those of dSprites.
+        mig_factors: Those of them that the MIG is a mean over; by default all.
     """
-    check_posteriors(mean, std)
+    mean, std = as_posteriors(mean, std)
+    classes = as_classes(classes, len(mean))
+    names = factor_names(factors, classes.shape[1])
+    chosen = chosen_names(mig_factors, names)
     groups, prior = number_groups(classes)
-    entropy = torch.stack([entropy_of(p) for p in prior])
     found = [
         latent_information(m.double(), s.double(), groups, prior)
         for m, s in tqdm(
@@ -98,32 +92,8 @@ def disentanglement(
     ]
     information, widened = zip(*found, strict=True)
     return Disentanglement(
-        tuple(factors),
-        tuple(mig_factors),
-        torch.stack(information),
-        entropy,
-        torch.tensor(widened),
+        names, chosen, torch.stack(information), factor_entropy(prior), torch.tensor(widened)
     )
-
-
-def entropy_of(p: Tensor) -> Tensor:
-    """H of a discrete distribution, in nats."""
-    return -torch.xlogy(p, p).sum()
-
-
-def number_groups(classes: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Number the values of all factors through, and count them.
-
-    Returns:
-        Group of each image under each factor, (factors, N), and each factor's p(v).
-    """
-    groups, prior, offset = [], [], 0
-    for column in classes.T:
-        _, value, count = column.unique(return_inverse=True, return_counts=True)
-        groups.append(value + offset)
-        prior.append(count.double() / len(column))
-        offset += len(count)
-    return torch.stack(groups), prior
 
 
 def latent_information(

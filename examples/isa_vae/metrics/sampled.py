@@ -1,4 +1,4 @@
-"""The mutual information gap by sampling, as Chen et al. (2018) write it: the peer of metrics.py.
+"""The mutual information gap by sampling, as Chen et al. (2018) write it: the peer of mig.py.
 
 Time grows as samples x N x z, for the whole and once more for each factor: hours for all of
 dSprites with the 10,000 samples of the paper, so this is for parts of it.
@@ -7,28 +7,31 @@ dSprites with the 10,000 samples of the paper, so this is for parts of it.
 import math
 
 import torch
-from metrics import entropy_of, number_groups
 from torch import Tensor
 from torch.distributions import Normal
+
+from .codes import Array, as_classes, as_posteriors, factor_entropy, leads, number_groups
 
 AT_ONCE = 2**20  # densities, to bound the memory
 
 
 def information_sampled(
-    mean: Tensor, std: Tensor, classes: Tensor, samples: int, generator: torch.Generator
+    mean: Array, std: Array, classes: Array, samples: int, generator: torch.Generator
 ) -> Tensor:
     """I(z_j; v_k) as Chen et al. estimate it, written out: the peer of `disentanglement`.
 
     Args:
         mean: Of the posteriors, (N, z).
         std: Of the posteriors, (N, z).
-        classes: Values of the factors as whole numbers, (N, factors).
+        classes: Values of the factors, (N, factors).
         samples: Draws that each entropy is a mean over.
         generator: Draws them.
 
     Returns:
         In nats, (z, factors).
     """
+    mean, std = as_posteriors(mean, std)
+    classes = as_classes(classes, len(mean))
 
     def entropy(rows: Tensor) -> Tensor:
         posterior = Normal(mean[rows], std[rows])
@@ -51,11 +54,9 @@ def information_sampled(
 
 
 def mig_sampled(
-    mean: Tensor, std: Tensor, classes: Tensor, samples: int, generator: torch.Generator
+    mean: Array, std: Array, classes: Array, samples: int, generator: torch.Generator
 ) -> float:
-    """Chen's MIG by sampling, over the factors given."""
-    _, prior = number_groups(classes)
-    entropy = torch.stack([entropy_of(p) for p in prior])
+    """Chen's MIG by sampling, over the factors given; NaN if one of them never varies."""
     information = information_sampled(mean, std, classes, samples, generator)
-    best = torch.nn.functional.pad(information, (0, 0, 0, 1)).topk(2, dim=0).values
-    return float(((best[0] - best[1]) / entropy).mean())
+    _, prior = number_groups(as_classes(classes, len(classes)))
+    return float(leads(information, factor_entropy(prior)).mean())

@@ -1,0 +1,220 @@
+"""What came out, in words and in one table: `python examples/isa_vae/in_short.py`.
+
+Reads the published results and writes results/in-short.md, and the same words between two marks
+of the README. The pages of the site take them from there, or call the functions here.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from command import exit_status
+from comparison import Comparison
+from config import UsageError
+from experiments import FEWEST_PAIRS, MOST_PAIRS, experiments
+from files import write_text
+from runs_read import read_line
+from table import Row
+from verdict_table import beside, chance, ends, number, verdict_of
+
+HERE = Path(__file__).parent
+RESULTS, README = HERE / "results", HERE.parents[1] / "README.md"
+PAGE = "in-short.md"
+BEGIN, END = "<!-- in short: written by examples/isa_vae/in_short.py -->", "<!-- /in short -->"
+
+CLAIMS = ("claim", "published", "effect [interval]", "% of the baseline", "pairs", "verdict")
+SMALL = ("claim", "rung", "pairs", "difference of", "verdict", "at 30 %")
+SMALL += ("difference [95 %]", "% of the baseline")
+
+
+def rows_of(results: Path, name: str) -> list[Row]:
+    """The lines of a published table, none where there is no such table."""
+    path = results / f"{name}.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [read_line(line) for line in csv.DictReader(file)]
+
+
+def verdicts_of(results: Path, name: str) -> list[Comparison]:
+    """The published comparisons of an experiment, none where there are none."""
+    path = results / f"{name}-verdicts.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["comparisons"] if path.exists() else []
+    return [Comparison(**c) for c in found]
+
+
+def interval(c: Comparison) -> str:
+    """The difference and its interval."""
+    digits = 2 if c.measure == "log_px" else 3
+    return f"{number(c.difference, digits, '+')} {ends(c.interval, digits)}" if c.interval else ""
+
+
+def percent(c: Comparison) -> str:
+    """The same in percent of the baseline's mean."""
+    found = c.percent_interval
+    return f"{number(c.percent, 0, '+')} {ends(found, 0)}" if found else ""
+
+
+def of_the_paper(results: Path) -> tuple[Comparison | None, Comparison | None]:
+    """The comparisons at the paper's own size that answer claims 4.1 and 4.2, if made."""
+    found = {(c.arm, c.measure, c.against): c for c in verdicts_of(results, "paper")}
+    weighted = "isa-beta-tcvae", "trade-off", "beta-tcvae"
+    return found.get(("isa-released", "mig", "normal")), found.get(weighted)
+
+
+def own_size(results: Path) -> str:
+    """What the paper's own configuration says of the primary comparison."""
+    c, _ = of_the_paper(results)
+    if c is None:
+        mig = {row["arm"]: row["mig"] for row in rows_of(results, "fig5a")}
+        return (
+            "**At the paper's own size both claims are undecided: one pair of runs has been "
+            f"made.** Its gaps, {mig['isa-released']:.3f} with the ISA prior and "
+            f"{mig['normal']:.3f} with the normal one, compare nothing. What stands ready is "
+            "`gpu_sweep.py`, which trains models of that size side by side on one GPU, "
+            f"{FEWEST_PAIRS} to {MOST_PAIRS} pairs as time allows, and the rule by which they "
+            "will be judged, written down before."
+        )
+    if c.look == 0:
+        planned = rows_of(results, "paper")[0]["planned"]
+        return (
+            f"**At the paper's own size both claims are undecided: {c.n} of {planned} pairs are "
+            "made** of the primary comparison, and no score is looked at before."
+        )
+    means = [number(x) for x in c.means or ()]
+    return (
+        f"**At the paper's own size, {c.n} pairs, the verdict on claim 4.1 is: "
+        f"{verdict_of(c)}.** (At 30 %: {beside(c)}.) The ISA prior's mean gap is {means[0]}, the "
+        f"normal one's {means[1]}: a difference of {interval(c)}, {percent(c)} percent of the "
+        f"latter; p {chance(c.corrected)} at look {c.look} of 2, whose level is {c.level:.4f}."
+    )
+
+
+def claim_lines(results: Path) -> list[list[str]]:
+    """The paper's claims, at the size at which they were made: the lines of a table.
+
+    Of its Figures 5 and 6 no numbers are published, only pictures: the direction can be checked.
+    """
+    primary, curve = of_the_paper(results)
+    direction, here = "direction only", "stand-ins only"
+    asked = [
+        ("4.1, Figure 5a: a higher gap", primary, len(rows_of(results, "fig5a")) // 2),
+        ("4.2, Figure 5b: the trade-off", curve, 0),
+    ]
+    lines = []
+    for name, c, before in asked:
+        seen = c is not None and c.interval is not None
+        found = [interval(c), percent(c), str(c.n), verdict_of(c)] if c and seen else None
+        pairs = str(c.n if c else before)
+        lines.append([name, direction, *(found or ["", "", pairs, "undecided"])])
+        lines[-1][-1] = f"**{lines[-1][-1]}**"
+    return [
+        *lines,
+        ["4.2, Figure 5c: faces", direction, "", "", "0", here],
+        ["4.2, Figure 6: cars3d", direction, "", "", "0", here],
+        ["A.2, Figure 7: exponents on cars3d", "1.95, 1.98, 2.17", "", "", "0", here],
+    ]
+
+
+def small(results: Path) -> list[tuple[str, Comparison]]:
+    """Of small models, rung and comparison of what is about the claims."""
+    return [
+        (experiments()[name][0].rung, c)
+        for name in ("fig5a-quick", "fig5a-medium", "fig5b-quick")
+        for c in verdicts_of(results, name)
+        if c.claim == "4.2" or (c.claim == "4.1" and c.arm == "isa-released")
+    ]
+
+
+def small_lines(results: Path) -> list[list[str]]:
+    """The same as the lines of a table."""
+    return [
+        [
+            *(c.claim, rung, str(c.n), f"{c.arm} − {c.against}", f"**{verdict_of(c)}**"),
+            *(beside(c), interval(c), percent(c)),
+        ]
+        for rung, c in small(results)
+    ]
+
+
+ASKED = {
+    ("isa-released", "normal"): "Claim 4.1, a higher MIG at beta = 1 than with a normal prior",
+    ("isa-beta-vae", "beta-vae"): "Claim 4.2, a better trade-off over beta, of the ISA-beta-VAE",
+    ("isa-beta-tcvae", "beta-tcvae"): "The same of the ISA-beta-TCVAE",
+}
+
+
+def words(results: Path) -> str:
+    """The verdict in words: one paragraph, and a line for each answer of small models."""
+    lines = [own_size(results), "", "Small models are another regime, and settle nothing", ""]
+    lines[2] += " about the paper:"
+    for pair, asked in ASKED.items():
+        found = [
+            f"**{verdict_of(c)}** (rung `{rung}`, {c.n} pairs: {interval(c)}; at 30 % of the "
+            f"baseline {beside(c).removesuffix(' at 30 %')})"
+            for rung, c in small(results)
+            if (c.arm, c.against) == pair
+        ]
+        lines += [f"- {asked}: {', and '.join(found)}."] if found else []
+    tail = "The measure of 4.2 was changed when these runs had been seen: PROTOCOL.md says why."
+    return "\n".join([*lines, f"- {tail}"])
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def page(results: Path) -> str:
+    """What came out, as a page that can be read where it lies."""
+    return f"""# What came out
+
+Written by `python examples/isa_vae/in_short.py` from the tables in this folder. A difference is
+*reproduced* if that there is none is rejected, and its sign is that of the claim; *excluded* if
+one as large as the smallest effect of interest is rejected; else *undecided*. The rule, and what
+was fixed before anything was run, is in [PROTOCOL.md](../PROTOCOL.md). What else was found, and
+why, is on the site's page "The claims, tested", of which this is
+[the source](../../../docs/isa_vae.md).
+
+{BEGIN}
+{words(results)}
+{END}
+
+## The paper's claims, at the paper's own size
+
+{table(CLAIMS, claim_lines(results))}
+
+## Small models
+
+{table(SMALL, small_lines(results))}
+
+![The gap at beta = 1, small models](fig5a-quick.png)
+
+*Claim 4.1 at the rung `quick`, every run a dot.*
+
+![Gap and reconstruction over beta, small models](fig5b-quick.png)
+
+*Claim 4.2 at the rung `quick`.*
+"""
+
+
+def with_words(text: str, results: Path) -> str:
+    """A text with the words between its marks replaced by those of today."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise UsageError(f"the README needs the lines {BEGIN} and {END}, once each")
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n{words(results)}\n{END}{rest.partition(END)[2]}"
+
+
+def write() -> None:
+    """Write the page and the words of the README."""
+    write_text(page(RESULTS), RESULTS / PAGE)
+    write_text(with_words(README.read_text(encoding="utf-8"), RESULTS), README)
+    print(f"Written:\n  {RESULTS / PAGE}\n  {README}, between its marks")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(write, "stopped"))
