@@ -201,5 +201,6 @@ def overview() -> str:
             f"{name:<15}{len(runs):>5}  {runs[0].rung:<7} {counts[0]} x {counts[1]} x {seeds}"
         )
     total = sum(len(experiments()[name]) for name in OF_THE_PAPER)
-    lines.append(f"{' + '.join(OF_THE_PAPER)}: {total} runs (the paper: 1280, undivided)")
+    names = " + ".join(OF_THE_PAPER)
+    lines.append(f"{names}: {total} runs (the paper gives 1280 for all three together)")
     return "\n".join(lines)

@@ -55,7 +55,7 @@ def say(text: str) -> None:
 
 def failure(task: object, error: BaseException, tried: int) -> str:
     """What went wrong with a task, and what comes next."""
-    what = str(error) if isinstance(error, WorkerDiedError) else repr(error)
+    what = str(error) if isinstance(error, WorkerDiedError) else f"{type(error).__name__}: {error}"
     again = f"try {tried + 1} of {RETRIES + 1} follows" if tried <= RETRIES else "given up"
     return f"{getattr(task, 'key', task)}: {what}; {again}"
 

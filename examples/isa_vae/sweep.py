@@ -21,6 +21,7 @@ from command import exit_status
 from config import UsageError, find_device, require
 from engines import Outcome, gpu_slots, in_pool, in_ray
 from experiments import Run, experiments, overview
+from files import no_room
 from folder import require_folder
 from interrupt import as_ctrl_c
 from lock import alone
@@ -181,7 +182,9 @@ def run_left(sweep: Sweep, runs: list[Run], folder: Path) -> int:
                 bar.end(folders[run.key])
     finally:
         for run, error in failed:
-            print(f"failed: {run.key}: {error!r}", file=sys.stderr)
+            print(f"failed: {run.key}: {type(error).__name__}: {error}", file=sys.stderr)
+        if any(no_room(error) for _, error in failed):
+            print("make room there; the same command goes on from here", file=sys.stderr)
         finish(sweep, runs, folder)
     return len(failed)
 

@@ -96,7 +96,7 @@ def finish(sweep: "Sweep", runs: list[Run], folder: Path) -> None:
     written = "".join(f"  {path}  the table\n" for path in tables)
     print(
         f"""
-{sweep.experiment}: {len(rows)} rows ({status["done"]} done, {status["diverged"]} diverged);
+{sweep.experiment}: {len(rows)} rows ({status["done"]} done, {status["diverged"]} diverged).
 {there} of the {len(runs)} runs asked for are finished.
 Written:
   {folder / "rows"}  a row for each run, with its settings and its history

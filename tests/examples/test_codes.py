@@ -99,7 +99,9 @@ def test_the_other_factors_keep_their_gaps():
     found = disentanglement(MEAN, STD, constant, ("a", "b", "c", "never"))
     plain = disentanglement(MEAN, STD, FACTORS, ("a", "b", "c"))
     assert math.isnan(found.gaps.pop("never")) and found.gaps["a"] == plain.gaps["a"]
-    named = disentanglement(MEAN, STD, constant, ("a", "b", "c", "never"), mig_factors="abc")
+    named = disentanglement(
+        MEAN, STD, constant, ("a", "b", "c", "never"), mig_factors=tuple("abc")
+    )
     assert named.mig == plain.mig
 
 
@@ -124,6 +126,9 @@ def test_names_that_cannot_be_are_refused_before_anything_is_computed(call):
     for names in (("a", "b"), ("a", "b", "b"), ("a", "b", "c", "d")):
         with pytest.raises(ValueError, match="3 different names, one for each factor"):
             call(factors=names)
+    for wrong in ({"factors": "abc"}, {"factors": ("a", "b", "c"), "mig_factors": "a"}):
+        with pytest.raises(ValueError, match="a list of names, but got the text"):
+            call(**wrong)
     with pytest.raises(ValueError, match="some of the factors a, b, c, but got b, posX"):
         call(factors=("a", "b", "c"), mig_factors=("b", "posX"))
     with pytest.raises(ValueError, match="but got none"):

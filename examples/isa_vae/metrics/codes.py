@@ -114,6 +114,7 @@ def numbered(column: Tensor, place: int) -> Tensor:
 
 def factor_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     """The names given, one for each factor; without any, factor0, factor1, ..."""
+    _check_is_list("names", names)
     found = tuple(f"factor{k}" for k in range(count)) if names is None else tuple(names)
     if len(found) != count or len(set(found)) != count:
         raise ValueError(
@@ -124,6 +125,7 @@ def factor_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
 
 def chosen_names(chosen: Sequence[str] | None, names: Sequence[str]) -> tuple[str, ...]:
     """The factors that a gap is a mean over: those chosen, by default all."""
+    _check_is_list("mig_factors", chosen)
     found = tuple(names if chosen is None else chosen)
     unknown = [name for name in found if name not in names]
     if unknown or not found:
@@ -132,6 +134,11 @@ def chosen_names(chosen: Sequence[str] | None, names: Sequence[str]) -> tuple[st
             f"{', '.join(found) or 'none'}"
         )
     return found
+
+
+def _check_is_list(argument: str, names: Sequence[str] | None) -> None:
+    if isinstance(names, str):
+        raise ValueError(f"{argument} must be a list of names, but got the text {names!r}")
 
 
 def check_sizes(sizes: Sequence[int], latents: int) -> None:

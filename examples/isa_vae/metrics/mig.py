@@ -8,6 +8,7 @@ With normal posteriors q(z_j | x_n), everything is an entropy of a one-dimension
 
 Chen et al. estimate each entropy from samples; here every mixture is put on a grid and its entropy
 summed (mixtures.py), so that there is no sampling noise, and the cost is O(N) instead of O(N^2).
+It grows where posteriors are far narrower than the distances between them.
 """
 
 from collections.abc import Sequence

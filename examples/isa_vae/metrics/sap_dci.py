@@ -3,9 +3,8 @@ and Williams 2018).
 
 Both learn on some rows and are measured on others, here by the balanced accuracy (the mean over
 the values of a factor of the share that is found), whose chance level is 1 / V. These scores
-depend on how many rows are learned from: of small models the informativeness of DCI is .40 to .42
-with the 5,000 here, and .44 to .46 with 10,000, as in disentanglement_lib. So compare numbers of
-the same preset only.
+depend on how many rows are learned from, the 5,000 here or 10,000 as in disentanglement_lib, which
+makes DCI more informative by a tenth. So compare numbers of the same preset only.
 """
 
 import importlib
@@ -170,8 +169,8 @@ def dci(
     and Williams *tune* the depth of their trees for each factor on rows kept for it, and regress
     on factors that are continuous; this forest is not tuned: its trees classify, and split until
     a leaf would have fewer than 5 rows. So they go on where nothing is left to be learned from
-    the latents that encode a factor, and choose among noise: of small models 38 to 54 % of the
-    importance are of latents that are not active. Pass the active latents only
+    the latents that encode a factor, and choose among noise: of small models much of
+    the importance, often half, is of latents that are not active. Pass the active latents only
     (`active_units`) to leave that out, as the scores do whose names end in ``_active``. The
     boosted trees of disentanglement_lib are in disentanglement_lib.py.
 

@@ -75,6 +75,8 @@ def score(
     """
     if preset not in ("full", "light", "disentanglement_lib"):
         raise ValueError(f"preset must be full, light or disentanglement_lib, but got {preset!r}")
+    if sizes and std is None:
+        raise ValueError("scores of subspaces (sizes) need the posteriors' deviations, std")
     mean, width = (as_code(codes), None) if std is None else as_posteriors(codes, std)
     classes = as_classes(factors, len(mean))
     given = factor_names(names, classes.shape[1])
