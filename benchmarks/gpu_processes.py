@@ -1,5 +1,6 @@
 """The processes that gpu.py measures in: one for each kind of cases, ended when time is up."""
 
+import contextlib
 import json
 import os
 import queue
@@ -84,7 +85,8 @@ class Worker:
             reader.join(timeout=10)
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None and not any(reader.is_alive() for reader in self._readers):
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):  # of what it was still to be told
+                    stream.close()
 
 
 def _read(stream: TextIO, put: Callable[[str | None], object]) -> None:
