@@ -19,9 +19,9 @@ from lpnested import fused
 from lpnested.arguments import check_exponents, check_value, prepare
 from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.layout import layout_of
+from lpnested.plain_norm import plain_log_norm, plain_norm, rows_of
 from lpnested.precision import (
     as_parameter,
-    at_most,
     narrow,
     result_dtype,
     widen,
@@ -29,13 +29,10 @@ from lpnested.precision import (
 )
 from lpnested.sphere import sample_sphere
 from lpnested.traversal import (
-    Combine,
     align,
     climb,
     column,
     in_layout_order,
-    log_p_norm,
-    p_norm,
     path_sums,
 )
 from lpnested.tree import LpNestedTree
@@ -49,8 +46,6 @@ __all__ = [
     "norm",
     "sample_sphere",
 ]
-
-_LOG_TINY, _HUGE = math.log(torch.finfo(torch.float64).tiny), torch.finfo(torch.float64).max
 
 
 def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -86,8 +81,8 @@ def log_radius(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     check_value(value, tree, "value")
     common = _common_row(check_exponents(exponents, tree))
     if common is None or not fused.applies(value, common):
-        return _plain_log_norm(value, exponents, tree)
-    plain = partial(_plain_log_norm, tree=tree)
+        return plain_log_norm(value, exponents, tree)
+    plain = partial(plain_log_norm, tree=tree)
     result = fused.log_norm(value, widen(common), layout_of(tree, value.device), plain)
     batch = exponents.shape[:-1]
     return result.expand(torch.broadcast_shapes(result.shape, batch)) if batch else result
@@ -104,7 +99,7 @@ def norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         tensor(5.)
     """
     exponents = check_exponents(exponents, tree)
-    return narrow(_norm(value, exponents, tree), result_dtype(value, exponents))
+    return narrow(plain_norm(value, exponents, tree), result_dtype(value, exponents))
 
 
 def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -173,7 +168,7 @@ def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     orders = as_parameter("orders", orders)
     exponents = check_exponents(exponents, tree)
     p, layout = prepare(exponents, tree)
-    rows, p = align(_rows(orders, tree, "orders"), p)
+    rows, p = align(rows_of(orders, tree, "orders"), p)
     singular = (rows <= -1).any(0)
     rows = torch.where(singular, 0.0, rows)
     levels = climb(rows, p, layout, lambda children, _: children.sum(1))
@@ -225,38 +220,3 @@ def _common_row(exponents: Tensor) -> Tensor | None:
     if once.numel() != once.shape[-1] or not exponents.numel():
         return None
     return once.flatten().expand(exponents.shape[-1])
-
-
-def _rows(value: Tensor, tree: LpNestedTree, name: str = "value") -> Tensor:
-    """Values as contiguous float64 rows ``(dim, *sample, *batch)``: reductions run over rows."""
-    check_value(value, tree, name)
-    return widen(value.movedim(-1, 0).clone(memory_format=torch.contiguous_format))
-
-
-def _norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
-    root, largest, infinite = _at_root(value, exponents, tree, p_norm)
-    return torch.where(infinite, math.inf, at_most(largest * root, _HUGE))
-
-
-def _plain_log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
-    root, largest, infinite = _at_root(value, exponents, tree, log_p_norm)
-    result = at_most(largest.log() + root, math.log(_HUGE))
-    result = torch.where(result < _LOG_TINY, _LOG_TINY, result)
-    return torch.where(infinite, math.inf, result)
-
-
-def _at_root(
-    value: Tensor, exponents: Tensor, tree: LpNestedTree, function: Combine
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What a function makes of the norms of the root's children, in float64.
-
-    The largest coordinate is divided out, so that no node overflows before the root, and has no
-    gradient, as in :func:`p_norm`. Where a coordinate is infinite, and none NaN, is said beside.
-    """
-    p, layout = prepare(exponents, tree)
-    rows, p = align(_rows(value, tree).abs(), p)
-    largest = rows.detach().amax(0)  # NaN where one is
-    infinite = largest == math.inf
-    largest = torch.where(infinite | (largest == 0), 1.0, largest)
-    rows = torch.where(infinite, 1.0, rows / largest)
-    return climb(rows, p, layout, p_norm, at_root=function)[0][1].squeeze(0), largest, infinite

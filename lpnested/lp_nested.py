@@ -27,15 +27,14 @@ from lpnested.radial import log_shell
 from lpnested.radial_draws import log_draw
 from lpnested.radial_moments import log_radial_moment, mean_log, radial_entropy, shell_mode
 from lpnested.radii import (
-    check_radial,
+    checked_parameters,
     generalized_gamma_parameters,
     is_bounded,
-    parameters_of,
 )
 from lpnested.sphere import sample_scaled
 from lpnested.tree import LpNestedTree, Nested
 
-__all__ = ["LpNested", "checked_parameters"]
+__all__ = ["LpNested"]
 
 D = TypeVar("D", bound=Distribution)
 
@@ -288,9 +287,3 @@ class LpNested(Distribution):
             f"{type(self).__name__}({self.tree!r}, exponents: {shown(self.exponents)}, "
             f"radial: {self.radial})"
         )
-
-
-def checked_parameters(radial: Distribution, validate_args: bool | None) -> list[Tensor]:
-    """The parameters of a radius, once it is known to be one."""
-    check_radial(radial, Distribution._validate_args if validate_args is None else validate_args)
-    return parameters_of(radial)

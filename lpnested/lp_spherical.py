@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from lpnested.digits import shown
-from lpnested.lp_nested import LpNested, checked_parameters
+from lpnested.lp_nested import LpNested
 from lpnested.precision import as_parameter, fitted
+from lpnested.radii import checked_parameters
 from lpnested.tree import LpNestedTree
 
 __all__ = ["LpSpherical"]

@@ -22,6 +22,7 @@ from lpnested.precision import default_dtype, result_dtype, widen
 
 __all__ = [
     "check_radial",
+    "checked_parameters",
     "dtype_of",
     "generalized_gamma_parameters",
     "is_bounded",
@@ -48,6 +49,12 @@ def check_radial(radial: Distribution, check_values: bool) -> None:
             f"radial must be a continuous distribution on the positive reals, but torch says that "
             f"the support of {radial} is {support}"
         )
+
+
+def checked_parameters(radial: Distribution, validate_args: bool | None) -> list[Tensor]:
+    """The parameters of a radius, once it is known to be one."""
+    check_radial(radial, Distribution._validate_args if validate_args is None else validate_args)
+    return parameters_of(radial)
 
 
 def is_bounded(radial: Distribution) -> bool:
