@@ -1,0 +1,28 @@
+"""The log density with a generalized gamma radius, by the backend that serves its device."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lpnested.ops import reference
+from lpnested.precision import narrow, result_dtype
+from lpnested.tree import LpNestedTree
+
+__all__ = ["log_density"]
+
+
+def log_density(
+    value: Tensor, exponents: Tensor, dim: Tensor, p: Tensor, scale: Tensor, tree: LpNestedTree
+) -> Tensor:
+    """See :func:`lpnested.ops.reference.gamma_log_density`; in the dtype of value and exponents.
+
+    Args:
+        value: Shape ``(*sample, *batch, tree.dim)``.
+        exponents: Shape ``(*batch, num_nodes)``.
+        dim: The dimension of the radius, shape ``(*batch)``, as p and scale.
+        p: Its exponent.
+        scale: Its scale.
+        tree: The tree.
+    """
+    density = reference.gamma_log_density(value, exponents, dim, p, scale, tree)
+    return narrow(density, result_dtype(value, exponents))

@@ -1,0 +1,1 @@
+"""Exact draws, by the backend that serves their device."""
