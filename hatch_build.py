@@ -1,9 +1,22 @@
-"""The README as the description of the package, which is shown where there is no checkout."""
+"""What a build adds: compiled kernels, where there is a compiler, and the README as description.
 
+``python hatch_build.py`` compiles the kernels in place, as an editable install does.
+"""
+
+import os
+import platform
 import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 FENCED = re.compile(r"(^```.*?^```$)", re.M | re.S)
@@ -39,3 +52,80 @@ class CustomMetadataHook(MetadataHookInterface):
         address = metadata.get("urls", {}).get("Source")
         shown = shown_elsewhere(text, address and address.rstrip("/"))
         metadata["readme"] = {"content-type": "text/markdown", "text": shown}
+
+
+# What an instruction set is to a compiler: its flags, and the bytes of a vector.
+INSTRUCTION_SETS = {
+    "x86_64": {
+        "avx2": ("-mavx2 -mfma", 32),
+        "avx512": ("-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma", 64),
+    },
+    "aarch64": {"neon": ("", 16)},
+}
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+FLAGS = (
+    "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-math-errno "
+    "-fno-trapping-math -ffp-contract=fast -Wall -Wextra -Wno-psabi"
+)
+
+
+def compile_kernels(root: Path) -> str:
+    """Compile the kernels in a source tree. Returns why that was not possible, or nothing."""
+    ops = root / "lpnested" / "ops"
+    machine = platform.machine().lower()
+    targets = INSTRUCTION_SETS.get(MACHINES.get(machine, machine))
+    if targets is None:
+        return f"there are none for {machine}"
+    names = [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++", "clang++"]
+    found = next((name for name in names if shutil.which(shlex.split(name)[0])), None)
+    if found is None:
+        return f"no C++ compiler was found ({', '.join(names)})"
+    compiler = [*shlex.split(found), *FLAGS.split(), *shlex.split(os.environ.get("CXXFLAGS", ""))]
+    source = digest(ops / "native")
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = [("interface", [f'-DSOURCE="{source}"'], "interface.cpp")]
+        for name, (flags, width) in targets.items():
+            jobs.append((name, [*flags.split(), f"-DTARGET={name}", f"-DBYTES={width}"], "kernels.cpp"))
+        objects = [str(Path(folder, f"{name}.o")) for name, _, _ in jobs]
+        commands = [
+            [*compiler, *flags, "-c", str(ops / "native" / file), "-o", target]
+            for (_, flags, file), target in zip(jobs, objects, strict=True)
+        ]
+        library = str(Path(folder, "library"))
+        commands.append([*compiler, "-shared", *objects, "-o", library])
+        for command in commands:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                return f"{shlex.join(command)} failed:\n{done.stderr}"
+        unfinished = ops / "_kernels.so.part"
+        shutil.copyfile(library, unfinished)
+        unfinished.replace(ops / "_kernels.so")
+    return ""
+
+
+def digest(sources: Path) -> str:
+    """As the library's module has it, which can be run without torch."""
+    return str(runpy.run_path(str(sources.parent / "digest.py"))["digest"](sources))
+
+
+class CustomBuildHook(BuildHookInterface):
+    """Compiles the kernels. Without a compiler the package is pure Python, and works."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Add the library to a wheel, or to the checkout of an editable install."""
+        if self.target_name != "wheel":
+            return
+        why_not = compile_kernels(Path(self.root))
+        if why_not:
+            (Path(self.root) / "lpnested" / "ops" / "_kernels.so").unlink(missing_ok=True)
+            self.app.display_warning(f"lpnested is built without compiled kernels: {why_not}")
+            return
+        build_data["pure_python"] = False
+        platform_tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{platform_tag}"
+        build_data["artifacts"].append("/lpnested/ops/_kernels.so")
+
+
+if __name__ == "__main__":
+    why_not = compile_kernels(Path(__file__).parent)
+    sys.exit(f"hatch_build.py: {why_not}" if why_not else None)

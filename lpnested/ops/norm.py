@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
-from lpnested.ops import reference
+from lpnested.ops import calls, reference
+from lpnested.ops.inputs import in_batch, served_by_kernels
+from lpnested.precision import result_dtype
+from lpnested.tracing import is_transformed
 from lpnested.tree import LpNestedTree
 
 __all__ = ["log_norm"]
@@ -12,4 +18,39 @@ __all__ = ["log_norm"]
 
 def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     """The logarithm, float64 where the device has it, shape ``(*sample, *batch)``."""
-    return reference.log_norm(value, exponents, tree)
+    if not served_by_kernels(value, exponents):
+        return reference.log_norm(value, exponents, tree)
+    value, exponents = in_batch(value, exponents, (), result_dtype(value, exponents))
+    if torch.is_grad_enabled() and (value.requires_grad or exponents.requires_grad):
+        return _LogNorm.apply(value, exponents, tree)  # type: ignore[no-any-return]
+    return calls.norm(value, exponents, tree.code)  # type: ignore[no-any-return]
+
+
+class _LogNorm(torch.autograd.Function):
+    """The way back goes over the values again: the gradient is formed times its weight."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
+        ctx.tree = tree
+        ctx.save_for_backward(value, exponents)
+        return calls.norm(value, exponents, tree.code)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        value, exponents = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled() or is_transformed(grad):
+            return (*_differentiable(ctx, [value, exponents], grad), None)
+        grads = calls.norm_backward(grad, value, exponents, ctx.tree.code, *needed)
+        in_value, in_exponents = (x if need else None for x, need in zip(grads, needed, strict=True))
+        return in_value, in_exponents, None
+
+
+def _differentiable(ctx: Any, inputs: list[Tensor], grad: Tensor) -> list[Tensor | None]:
+    """The gradient of the reference, which has gradients."""
+    needed = ctx.needs_input_grad[:2]
+    with torch.enable_grad():
+        result = reference.log_norm(*inputs, ctx.tree)
+    wanted = [x for x, need in zip(inputs, needed, strict=True) if need]
+    grads = iter(torch.autograd.grad(result, wanted, grad, create_graph=torch.is_grad_enabled()))
+    return [next(grads) if need else None for need in needed]

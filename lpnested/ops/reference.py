@@ -34,19 +34,25 @@ def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
 
 
 def gamma_log_density(
-    value: Tensor, exponents: Tensor, dim: Tensor, p: Tensor, scale: Tensor, tree: LpNestedTree
+    value: Tensor,
+    exponents: Tensor,
+    dim: Tensor | None,
+    p: Tensor,
+    scale: Tensor,
+    tree: LpNestedTree,
 ) -> Tensor:
     r"""The log density where the radius is a generalized gamma variable; not narrowed.
 
     .. math:: \log p - \log\Gamma(n/p) - n \log s - \log S_f(1) + (n - d) \log f(x)
         - (f(x)/s)^p
 
-    with the dimension :math:`d` of the tree.
+    with the dimension :math:`d` of the tree, and n that of the radius, or d where it is None.
     """
     log_r = log_norm(value, exponents, tree)
     infinite = log_r == math.inf
     log_r = torch.where(infinite, 0.0, log_r)
-    n, p, log_scale = widen(dim), widen(p), widen(scale).log()
+    p, log_scale = widen(p), widen(scale).log()
+    n = torch.full_like(p, tree.dim) if dim is None else widen(dim)
     constant = p.log() - (n / p).lgamma() - n * log_scale - log_surface_area(exponents, tree)
     density = constant + (n - tree.dim) * log_r - exp(p * (log_r - log_scale))
     return torch.where(infinite, -math.inf, density)

@@ -206,20 +206,23 @@ template <class Real>
 INLINE void transpose(
     const Real* const* rows, int num_rows, int num_columns, Real* out, int64_t out_stride) {
     using Vector = typename Eight<Real>::Vector;
-    int r = 0;
-    for (; num_columns >= 8 && r + 8 <= num_rows; r += 8) {
-        for (int c = 0; c < num_columns; c += 8) {
-            const int start = c + 8 > num_columns ? num_columns - 8 : c;  // the last ones overlap
+    if (num_rows < 8 || num_columns < 8) {
+        for (int r = 0; r < num_rows; ++r)
+            for (int c = 0; c < num_columns; ++c) out[c * out_stride + r] = rows[r][c];
+        return;
+    }
+    for (int i = 0; i < num_rows; i += 8) {  // the last eight may overlap those before
+        const int r = i + 8 > num_rows ? num_rows - 8 : i;
+        for (int j = 0; j < num_columns; j += 8) {
+            const int c = j + 8 > num_columns ? num_columns - 8 : j;
             Vector part[8];
             UNROLL for (int k = 0; k < 8; ++k)
-                std::memcpy(&part[k], rows[r + k] + start, sizeof(Vector));
+                std::memcpy(&part[k], rows[r + k] + c, sizeof(Vector));
             transpose_eight<Real>(part);
             UNROLL for (int k = 0; k < 8; ++k)
-                std::memcpy(out + (start + k) * out_stride + r, &part[k], sizeof(Vector));
+                std::memcpy(out + (c + k) * out_stride + r, &part[k], sizeof(Vector));
         }
     }
-    for (; r < num_rows; ++r)
-        for (int c = 0; c < num_columns; ++c) out[c * out_stride + r] = rows[r][c];
 }
 
 }  // namespace

@@ -1,0 +1,294 @@
+"""The compiled kernels as operations of torch: checked, called, and known to its tracers.
+
+``torch.ops.lpnested``, below autograd. A value is ``(*sample, *batch, dim)``, where the parameters
+have the batch shape ``(*batch)``; all have one dtype, float32 or float64. A tree is its code. A
+tensor that is not asked for is empty.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from lpnested.ops import library
+from lpnested.ops.structure import Structure, structure_of
+
+__all__ = ["density", "density_backward", "norm", "norm_backward"]
+
+RADIAL_SLOPES = 3  # in the dimension, the exponent and the scale of the radius
+
+
+class _Arguments(ctypes.Structure):
+    """``struct Arguments`` in interface.cpp."""
+
+    _fields_ = (
+        ("parallel_for", ctypes.c_void_p),
+        ("structure", ctypes.c_void_p),
+        *((x, ctypes.c_int64) for x in ("is_double", "rows", "batch")),
+        ("value", ctypes.c_void_p),
+        *((x, ctypes.c_int64) for x in ("sample_stride", "batch_stride")),
+        *(
+            (f"{parameter}_{x}", kind)
+            for parameter in ("exponents", "dim", "p", "scale")
+            for x, kind in (
+                ("data", ctypes.c_void_p),
+                ("batch_stride", ctypes.c_int64),
+                ("stride", ctypes.c_int64),
+                ("number", ctypes.c_double),
+            )
+        ),
+    )
+
+
+_ops = torch.library.Library("lpnested", "DEF")  # noqa: TOR901
+_ops.define(
+    "density(Tensor value, Tensor exponents, Tensor? dim, Tensor p, Tensor scale, str tree, "
+    "bool in_value, bool slopes) -> (Tensor, Tensor, Tensor)"
+)
+_ops.define(
+    "density_backward(Tensor weights, Tensor in_value, Tensor slopes, Tensor exponents, "
+    "Tensor? dim, Tensor p, Tensor scale, str tree) -> (Tensor, Tensor)"
+)
+_ops.define("norm(Tensor value, Tensor exponents, str tree) -> Tensor")
+_ops.define(
+    "norm_backward(Tensor weights, Tensor value, Tensor exponents, str tree, bool in_value, "
+    "bool in_exponents) -> (Tensor, Tensor)"
+)
+density = torch.ops.lpnested.density.default
+density_backward = torch.ops.lpnested.density_backward.default
+norm = torch.ops.lpnested.norm.default
+norm_backward = torch.ops.lpnested.norm_backward.default
+
+
+def _density(
+    value: Tensor,
+    exponents: Tensor,
+    dim: Tensor | None,
+    p: Tensor,
+    scale: Tensor,
+    tree: str,
+    in_value: bool,
+    slopes: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    structure = structure_of(tree)
+    given, kept = _arguments(structure, value, exponents, dim, p, scale)
+    outputs = _density_outputs(value, exponents, in_value, slopes)
+    if value.numel():
+        library.call("lpnested_density", ctypes.byref(given), *map(_address, outputs))
+    del kept
+    return outputs
+
+
+def _density_outputs(
+    value: Tensor, exponents: Tensor, in_value: bool, slopes: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    result = value.new_empty(value.shape[:-1])
+    gradient = value.new_empty(value.shape if in_value else (0,))
+    rows = exponents.shape[-1] + RADIAL_SLOPES
+    return result, gradient, value.new_empty((rows, *result.shape) if slopes else (0,))
+
+
+def _density_backward(
+    weights: Tensor,
+    in_value: Tensor,
+    slopes: Tensor,
+    exponents: Tensor,
+    dim: Tensor | None,
+    p: Tensor,
+    scale: Tensor,
+    tree: str,
+) -> tuple[Tensor, Tensor]:
+    structure = structure_of(tree)
+    given, kept = _arguments(structure, None, exponents, dim, p, scale)
+    weights, stride = _weights(weights, p.dtype)
+    _check_saved(in_value, slopes, weights, structure, p.dtype)
+    given.rows = weights.numel()
+    outputs = _density_backward_outputs(weights, in_value, slopes, exponents)
+    if weights.numel():
+        pointers = [_address(x) for x in (in_value, slopes, *outputs)]
+        library.call(
+            "lpnested_density_backward", ctypes.byref(given), weights.data_ptr(), stride, *pointers
+        )
+    else:
+        outputs[1].zero_()
+    del kept
+    return outputs
+
+
+def _density_backward_outputs(
+    weights: Tensor, in_value: Tensor, slopes: Tensor, exponents: Tensor
+) -> tuple[Tensor, Tensor]:
+    rows = exponents.shape[-1] + RADIAL_SLOPES
+    shape = (*exponents.shape[:-1], rows) if slopes.dim() > 1 else (0,)
+    return torch.empty_like(in_value), exponents.new_empty(shape)
+
+
+def _norm(value: Tensor, exponents: Tensor, tree: str) -> Tensor:
+    given, kept = _arguments(structure_of(tree), value, exponents)
+    result = value.new_empty(value.shape[:-1], dtype=torch.float64)
+    if value.numel():
+        library.call("lpnested_norm", ctypes.byref(given), result.data_ptr())
+    del kept
+    return result
+
+
+def _norm_backward(
+    weights: Tensor,
+    value: Tensor,
+    exponents: Tensor,
+    tree: str,
+    in_value: bool,
+    in_exponents: bool,
+) -> tuple[Tensor, Tensor]:
+    given, kept = _arguments(structure_of(tree), value, exponents)
+    weights = weights.contiguous()
+    if weights.dtype != torch.float64 or weights.numel() != given.rows:
+        raise ValueError(f"expected {given.rows} weights in float64, but got {_shown(weights)}")
+    outputs = _norm_backward_outputs(value, exponents, in_value, in_exponents)
+    if value.numel():
+        room = value.new_empty((exponents.shape[-1], given.rows) if in_exponents else (0,))
+        pointers = [_address(x) for x in (outputs[0], room, outputs[1])]
+        library.call(
+            "lpnested_norm_backward", ctypes.byref(given), weights.data_ptr(), *pointers
+        )
+    else:
+        outputs[1].zero_()
+    del kept
+    return outputs
+
+
+def _norm_backward_outputs(
+    value: Tensor, exponents: Tensor, in_value: bool, in_exponents: bool
+) -> tuple[Tensor, Tensor]:
+    in_exponents_shape = exponents.shape if in_exponents else (0,)
+    gradient = value.new_empty(value.shape if in_value else (0,))
+    return gradient, exponents.new_empty(in_exponents_shape)
+
+
+def _arguments(
+    structure: Structure,
+    value: Tensor | None,
+    exponents: Tensor,
+    dim: Tensor | None = None,
+    p: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> tuple[_Arguments, list[Tensor]]:
+    """What the library is given, and the tensors that it points to, to be kept until it is done."""
+    dtype, batch_shape = exponents.dtype, exponents.shape[:-1]
+    batch = batch_shape.numel()
+    if dtype not in (torch.float32, torch.float64) or exponents.shape[-1] != structure.num_nodes:
+        raise ValueError(
+            f"expected exponents of {structure.num_nodes} nodes in float32 or float64, "
+            f"but got {_shown(exponents)}"
+        )
+    if exponents.dim() != 2:
+        exponents = exponents.reshape(batch, structure.num_nodes)
+    kept = [exponents]
+    rows, place = _rows(value, structure.dim, batch_shape, dtype, kept)
+    numbers: list[float | int | None] = []
+    for x in (dim, p, scale):
+        if x is None:
+            numbers += (None, 0, 0, structure.dim)
+            continue
+        if x.dtype != dtype or x.shape != batch_shape:
+            raise ValueError(f"expected {tuple(batch_shape)} in {dtype}, but got {_shown(x)}")
+        if x.dim() != 1:
+            x = x.reshape(batch)
+        kept.append(x)
+        numbers += (x.data_ptr(), x.stride(0), 0, 0.0)
+    given = _Arguments(
+        library.parallel_for,
+        structure.address,
+        dtype == torch.float64,
+        rows,
+        batch,
+        *place,
+        exponents.data_ptr(),
+        exponents.stride(0),
+        exponents.stride(1),
+        0.0,
+        *numbers,
+    )
+    for x in kept:
+        if x.device.type != "cpu":
+            raise ValueError(f"expected a tensor on the CPU, but got {_shown(x)}")
+    return given, kept
+
+
+def _rows(
+    value: Tensor | None, dim: int, batch_shape: torch.Size, dtype: torch.dtype, kept: list[Tensor]
+) -> tuple[int, tuple[int | None, int, int]]:
+    """The number of rows of a value, its address, and its strides over samples and batch."""
+    if value is None:
+        return 0, (None, 0, 0)
+    samples = value.dim() - 1 - len(batch_shape)
+    if (
+        value.dtype != dtype
+        or samples < 0
+        or value.shape[-1] != dim
+        or value.shape[samples:-1] != batch_shape
+    ):
+        raise ValueError(
+            f"expected a value (*sample, {', '.join(map(str, (*batch_shape, dim)))}) in {dtype}, "
+            f"but got {_shown(value)}"
+        )
+    num = value.shape[:samples].numel()
+    rows = value.reshape(num, batch_shape.numel(), dim)
+    if dim > 1 and rows.stride(2) != 1:
+        rows = rows.contiguous()
+    kept.append(rows)
+    return num * rows.shape[1], (rows.data_ptr(), rows.stride(0), rows.stride(1))
+
+
+def _weights(weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
+    """A gradient as one row of numbers, and its stride, which is 0 for that of a sum."""
+    if weights.dtype != dtype or weights.device.type != "cpu":
+        raise ValueError(f"expected weights in {dtype} on the CPU, but got {_shown(weights)}")
+    weights = weights.reshape(-1)
+    return weights, weights.stride(0)
+
+
+def _check_saved(
+    in_value: Tensor, slopes: Tensor, weights: Tensor, structure: Structure, dtype: torch.dtype
+) -> None:
+    rows = weights.numel()
+    columns = structure.num_nodes + RADIAL_SLOPES
+    for x, numbers in ((in_value, rows * structure.dim), (slopes, rows * columns)):
+        if x.numel() not in (0, numbers) or x.dtype != dtype or not x.is_contiguous():
+            raise ValueError(f"expected {numbers} contiguous numbers, but got {_shown(x)}")
+
+
+def _address(x: Tensor) -> int | None:
+    return x.data_ptr() if x.numel() else None
+
+
+def _shown(x: Tensor) -> str:
+    return f"shape {tuple(x.shape)}, {x.dtype}, {x.device}"
+
+
+_ops.impl("density", _density, "CPU")
+_ops.impl("density_backward", _density_backward, "CPU")
+_ops.impl("norm", _norm, "CPU")
+_ops.impl("norm_backward", _norm_backward, "CPU")
+
+
+@torch.library.register_fake("lpnested::density", lib=_ops)
+def _(value, exponents, dim, p, scale, tree, in_value, slopes):  # type: ignore[no-untyped-def]
+    return _density_outputs(value, exponents, in_value, slopes)
+
+
+@torch.library.register_fake("lpnested::density_backward", lib=_ops)
+def _(weights, in_value, slopes, exponents, dim, p, scale, tree):  # type: ignore[no-untyped-def]
+    return _density_backward_outputs(weights, in_value, slopes, exponents)
+
+
+@torch.library.register_fake("lpnested::norm", lib=_ops)
+def _(value, exponents, tree):  # type: ignore[no-untyped-def]
+    return value.new_empty(value.shape[:-1], dtype=torch.float64)
+
+
+@torch.library.register_fake("lpnested::norm_backward", lib=_ops)
+def _(weights, value, exponents, tree, in_value, in_exponents):  # type: ignore[no-untyped-def]
+    return _norm_backward_outputs(value, exponents, in_value, in_exponents)

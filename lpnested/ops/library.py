@@ -1,0 +1,120 @@
+"""The compiled kernels: found, checked and chosen when this module is imported.
+
+``LPNESTED_KERNELS`` names an instruction set in place of the best one that the CPU has, or is
+``off``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from lpnested.ops.digest import digest
+
+__all__ = ["LIBRARY", "SOURCES", "call", "in_use", "parallel_for", "status", "using"]
+
+SOURCES = Path(__file__).parent / "native"
+LIBRARY = Path(__file__).parent / "_kernels.so"  # by this name on every platform
+
+INSTRUCTION_SETS = ("avx512", "avx2", "neon")
+_TORCH = {"win32": "torch_cpu.dll", "darwin": "libtorch_cpu.dylib"}
+
+_P, _N = ctypes.c_void_p, ctypes.c_int64
+_SIGNATURES = {
+    "lpnested_density": (_P, _P, _P, _P),
+    "lpnested_density_backward": (_P, _P, _N, _P, _P, _P, _P),
+    "lpnested_norm": (_P, _P),
+    "lpnested_norm_backward": (_P, _P, _P, _P, _P),
+}
+
+_library: ctypes.CDLL | None = None
+_in_use = ""
+_why_not = "no compiled kernels here: there was no C++ compiler when lpnested was installed"
+
+
+def in_use() -> str:
+    """The instruction set of the kernels in use, or an empty string."""
+    return _in_use
+
+
+def status() -> str:
+    """Which backend serves CPUs, and where it is not the kernels, why."""
+    return f"kernels ({_in_use})" if _in_use else f"reference ({_why_not})"
+
+
+def call(name: str, *arguments: object) -> None:
+    """Call a function of the library that returns whether memory was short."""
+    if getattr(_library, name)(*arguments):
+        raise MemoryError(f"{name} could not allocate its working memory")
+
+
+@contextmanager
+def using(name: str) -> Iterator[str]:
+    """Within it an instruction set is in use, for tests; ``off`` for none, empty for the best."""
+    global _in_use, _why_not
+    before, why = _in_use, _why_not
+    try:
+        _choose(name)
+        yield _in_use
+    finally:
+        _choose(before or "off")
+        _why_not = why
+
+
+def _choose(name: str) -> None:
+    global _in_use, _why_not
+    if name == "off":
+        _in_use, _why_not = "", "switched off by LPNESTED_KERNELS"
+        return
+    if name and name not in INSTRUCTION_SETS:
+        raise ValueError(
+            f"LPNESTED_KERNELS must be off or one of {', '.join(INSTRUCTION_SETS)}, but got {name}"
+        )
+    found = None if _library is None else _library.lpnested_use(name.encode())
+    if name and found is None:
+        raise ValueError(f"LPNESTED_KERNELS is {name}, but {_why_not}")
+    _in_use = "" if found is None else found.decode()
+
+
+def _load() -> None:
+    global _library, _why_not
+    if not LIBRARY.exists():
+        return
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+    except OSError as error:
+        _why_not = f"the compiled kernels can't be loaded: {error}"
+        return
+    library.lpnested_source.restype = library.lpnested_use.restype = ctypes.c_char_p
+    library.lpnested_use.argtypes = [ctypes.c_char_p]
+    built_from = library.lpnested_source().decode()
+    if SOURCES.exists() and built_from != digest(SOURCES):
+        _why_not = "the compiled kernels are of other sources: install lpnested again"
+        warnings.warn(f"lpnested: {_why_not}", RuntimeWarning, stacklevel=2)
+        return
+    for name, types in _SIGNATURES.items():
+        getattr(library, name).argtypes = types
+    _library, _why_not = library, "this CPU has none of the instruction sets in the kernels"
+
+
+def _address_of_parallel_for() -> int | None:
+    name = _TORCH.get(sys.platform, "libtorch_cpu.so")
+    try:
+        torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / name))
+        return ctypes.cast(torch_cpu.torch_parallel_for, ctypes.c_void_p).value
+    except (OSError, AttributeError):
+        return None
+
+
+parallel_for = _address_of_parallel_for()
+"""The address of torch's own loop over threads; without it there is one thread."""
+
+_load()
+_choose(os.environ.get("LPNESTED_KERNELS", ""))

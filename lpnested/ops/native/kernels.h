@@ -1,0 +1,23 @@
+// The functions that are compiled for every instruction set.
+#pragma once
+
+#include "structure.h"
+
+namespace lpnested {
+
+// `memory` has the size that `scratch` says; rows from `first` to `last` of a multiple of 64.
+struct Kernels {
+    const char* name;
+    size_t (*scratch)(const Tree& tree, bool is_double);
+    void (*density)(const Density& task, bool is_double, int64_t first, int64_t last, char* memory);
+    // rows of a gradient times a weight each, saturated
+    void (*scale)(
+        bool is_double, const void* weights, int64_t stride, const void* gradient, int64_t dim,
+        int64_t first, int64_t last, void* result);
+    // for each batch row the sum over its samples of weight times slope
+    void (*reduce)(
+        bool is_double, const void* weights, int64_t stride, const void* slopes, int64_t rows,
+        int64_t batch, double* sums, int64_t sums_stride);
+};
+
+}  // namespace lpnested
