@@ -7,7 +7,8 @@ tensor that is not asked for is empty.
 
 from __future__ import annotations
 
-import ctypes
+import struct
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,32 +18,16 @@ from lpnested.ops.structure import Structure, structure_of
 
 __all__ = ["density", "density_backward", "norm", "norm_backward"]
 
+_DTYPES = (torch.float32, torch.float64)
+_NO_RADIUS = (None, None, None)
 RADIAL_SLOPES = 3  # in the dimension, the exponent and the scale of the radius
 
 
-class _Arguments(ctypes.Structure):
-    """``struct Arguments`` in interface.cpp."""
-
-    _fields_ = (
-        ("parallel_for", ctypes.c_void_p),
-        ("structure", ctypes.c_void_p),
-        *((x, ctypes.c_int64) for x in ("is_double", "rows", "batch")),
-        ("value", ctypes.c_void_p),
-        *((x, ctypes.c_int64) for x in ("sample_stride", "batch_stride")),
-        *(
-            (f"{parameter}_{x}", kind)
-            for parameter in ("exponents", "dim", "p", "scale")
-            for x, kind in (
-                ("data", ctypes.c_void_p),
-                ("batch_stride", ctypes.c_int64),
-                ("stride", ctypes.c_int64),
-                ("number", ctypes.c_double),
-            )
-        ),
-    )
+# `struct Arguments` in interface.cpp: addresses, sizes and strides.
+_pack = struct.Struct("17q").pack
 
 
-_ops = torch.library.Library("lpnested", "DEF")  # noqa: TOR901
+_ops = torch.library.Library("lpnested", "DEF")
 _ops.define(
     "density(Tensor value, Tensor exponents, Tensor? dim, Tensor p, Tensor scale, str tree, "
     "bool in_value, bool slopes) -> (Tensor, Tensor, Tensor)"
@@ -73,10 +58,10 @@ def _density(
     slopes: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     structure = structure_of(tree)
-    given, kept = _arguments(structure, value, exponents, dim, p, scale)
+    given, rows, kept = _arguments(structure, value, exponents, (dim, p, scale))
     outputs = _density_outputs(value, exponents, in_value, slopes)
-    if value.numel():
-        library.call("lpnested_density", ctypes.byref(given), *map(_address, outputs))
+    if rows:
+        library.call("lpnested_density", given, *map(_address, outputs))
     del kept
     return outputs
 
@@ -101,15 +86,19 @@ def _density_backward(
     tree: str,
 ) -> tuple[Tensor, Tensor]:
     structure = structure_of(tree)
-    given, kept = _arguments(structure, None, exponents, dim, p, scale)
+    given, _, kept = _arguments(structure, None, exponents, (dim, p, scale))
     weights, stride = _weights(weights, p.dtype)
     _check_saved(in_value, slopes, weights, structure, p.dtype)
-    given.rows = weights.numel()
     outputs = _density_backward_outputs(weights, in_value, slopes, exponents)
     if weights.numel():
         pointers = [_address(x) for x in (in_value, slopes, *outputs)]
         library.call(
-            "lpnested_density_backward", ctypes.byref(given), weights.data_ptr(), stride, *pointers
+            "lpnested_density_backward",
+            given,
+            weights.numel(),
+            weights.data_ptr(),
+            stride,
+            *pointers,
         )
     else:
         outputs[1].zero_()
@@ -126,10 +115,10 @@ def _density_backward_outputs(
 
 
 def _norm(value: Tensor, exponents: Tensor, tree: str) -> Tensor:
-    given, kept = _arguments(structure_of(tree), value, exponents)
+    given, rows, kept = _arguments(structure_of(tree), value, exponents, _NO_RADIUS)
     result = value.new_empty(value.shape[:-1], dtype=torch.float64)
-    if value.numel():
-        library.call("lpnested_norm", ctypes.byref(given), result.data_ptr())
+    if rows:
+        library.call("lpnested_norm", given, result.data_ptr())
     del kept
     return result
 
@@ -142,17 +131,15 @@ def _norm_backward(
     in_value: bool,
     in_exponents: bool,
 ) -> tuple[Tensor, Tensor]:
-    given, kept = _arguments(structure_of(tree), value, exponents)
+    given, rows, kept = _arguments(structure_of(tree), value, exponents, _NO_RADIUS)
     weights = weights.contiguous()
-    if weights.dtype != torch.float64 or weights.numel() != given.rows:
-        raise ValueError(f"expected {given.rows} weights in float64, but got {_shown(weights)}")
+    if weights.dtype != torch.float64 or weights.numel() != rows or weights.device.type != "cpu":
+        raise ValueError(f"expected {rows} weights in float64, but got {_shown(weights)}")
     outputs = _norm_backward_outputs(value, exponents, in_value, in_exponents)
-    if value.numel():
-        room = value.new_empty((exponents.shape[-1], given.rows) if in_exponents else (0,))
+    if rows:
+        room = value.new_empty((exponents.shape[-1], rows) if in_exponents else (0,))
         pointers = [_address(x) for x in (outputs[0], room, outputs[1])]
-        library.call(
-            "lpnested_norm_backward", ctypes.byref(given), weights.data_ptr(), *pointers
-        )
+        library.call("lpnested_norm_backward", given, weights.data_ptr(), *pointers)
     else:
         outputs[1].zero_()
     del kept
@@ -168,78 +155,48 @@ def _norm_backward_outputs(
 
 
 def _arguments(
-    structure: Structure,
-    value: Tensor | None,
-    exponents: Tensor,
-    dim: Tensor | None = None,
-    p: Tensor | None = None,
-    scale: Tensor | None = None,
-) -> tuple[_Arguments, list[Tensor]]:
-    """What the library is given, and the tensors that it points to, to be kept until it is done."""
+    structure: Structure, value: Tensor | None, exponents: Tensor, radius: Sequence[Tensor | None]
+) -> tuple[bytes, int, list[Tensor | None]]:
+    """What the library is given, the number of rows, and what must live until it is done."""
     dtype, batch_shape = exponents.dtype, exponents.shape[:-1]
     batch = batch_shape.numel()
-    if dtype not in (torch.float32, torch.float64) or exponents.shape[-1] != structure.num_nodes:
+    if dtype not in _DTYPES or exponents.shape[-1] != structure.num_nodes:
         raise ValueError(
             f"expected exponents of {structure.num_nodes} nodes in float32 or float64, "
             f"but got {_shown(exponents)}"
         )
-    if exponents.dim() != 2:
-        exponents = exponents.reshape(batch, structure.num_nodes)
-    kept = [exponents]
-    rows, place = _rows(value, structure.dim, batch_shape, dtype, kept)
-    numbers: list[float | int | None] = []
-    for x in (dim, p, scale):
-        if x is None:
-            numbers += (None, 0, 0, structure.dim)
-            continue
-        if x.dtype != dtype or x.shape != batch_shape:
-            raise ValueError(f"expected {tuple(batch_shape)} in {dtype}, but got {_shown(x)}")
-        if x.dim() != 1:
-            x = x.reshape(batch)
-        kept.append(x)
-        numbers += (x.data_ptr(), x.stride(0), 0, 0.0)
-    given = _Arguments(
+    exponents = exponents.reshape(batch, structure.num_nodes)
+    rows = None if value is None else _rows(value, structure.dim, batch_shape, dtype)
+    of_batch = [x if x is None else x.reshape(batch) for x in radius]
+    kept = [rows, exponents, *of_batch]
+    for x in kept:
+        if x is not None and (x.dtype != dtype or x.device.type != "cpu"):
+            raise ValueError(f"expected {dtype} on the CPU, but got {_shown(x)}")
+    num = 0 if rows is None else rows.shape[0] * batch
+    packed = _pack(
         library.parallel_for,
         structure.address,
         dtype == torch.float64,
-        rows,
+        num,
         batch,
-        *place,
+        *((0, 0, 0) if rows is None else (rows.data_ptr(), rows.stride(0), rows.stride(1))),
         exponents.data_ptr(),
-        exponents.stride(0),
-        exponents.stride(1),
-        0.0,
-        *numbers,
+        *exponents.stride(),
+        *(n for x in of_batch for n in ((0, 0) if x is None else (x.data_ptr(), x.stride(0)))),
     )
-    for x in kept:
-        if x.device.type != "cpu":
-            raise ValueError(f"expected a tensor on the CPU, but got {_shown(x)}")
-    return given, kept
+    return packed, num, kept
 
 
-def _rows(
-    value: Tensor | None, dim: int, batch_shape: torch.Size, dtype: torch.dtype, kept: list[Tensor]
-) -> tuple[int, tuple[int | None, int, int]]:
-    """The number of rows of a value, its address, and its strides over samples and batch."""
-    if value is None:
-        return 0, (None, 0, 0)
+def _rows(value: Tensor, dim: int, batch_shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """A value as ``(samples, batch, dim)``, whose last stride is 1."""
     samples = value.dim() - 1 - len(batch_shape)
-    if (
-        value.dtype != dtype
-        or samples < 0
-        or value.shape[-1] != dim
-        or value.shape[samples:-1] != batch_shape
-    ):
+    if samples < 0 or value.shape[samples:] != (*batch_shape, dim):
         raise ValueError(
-            f"expected a value (*sample, {', '.join(map(str, (*batch_shape, dim)))}) in {dtype}, "
+            f"expected a value (*sample, {', '.join(map(str, (*batch_shape, dim)))}), "
             f"but got {_shown(value)}"
         )
-    num = value.shape[:samples].numel()
-    rows = value.reshape(num, batch_shape.numel(), dim)
-    if dim > 1 and rows.stride(2) != 1:
-        rows = rows.contiguous()
-    kept.append(rows)
-    return num * rows.shape[1], (rows.data_ptr(), rows.stride(0), rows.stride(1))
+    rows = value.reshape(value.shape[:samples].numel(), batch_shape.numel(), dim)
+    return rows if dim == 1 or rows.stride(2) == 1 else rows.contiguous()
 
 
 def _weights(weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lpnested.ops import calls, reference
-from lpnested.ops.inputs import in_batch, served_by_kernels
+from lpnested.ops.inputs import differentiable_gradient, in_batch, served_by_kernels
 from lpnested.precision import narrow, result_dtype
 from lpnested.tracing import is_transformed
 from lpnested.tree import LpNestedTree
@@ -36,7 +37,7 @@ def log_density(
     """
     radius = (p, scale) if dim is None else (p, scale, dim)
     if not served_by_kernels(value, exponents, *radius):
-        return _by_reference(value, exponents, dim, p, scale, tree)
+        return _by_reference(value, exponents, dim, p, scale, tree=tree)
     inputs = in_batch(value, exponents, radius, result_dtype(value, exponents))
     value, exponents, p, scale = inputs[:4]
     dim = dim if dim is None else inputs[4]
@@ -45,8 +46,10 @@ def log_density(
     return calls.density(value, exponents, dim, p, scale, tree.code, False, False)[0]  # type: ignore[no-any-return]
 
 
-def _by_reference(value: Tensor, exponents: Tensor, *rest: Any) -> Tensor:
-    density = reference.gamma_log_density(value, exponents, *rest)
+def _by_reference(
+    value: Tensor, exponents: Tensor, *radius: Tensor | None, tree: LpNestedTree
+) -> Tensor:
+    density = reference.gamma_log_density(value, exponents, *radius, tree=tree)
     return narrow(density, result_dtype(value, exponents))
 
 
@@ -75,23 +78,17 @@ class _Density(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gradient, slopes, *inputs = ctx.saved_tensors
         if torch.is_grad_enabled() or is_transformed(grad):  # it must have a gradient itself
-            return (*_differentiable(ctx, inputs, grad), None)
+            function = partial(_by_reference, tree=ctx.tree)
+            needed = ctx.needs_input_grad[:-1]
+            return (*differentiable_gradient(function, inputs, needed, grad), None)
         in_value, in_parameters = calls.density_backward(
             grad, gradient, slopes, *inputs[1:], ctx.tree.code
         )
-        nodes = inputs[1].shape[-1]
-        grads = (in_value, in_parameters[..., :nodes], *in_parameters[..., nodes:].unbind(-1))
-        return tuple(
-            x if needed else None
-            for x, needed in zip((*grads, None), ctx.needs_input_grad, strict=True)
-        )
-
-
-def _differentiable(ctx: Any, inputs: list[Tensor | None], grad: Tensor) -> list[Tensor | None]:
-    """The gradient of the reference, which has gradients."""
-    needed = ctx.needs_input_grad[: len(inputs)]
-    with torch.enable_grad():
-        result = _by_reference(*inputs, ctx.tree)
-    wanted = [x for x, need in zip(inputs, needed, strict=True) if need]
-    grads = iter(torch.autograd.grad(result, wanted, grad, create_graph=torch.is_grad_enabled()))
-    return [next(grads) if need else None for need in needed]
+        needed = ctx.needs_input_grad
+        grads: list[Tensor | None] = [in_value if needed[0] else None, *(None,) * 5]
+        if any(needed[1:]):
+            nodes = inputs[1].shape[-1]
+            in_radius = in_parameters[..., nodes:].unbind(-1)
+            parts = (in_parameters[..., :nodes], *in_radius)
+            grads[1:5] = (x if need else None for x, need in zip(parts, needed[1:5], strict=True))
+        return tuple(grads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from lpnested.ops import library
 from lpnested.precision import widen
 from lpnested.tracing import is_transformed
 
-__all__ = ["in_batch", "served_by_kernels"]
+__all__ = ["differentiable_gradient", "in_batch", "served_by_kernels"]
 
 
 def served_by_kernels(value: Tensor, *parameters: Tensor) -> bool:
@@ -41,3 +41,17 @@ def in_batch(
 def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Its gradient saturates where the tensor's own dtype has no larger number."""
     return x if x.dtype == dtype else widen(x).to(dtype)
+
+
+def differentiable_gradient(
+    function: Callable[..., Tensor],
+    inputs: Sequence[Tensor | None],
+    needed: Sequence[bool],
+    grad: Tensor,
+) -> list[Tensor | None]:
+    """The gradient of a function in the inputs that need one, which has gradients itself."""
+    wanted = [x for x, need in zip(inputs, needed, strict=True) if need and x is not None]
+    with torch.enable_grad():
+        result = function(*inputs)
+    grads = iter(torch.autograd.grad(result, wanted, grad, create_graph=torch.is_grad_enabled()))
+    return [next(grads) if need else None for need in needed]

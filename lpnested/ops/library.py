@@ -29,7 +29,7 @@ _TORCH = {"win32": "torch_cpu.dll", "darwin": "libtorch_cpu.dylib"}
 _P, _N = ctypes.c_void_p, ctypes.c_int64
 _SIGNATURES = {
     "lpnested_density": (_P, _P, _P, _P),
-    "lpnested_density_backward": (_P, _P, _N, _P, _P, _P, _P),
+    "lpnested_density_backward": (_P, _N, _P, _N, _P, _P, _P, _P),
     "lpnested_norm": (_P, _P),
     "lpnested_norm_backward": (_P, _P, _P, _P, _P),
 }
@@ -104,17 +104,17 @@ def _load() -> None:
     _library, _why_not = library, "this CPU has none of the instruction sets in the kernels"
 
 
-def _address_of_parallel_for() -> int | None:
+def _address_of_parallel_for() -> int:
     name = _TORCH.get(sys.platform, "libtorch_cpu.so")
     try:
         torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / name))
-        return ctypes.cast(torch_cpu.torch_parallel_for, ctypes.c_void_p).value
+        return ctypes.cast(torch_cpu.torch_parallel_for, ctypes.c_void_p).value or 0
     except (OSError, AttributeError):
-        return None
+        return 0
 
 
 parallel_for = _address_of_parallel_for()
-"""The address of torch's own loop over threads; without it there is one thread."""
+"""The address of torch's own loop over threads, or 0: there is one thread."""
 
 _load()
 _choose(os.environ.get("LPNESTED_KERNELS", ""))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lpnested.ops import calls, reference
-from lpnested.ops.inputs import in_batch, served_by_kernels
+from lpnested.ops.inputs import differentiable_gradient, in_batch, served_by_kernels
 from lpnested.precision import result_dtype
 from lpnested.tracing import is_transformed
 from lpnested.tree import LpNestedTree
@@ -40,17 +41,10 @@ class _LogNorm(torch.autograd.Function):
         value, exponents = ctx.saved_tensors
         needed = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled() or is_transformed(grad):
-            return (*_differentiable(ctx, [value, exponents], grad), None)
+            function = partial(reference.log_norm, tree=ctx.tree)
+            return (*differentiable_gradient(function, (value, exponents), needed, grad), None)
         grads = calls.norm_backward(grad, value, exponents, ctx.tree.code, *needed)
-        in_value, in_exponents = (x if need else None for x, need in zip(grads, needed, strict=True))
+        in_value, in_exponents = (
+            x if need else None for x, need in zip(grads, needed, strict=True)
+        )
         return in_value, in_exponents, None
-
-
-def _differentiable(ctx: Any, inputs: list[Tensor], grad: Tensor) -> list[Tensor | None]:
-    """The gradient of the reference, which has gradients."""
-    needed = ctx.needs_input_grad[:2]
-    with torch.enable_grad():
-        result = reference.log_norm(*inputs, ctx.tree)
-    wanted = [x for x, need in zip(inputs, needed, strict=True) if need]
-    grads = iter(torch.autograd.grad(result, wanted, grad, create_graph=torch.is_grad_enabled()))
-    return [next(grads) if need else None for need in needed]

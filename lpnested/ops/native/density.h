@@ -105,8 +105,8 @@ private:
 
     // Parameters of each row beside each other. Blocks whose rows have the same ones share them.
     void fill_parameters(int64_t start) {
-        const int64_t batch = task.batch, columns = tree.nodes + generator_size;
-        const int64_t from = start % batch;
+        const int64_t distinct = task.distinct, columns = tree.nodes + generator_size;
+        const int64_t from = start % distinct;
         if (from == filled_from) return;
         filled_from = from;
         int64_t b = from;
@@ -124,7 +124,7 @@ private:
                     invalid[r] |= !(x - x == 0);
                     generator[k * block + r] = (Real)x;
                 }
-            if (++b == batch) b = 0;
+            if (++b == distinct) b = 0;
         }
     }
 

@@ -79,44 +79,55 @@ static Tree tree_of(const int32_t* structure) {
     return {structure[0], structure[1], structure + 2, structure + 2 + structure[1] + 1};
 }
 
-// A tensor of parameters, (batch) or (batch, nodes), in float or double; or one number for all.
+// One parameter for each batch row, in float or double.
 struct Parameter {
     const void* data;
-    int64_t batch_stride, stride;
-    double number;
+    int64_t stride;
 
-    double at(bool is_double, int64_t b, int64_t k = 0) const {
-        const int64_t place = b * batch_stride + k * stride;
-        if (!data) return number;
-        return is_double ? ((const double*)data)[place] : (double)((const float*)data)[place];
+    double at(bool is_double, int64_t b) const {
+        return is_double ? ((const double*)data)[b * stride] : ((const float*)data)[b * stride];
     }
 };
 
+// As lpnested/ops/calls.py packs it, all of 64 bits. Without dim the radius has the tree's.
 struct Arguments {
     ParallelFor parallel_for;
     const int32_t* structure;
     int64_t is_double, rows, batch;
     const void* value;
     int64_t sample_stride, batch_stride;
-    Parameter exponents, dim, exponent, scale;  // the last three of the radius
+    const void* exponents;
+    int64_t exponents_batch_stride, exponents_stride;
+    Parameter dim, exponent, scale;
+
+    double exponent_of_node(int64_t b, int64_t k) const {
+        const Parameter of_batch_row = {exponents, 1};
+        return of_batch_row.at(is_double, b * exponents_batch_stride + k * exponents_stride);
+    }
+    Radius radius(const Tree& tree, int64_t b) const {
+        const double of_space = dim.data ? dim.at(is_double, b) : tree.dim;
+        return {of_space, exponent.at(is_double, b), scale.at(is_double, b)};
+    }
+    // Whether all batch rows have the same parameters, by way of strides.
+    bool shared() const {
+        return !exponents_batch_stride && !dim.stride && !exponent.stride && !scale.stride;
+    }
 };
 
 // Rows of parameters as the kernels take them, and room for more behind them; null: no memory.
 static double* parameter_table(const Arguments& given, const Tree& tree, bool norm) {
-    const bool is_double = given.is_double;
     const int64_t columns = tree.nodes + generator_size;
-    double* table = (double*)malloc((given.batch * columns + tree.nodes) * sizeof(double));
+    const int64_t num = given.shared() ? 1 : given.batch;
+    double* table = (double*)malloc((num * columns + tree.nodes) * sizeof(double));
     if (!table) return nullptr;
-    double* sizes = table + given.batch * columns;
+    double* sizes = table + num * columns;
     count_leaves(tree, sizes);
     auto fill = [&](int64_t first, int64_t last) {
         for (int64_t b = first; b < last; ++b) {
             double* mine = table + b * columns;
-            for (int k = 0; k < tree.nodes; ++k) mine[k] = given.exponents.at(is_double, b, k);
+            for (int k = 0; k < tree.nodes; ++k) mine[k] = given.exponent_of_node(b, k);
             if (norm) continue;
-            const Radius radius = {
-                given.dim.at(is_double, b), given.exponent.at(is_double, b),
-                given.scale.at(is_double, b)};
+            const Radius radius = given.radius(tree, b);
             int whole;
             const double fraction = frexp(radius.scale, &whole);
             const Generator generator = {
@@ -125,7 +136,7 @@ static double* parameter_table(const Arguments& given, const Tree& tree, bool no
             memcpy(mine + tree.nodes, &generator, sizeof generator);
         }
     };
-    parallel(given.parallel_for, given.batch, 256, fill);
+    parallel(given.parallel_for, num, 256, fill);
     return table;
 }
 
@@ -154,6 +165,7 @@ static Density task_of(const Arguments& given, const Tree& tree, const double* t
     task.tree = tree;
     task.rows = given.rows;
     task.batch = given.batch;
+    task.distinct = given.shared() ? 1 : given.batch;
     task.value = given.value;
     task.sample_stride = given.sample_stride;
     task.batch_stride = given.batch_stride;
@@ -197,8 +209,8 @@ static void store(bool is_double, void* to, int64_t place, double x) {
 // Gradients of the density, from what the forward has left: in_value (rows, dim) and slopes, each
 // may be null; weights (rows) of a stride. in_parameters has (batch, nodes + 3).
 EXPORT int lpnested_density_backward(
-    const Arguments* given, const void* weights, int64_t weights_stride, const void* in_value,
-    const void* slopes, void* result, void* in_parameters) {
+    const Arguments* given, int64_t rows, const void* weights, int64_t weights_stride,
+    const void* in_value, const void* slopes, void* result, void* in_parameters) {
     const Tree tree = tree_of(given->structure);
     const bool is_double = given->is_double;
     if (result) {
@@ -206,37 +218,38 @@ EXPORT int lpnested_density_backward(
             active->scale(
                 is_double, weights, weights_stride, in_value, tree.dim, first, last, result);
         };
-        parallel(given->parallel_for, given->rows, 1 + 65536 / tree.dim, work);
+        parallel(given->parallel_for, rows, 1 + 65536 / tree.dim, work);
     }
     if (!in_parameters) return 0;
-    const int64_t columns = tree.nodes + 3, batch = given->batch, samples = given->rows / batch;
-    double* sums = (double*)malloc((batch * columns + 2 * tree.nodes) * sizeof(double));
+    const int64_t columns = tree.nodes + 3, batch = given->batch, samples = rows / batch;
+    double* sums = (double*)malloc((batch + 1) * columns * sizeof(double) + 2 * tree.nodes * sizeof(double));
     if (!sums) return 1;
     auto reduce = [&](int64_t first, int64_t last) {
         for (int64_t k = first; k < last; ++k) {
-            const char* mine = (const char*)slopes + k * given->rows * (is_double ? 8 : 4);
+            const char* mine = (const char*)slopes + k * rows * (is_double ? 8 : 4);
             active->reduce(
-                is_double, weights, weights_stride, mine, given->rows, batch, sums + k, columns);
+                is_double, weights, weights_stride, mine, rows, batch, sums + k, columns);
         }
     };
-    parallel(given->parallel_for, columns, 1 + 65536 / (given->rows + 1), reduce);
+    parallel(given->parallel_for, columns, 1 + 65536 / (rows + 1), reduce);
     double *sizes = sums + batch * columns, *exponents = sizes + tree.nodes;
+    double* of_constant = exponents + tree.nodes;
     count_leaves(tree, sizes);
     for (int64_t b = 0; b < batch; ++b) {
-        const Radius radius = {
-            given->dim.at(is_double, b), given->exponent.at(is_double, b),
-            given->scale.at(is_double, b)};
-        for (int k = 0; k < tree.nodes; ++k) exponents[k] = given->exponents.at(is_double, b, k);
         double weight = 0;
         for (int64_t s = 0; s < samples; ++s) {
             const int64_t place = (s * batch + b) * weights_stride;
             weight += is_double ? ((const double*)weights)[place] : ((const float*)weights)[place];
         }
+        const Radius radius = given->radius(tree, b);
+        if (!b || !given->shared()) {
+            for (int k = 0; k < tree.nodes; ++k) exponents[k] = given->exponent_of_node(b, k);
+            constant_slopes(tree, sizes, exponents, radius, of_constant, of_constant + tree.nodes);
+        }
         double* mine = sums + b * columns;
         mine[tree.nodes + 2] /= radius.scale;
-        add_constant_slopes(tree, sizes, exponents, radius, weight, mine, mine + tree.nodes);
         for (int64_t k = 0; k < columns; ++k)
-            store(is_double, in_parameters, b * columns + k, mine[k]);
+            store(is_double, in_parameters, b * columns + k, mine[k] + weight * of_constant[k]);
     }
     free(sums);
     return 0;

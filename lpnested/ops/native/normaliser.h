@@ -75,24 +75,25 @@ inline double log_constant(
     return log(q) - log_gamma(radius.dim / q) - radius.dim * log(radius.scale) - area;
 }
 
-// Its derivatives times a weight, added to those in the exponents and in the radius.
-inline void add_constant_slopes(
+// Its derivatives in the exponents, and in dimension, exponent and scale of the radius.
+inline void constant_slopes(
     const Tree& tree, const double* sizes, const double* exponents, const Radius& radius,
-    double weight, double* in_exponents, double* in_radius) {
+    double* in_exponents, double* in_radius) {
     for (int k = 0; k < tree.nodes; ++k) {
         const double p = exponents[k];
         const int children = tree.first[k + 1] - tree.first[k];
+        in_exponents[k] = 0;
         if (children == 1) continue;
-        double terms = (children - 1) / p - sizes[k] / p * (digamma(sizes[k] / p) / p);
+        double slope = (children - 1) / p - sizes[k] / p * (digamma(sizes[k] / p) / p);
         for_child_sizes(tree, sizes, k, [&](double size, double count) {
-            terms += count * (size / p) * (digamma(size / p) / p);
+            slope += count * (size / p) * (digamma(size / p) / p);
         });
-        in_exponents[k] += weight * terms;
+        in_exponents[k] = slope;
     }
     const double n = radius.dim, q = radius.exponent, of_shape = digamma(n / q);
-    in_radius[0] += weight * (-of_shape / q - log(radius.scale));
-    in_radius[1] += weight * (1 / q + n / q * (of_shape / q));
-    in_radius[2] += weight * (-n / radius.scale);
+    in_radius[0] = -of_shape / q - log(radius.scale);
+    in_radius[1] = 1 / q + n / q * (of_shape / q);
+    in_radius[2] = -n / radius.scale;
 }
 
 }  // namespace lpnested

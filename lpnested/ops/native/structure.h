@@ -21,13 +21,14 @@ struct Generator {
 };
 constexpr int generator_size = sizeof(Generator) / sizeof(double);
 
-// Values of `rows` = samples x batch rows; row r has sample r / batch and parameters r % batch.
+// Values of `rows` = samples x batch rows; row r has sample r / batch and batch row r % batch.
 struct Density {
     Tree tree;
     int64_t rows, batch;
+    int64_t distinct;  // rows of parameters: batch, or 1 for all
     const void* value;                      // its last dimension has stride 1
     int64_t sample_stride, batch_stride;    // in numbers
-    const double* parameters;               // (batch, nodes + generator_size)
+    const double* parameters;               // (distinct, nodes + generator_size)
     bool norm;            // log f itself in double, in place of the density in the value's type
     const double* weights;  // with which the norm's gradients are multiplied, (rows)
     void* result;           // (rows), or null
