@@ -37,7 +37,7 @@ def log_density(
     """
     radius = (p, scale) if dim is None else (p, scale, dim)
     if not served_by_kernels(value, exponents, *radius):
-        return _by_reference(value, exponents, dim, p, scale, tree=tree)
+        return _by_reference(value, exponents, dim, p, scale, tree)
     inputs = in_batch(value, exponents, radius, result_dtype(value, exponents))
     value, exponents, p, scale = inputs[:4]
     dim = dim if dim is None else inputs[4]
@@ -47,9 +47,14 @@ def log_density(
 
 
 def _by_reference(
-    value: Tensor, exponents: Tensor, *radius: Tensor | None, tree: LpNestedTree
+    value: Tensor,
+    exponents: Tensor,
+    dim: Tensor | None,
+    p: Tensor,
+    scale: Tensor,
+    tree: LpNestedTree,
 ) -> Tensor:
-    density = reference.gamma_log_density(value, exponents, *radius, tree=tree)
+    density = reference.gamma_log_density(value, exponents, dim, p, scale, tree)
     return narrow(density, result_dtype(value, exponents))
 
 

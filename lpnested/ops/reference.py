@@ -1,7 +1,8 @@
 r"""What every backend must equal: plain differentiable operations of torch.
 
-They run on any device and under any tracer, transform and derivative. Shapes are natural: ``value``
-``(*sample, *batch, dim)``, ``exponents`` ``(*batch, num_nodes)``, a result ``(*sample, *batch)``.
+They run on any device and under any tracer, transform and derivative. Shapes are natural:
+``value`` ``(*sample, *batch, dim)``, ``exponents`` ``(*batch, num_nodes)``, a result
+``(*sample, *batch)``.
 """
 
 from __future__ import annotations
