@@ -23,9 +23,9 @@ from lpnested.precision import (
     spacing,
     widen,
 )
-from lpnested.radial import log_shell
+from lpnested.radial import log_generator
 from lpnested.radial_draws import log_draw
-from lpnested.radial_moments import log_radial_moment, mean_log, radial_entropy, shell_mode
+from lpnested.radial_moments import generator_mode, log_radial_moment, mean_log, radial_entropy
 from lpnested.radii import (
     checked_parameters,
     generalized_gamma_parameters,
@@ -147,7 +147,7 @@ class LpNested(Distribution):
         log_r = F.log_radius(value, exponents, self.tree)
         infinite = log_r == torch.inf
         log_r = torch.where(infinite, 0.0, log_r)
-        density = log_shell(self.radial, log_r, dim, spacing(value, exponents))
+        density = log_generator(self.radial, log_r, dim, spacing(value, exponents))
         density = density - F.log_surface_area(widen(exponents), self.tree)
         return narrow(torch.where(infinite, -torch.inf, density), result_dtype(value, exponents))
 
@@ -207,7 +207,7 @@ class LpNested(Distribution):
     @property
     def mode(self) -> Tensor:
         """Zero, and NaN where the density at 0 is unbounded or largest on a whole sphere."""
-        zero = shell_mode(self.radial, self.tree.dim).to(self._dtype)
+        zero = generator_mode(self.radial, self.tree.dim).to(self._dtype)
         return zero.unsqueeze(-1).expand(self._extended_shape())
 
     @property

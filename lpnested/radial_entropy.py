@@ -1,4 +1,4 @@
-r"""Closed forms of a radius: the mean of its logarithm, its entropy, the mode of its shell.
+r"""Closed forms of a radius: the mean of its logarithm, its entropy, the mode of its generator.
 
 By dispatch on its type, in float64, as :mod:`lpnested.radial`; to be had from
 :mod:`lpnested.radial_moments`.
@@ -33,7 +33,7 @@ from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.precision import widen
 from lpnested.radii import generalized_gamma_parameters, parameters_of
 
-__all__ = ["in_logs", "mean_log", "radial_entropy", "shell_mode"]
+__all__ = ["generator_mode", "in_logs", "mean_log", "radial_entropy"]
 
 _SMALL = 0.05
 
@@ -181,8 +181,8 @@ def _(radial: Kumaraswamy) -> Tensor:
 
 
 @singledispatch
-def shell_mode(radial: Distribution, dim: int) -> Tensor:
-    """The only mode of :func:`lpnested.radial.log_shell` at radius 0, or NaN.
+def generator_mode(radial: Distribution, dim: int) -> Tensor:
+    """The only mode of :func:`lpnested.radial.log_generator` at radius 0, or NaN.
 
     It is NaN where the density at 0 is unbounded, or largest on a whole sphere.
     """
@@ -191,36 +191,36 @@ def shell_mode(radial: Distribution, dim: int) -> Tensor:
     )
 
 
-@shell_mode.register(GeneralizedGamma)
-@shell_mode.register(Gamma)
-@shell_mode.register(Exponential)
-@shell_mode.register(Weibull)
-@shell_mode.register(HalfNormal)
+@generator_mode.register(GeneralizedGamma)
+@generator_mode.register(Gamma)
+@generator_mode.register(Exponential)
+@generator_mode.register(Weibull)
+@generator_mode.register(HalfNormal)
 def _(radial: Distribution, dim: int) -> Tensor:
     n, _, _ = generalized_gamma_parameters(radial)
     return _zero_where(n == dim)
 
 
-@shell_mode.register
+@generator_mode.register
 def _(radial: FisherSnedecor, dim: int) -> Tensor:
     return _zero_where(widen(radial.df1) / 2 == dim)
 
 
-@shell_mode.register
+@generator_mode.register
 def _(radial: HalfCauchy, dim: int) -> Tensor:
     return _zero_where(torch.full_like(radial.scale, dim) == 1)
 
 
-@shell_mode.register(Beta)
-@shell_mode.register(Kumaraswamy)
+@generator_mode.register(Beta)
+@generator_mode.register(Kumaraswamy)
 def _(radial: Beta | Kumaraswamy, dim: int) -> Tensor:
     return _zero_where((radial.concentration1 == dim) & (radial.concentration0 > 1))
 
 
-@shell_mode.register(InverseGamma)
-@shell_mode.register(LogNormal)
-@shell_mode.register(Pareto)
-@shell_mode.register(Uniform)
+@generator_mode.register(InverseGamma)
+@generator_mode.register(LogNormal)
+@generator_mode.register(Pareto)
+@generator_mode.register(Uniform)
 def _(radial: Distribution, dim: int) -> Tensor:
     return _zero_where(torch.zeros_like(parameters_of(radial)[0], dtype=torch.bool))
 

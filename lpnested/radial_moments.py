@@ -32,10 +32,10 @@ from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.precision import widen
 from lpnested.radial import log_beta
-from lpnested.radial_entropy import in_logs, mean_log, radial_entropy, shell_mode
+from lpnested.radial_entropy import generator_mode, in_logs, mean_log, radial_entropy
 from lpnested.radii import generalized_gamma_parameters, parameters_of
 
-__all__ = ["log_radial_moment", "mean_log", "radial_entropy", "shell_mode"]
+__all__ = ["generator_mode", "log_radial_moment", "mean_log", "radial_entropy"]
 
 # Of log(sinh(y) / y), in powers of y^2 from the first.
 _SINHC = [1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 3831077250]
