@@ -8,7 +8,6 @@ overflow.
 from __future__ import annotations
 
 import math
-from functools import singledispatch
 from typing import Any
 
 import torch
@@ -16,26 +15,26 @@ from torch import Tensor
 from torch.distributions import (
     Beta,
     Distribution,
-    Exponential,
     FisherSnedecor,
-    Gamma,
     HalfCauchy,
-    HalfNormal,
     InverseGamma,
     Kumaraswamy,
     LogNormal,
     MixtureSameFamily,
     Pareto,
     Uniform,
-    Weibull,
 )
 
 from lpnested.gamma_ratio import log_gamma_ratio
-from lpnested.generalized_gamma import GeneralizedGamma, log_density_parameters
-from lpnested.precision import at_most, exp, widen, without_repetition
-from lpnested.radii import dtype_of, generalized_gamma_parameters
+from lpnested.generalized_gamma import GeneralizedGamma
+from lpnested.ops import gamma
+from lpnested.ops.norm import log_norm
+from lpnested.ops.reference import log_surface_area
+from lpnested.precision import at_most, exp, narrow, result_dtype, spacing, widen
+from lpnested.radii import as_radial, by_radial, dtype_of
+from lpnested.tree import LpNestedTree
 
-__all__ = ["log_beta", "log_generator"]
+__all__ = ["log_beta", "log_density", "log_generator"]
 
 # Logarithms within the range of a dtype, where the fallback asks a radial for its density.
 # Logarithms of what a dtype holds, in float64 with its square and its reciprocal.
@@ -45,7 +44,33 @@ _ROUNDING = 2**10 * _EPS  # of logarithms, which go up to 710
 _SPACINGS = 4  # that the rounding of coordinates, and what made them, can move a radius
 
 
-@singledispatch
+def log_density(
+    radial: Distribution, value: Tensor, exponents: Tensor, tree: LpNestedTree
+) -> Tensor:
+    """The log density of :class:`lpnested.LpNested`, in the dtype of value and exponents.
+
+    It is fused where the generator is that of a generalized gamma variable.
+
+    Args:
+        radial: The distribution of the radius, batch shape ``(*batch)``.
+        value: Shape ``(*sample, *batch, dim)``.
+        exponents: Shape ``(*batch, num_nodes)``.
+        tree: The tree.
+    """
+    if log_generator.dispatch(type(radial)) is _OF_UNREGISTERED:
+        radial = as_radial(radial)
+    if log_generator.dispatch(type(radial)) is _of_generalized_gamma:
+        family: Any = radial
+        return gamma.log_density(value, exponents, family.dim, family.p, family.scale, tree)
+    log_r = log_norm(value, exponents, tree)
+    infinite = log_r == math.inf
+    log_r = torch.where(infinite, 0.0, log_r)
+    density = log_generator(radial, log_r, tree.dim, spacing(value, exponents))
+    density = density - log_surface_area(exponents, tree)
+    return narrow(torch.where(infinite, -math.inf, density), result_dtype(value, exponents))
+
+
+@by_radial
 def log_generator(radial: Distribution, log_r: Tensor, dim: int, eps: float) -> Tensor:
     r"""The density generator, up to the area: :math:`\log\varrho(r) - (n - 1) \log r`.
 
@@ -77,6 +102,9 @@ def log_generator(radial: Distribution, log_r: Tensor, dim: int, eps: float) -> 
     middle = torch.where(upper.isinf(), lower + 1, (lower + upper) / 2)
     density = radial.log_prob(torch.where(outside, middle, r))
     return torch.where(outside, -math.inf, density - (dim - 1) * log_r)
+
+
+_OF_UNREGISTERED = log_generator.dispatch(object)
 
 
 def _margin(eps: float) -> float:
@@ -117,21 +145,9 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
 
 
 @log_generator.register
-def _(radial: GeneralizedGamma, log_r: Tensor, dim: int, eps: float) -> Tensor:
-    return _of_generalized_gamma(radial, log_r, dim)
-
-
-@log_generator.register(Gamma)
-@log_generator.register(Exponential)
-@log_generator.register(Weibull)
-@log_generator.register(HalfNormal)
-def _(radial: Distribution, log_r: Tensor, dim: int, eps: float) -> Tensor:
-    return _of_generalized_gamma(radial, log_r, dim)
-
-
-def _of_generalized_gamma(radial: Distribution, log_r: Tensor, dim: int) -> Tensor:
-    parameters = without_repetition(*generalized_gamma_parameters(radial))
-    n, p, log_scale, constant = log_density_parameters(*parameters)
+def _of_generalized_gamma(radial: GeneralizedGamma, log_r: Tensor, dim: int, eps: float) -> Tensor:
+    n, p, log_scale = widen(radial.dim), widen(radial.p), widen(radial.scale).log()
+    constant = p.log() - (n / p).lgamma() - n * log_scale
     return constant + (n - dim) * log_r - exp(p * (log_r - log_scale))
 
 

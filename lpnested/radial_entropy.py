@@ -7,38 +7,33 @@ By dispatch on its type, in float64, as :mod:`lpnested.radial`; to be had from
 from __future__ import annotations
 
 import math
-from functools import singledispatch
 
 import torch
 from torch import Tensor
 from torch.distributions import (
     Beta,
     Distribution,
-    Exponential,
     FisherSnedecor,
-    Gamma,
     HalfCauchy,
-    HalfNormal,
     InverseGamma,
     Kumaraswamy,
     LogNormal,
     Pareto,
     Uniform,
-    Weibull,
 )
 from torch.distributions.utils import euler_constant
 
 from lpnested.gamma_ratio import digamma, log_gamma_entropy
-from lpnested.generalized_gamma import GeneralizedGamma
+from lpnested.generalized_gamma import GeneralizedGamma, mean_log_ratio
 from lpnested.precision import widen
-from lpnested.radii import generalized_gamma_parameters, parameters_of
+from lpnested.radii import by_radial, generalized_gamma_parameters, in_float64, parameters_of
 
 __all__ = ["generator_mode", "in_logs", "mean_log", "radial_entropy"]
 
 _SMALL = 0.05
 
 
-@singledispatch
+@by_radial
 def mean_log(radial: Distribution) -> Tensor:
     r"""The mean of the logarithm, :math:`\mathrm{E} \log r`."""
     raise NotImplementedError(
@@ -46,14 +41,10 @@ def mean_log(radial: Distribution) -> Tensor:
     )
 
 
-@mean_log.register(GeneralizedGamma)
-@mean_log.register(Gamma)
-@mean_log.register(Exponential)
-@mean_log.register(Weibull)
-@mean_log.register(HalfNormal)
-def _(radial: Distribution) -> Tensor:
+@mean_log.register
+def _(radial: GeneralizedGamma) -> Tensor:
     n, p, scale = generalized_gamma_parameters(radial)
-    return scale.log() + digamma(n / p + 1) / p - 1 / n
+    return scale.log() + mean_log_ratio(n, p)
 
 
 @mean_log.register
@@ -117,20 +108,15 @@ def _harmonic_number(radial: Kumaraswamy) -> Tensor:
     return digamma(widen(radial.concentration0) + 1) + euler_constant
 
 
-@singledispatch
+@by_radial
 def radial_entropy(radial: Distribution) -> Tensor:
     """The entropy of the radius itself; where a type is not registered, by its own ``entropy``."""
     return widen(radial.entropy())
 
 
-@radial_entropy.register(GeneralizedGamma)
-@radial_entropy.register(Gamma)
-@radial_entropy.register(Exponential)
-@radial_entropy.register(Weibull)
-@radial_entropy.register(HalfNormal)
-def _(radial: Distribution) -> Tensor:
-    n, p, _ = generalized_gamma_parameters(radial)
-    return log_gamma_entropy(n / p) - p.log() + mean_log(radial)  # that of log r, and E log r
+@radial_entropy.register
+def _(radial: GeneralizedGamma) -> Tensor:
+    return in_float64(radial).entropy()
 
 
 @radial_entropy.register
@@ -180,7 +166,7 @@ def _(radial: Kumaraswamy) -> Tensor:
     return 1 - 1 / b + (1 - 1 / a) * _harmonic_number(radial) - a.log() - b.log()
 
 
-@singledispatch
+@by_radial
 def generator_mode(radial: Distribution, dim: int) -> Tensor:
     """The only mode of :func:`lpnested.radial.log_generator` at radius 0, or NaN.
 
@@ -191,14 +177,9 @@ def generator_mode(radial: Distribution, dim: int) -> Tensor:
     )
 
 
-@generator_mode.register(GeneralizedGamma)
-@generator_mode.register(Gamma)
-@generator_mode.register(Exponential)
-@generator_mode.register(Weibull)
-@generator_mode.register(HalfNormal)
-def _(radial: Distribution, dim: int) -> Tensor:
-    n, _, _ = generalized_gamma_parameters(radial)
-    return _zero_where(n == dim)
+@generator_mode.register
+def _(radial: GeneralizedGamma, dim: int) -> Tensor:
+    return _zero_where(radial.dim == dim)
 
 
 @generator_mode.register

@@ -216,7 +216,7 @@ def log_mean(
         return mp.quad(integrand, cuts)
 
 
-# The density on its generator ------------------------------------------------------------------------
+# The density generator ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "parameters"), SETTINGS)
