@@ -28,7 +28,7 @@ from lpnested.univariate import (
     times_exp,
 )
 
-__all__ = ["GeneralizedGamma", "log_density_parameters"]
+__all__ = ["GeneralizedGamma", "mean_log_ratio"]
 
 
 class GeneralizedGamma(Univariate):
@@ -99,8 +99,7 @@ class GeneralizedGamma(Univariate):
 
     def entropy(self) -> Tensor:
         n, p, scale = self._widened()
-        mean_log = digamma(n / p + 1) / p - 1 / n  # of r / s
-        entropy = scaled_log_gamma_entropy(n / p) + (scale / n).log() + mean_log
+        entropy = scaled_log_gamma_entropy(n / p) + (scale / n).log() + mean_log_ratio(n, p)
         return narrow(entropy, self._dtype_of())
 
     def log_moment(self, order: Tensor | float) -> Tensor:
@@ -117,10 +116,10 @@ class GeneralizedGamma(Univariate):
         """
         n, p, scale = self._widened()
         order = torch.as_tensor(order, dtype=torch.float64, device=n.device)
-        finite = n + order > 0
-        steps = torch.where(finite, order, 0.0) / p
-        log_moment = order * scale.log() + log_gamma_ratio(n / p, steps)
-        return narrow(torch.where(finite, log_moment, math.inf), self._dtype_of())
+        infinite = (order <= -n) | (order == math.inf)
+        order = torch.where(infinite, 0.0, order)
+        log_moment = order * scale.log() + log_gamma_ratio(n / p, order / p)
+        return narrow(torch.where(infinite, math.inf, log_moment), self._dtype_of())
 
     @property
     def mean(self) -> Tensor:
@@ -170,9 +169,6 @@ class GeneralizedGamma(Univariate):
         return exp_within_range(log_power / p + scale.log())
 
 
-def log_density_parameters(
-    n: Tensor, p: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""With :math:`\log s` and :math:`\log p - \log\Gamma(n/p) - n \log s`."""
-    log_scale = scale.log()
-    return n, p, log_scale, p.log() - (n / p).lgamma() - n * log_scale
+def mean_log_ratio(n: Tensor, p: Tensor) -> Tensor:
+    r""":math:`\mathrm{E} \log(r / s) = \psi(n / p) / p`."""
+    return digamma(n / p + 1) / p - 1 / n

@@ -14,6 +14,7 @@ from lpnested.digits import shown
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.lp_nested import LpNested
 from lpnested.lp_spherical import LpSpherical
+from lpnested.ops import gamma
 from lpnested.precision import (
     as_parameter,
     fitted,
@@ -119,6 +120,9 @@ class ISA(LpNested):
         p = p.expand(*p.shape[:-1], len(self.tree.root))
         exponents = torch.cat([p0, p], -1).to(result_dtype(p0, p, self.scale))
         return exponents.expand(*self.p0.shape, -1)
+
+    def _log_density(self, value: Tensor) -> Tensor:
+        return gamma.log_density(value, self.exponents, None, self.p0, self.scale, self.tree)
 
     @property
     def radial(self) -> GeneralizedGamma:  # type: ignore[override]

@@ -18,14 +18,12 @@ from lpnested.precision import (
     as_parameter,
     check_finite,
     fitted,
-    narrow,
     result_dtype,
-    spacing,
     widen,
 )
-from lpnested.radial import log_shell
+from lpnested.radial import log_density
 from lpnested.radial_draws import log_draw
-from lpnested.radial_moments import log_radial_moment, mean_log, radial_entropy, shell_mode
+from lpnested.radial_moments import generator_mode, log_radial_moment, mean_log, radial_entropy
 from lpnested.radii import (
     checked_parameters,
     generalized_gamma_parameters,
@@ -143,13 +141,10 @@ class LpNested(Distribution):
         empty = isinstance(value, Tensor) and value.numel() == 0  # torch can't check that
         if self._validate_args and not empty:
             self._validate_sample(value)
-        exponents, dim = self.exponents, self.tree.dim
-        log_r = F.log_radius(value, exponents, self.tree)
-        infinite = log_r == torch.inf
-        log_r = torch.where(infinite, 0.0, log_r)
-        density = log_shell(self.radial, log_r, dim, spacing(value, exponents))
-        density = density - F.log_surface_area(widen(exponents), self.tree)
-        return narrow(torch.where(infinite, -torch.inf, density), result_dtype(value, exponents))
+        return self._log_density(value)
+
+    def _log_density(self, value: Tensor) -> Tensor:
+        return log_density(self.radial, value, self.exponents, self.tree)
 
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         """Exact draws, shape ``(*sample_shape, *batch, dim)``, without gradient."""
@@ -207,7 +202,7 @@ class LpNested(Distribution):
     @property
     def mode(self) -> Tensor:
         """Zero, and NaN where the density at 0 is unbounded or largest on a whole sphere."""
-        zero = shell_mode(self.radial, self.tree.dim).to(self._dtype)
+        zero = generator_mode(self.radial, self.tree.dim).to(self._dtype)
         return zero.unsqueeze(-1).expand(self._extended_shape())
 
     @property

@@ -1,4 +1,4 @@
-r"""The density of a radius as an :math:`L_p`-nested distribution needs it, by dispatch on type.
+r"""The density generator of a radius, and the density over a tree: by dispatch on type.
 
 Any torch Distribution on the positive reals serves as radius. A type that registers here is exact
 and fused: the powers of :math:`r` in its density and in the volume element cancel before they can
@@ -8,7 +8,6 @@ overflow.
 from __future__ import annotations
 
 import math
-from functools import singledispatch
 from typing import Any
 
 import torch
@@ -16,26 +15,26 @@ from torch import Tensor
 from torch.distributions import (
     Beta,
     Distribution,
-    Exponential,
     FisherSnedecor,
-    Gamma,
     HalfCauchy,
-    HalfNormal,
     InverseGamma,
     Kumaraswamy,
     LogNormal,
     MixtureSameFamily,
     Pareto,
     Uniform,
-    Weibull,
 )
 
 from lpnested.gamma_ratio import log_gamma_ratio
-from lpnested.generalized_gamma import GeneralizedGamma, log_density_parameters
-from lpnested.precision import at_most, exp, widen, without_repetition
-from lpnested.radii import dtype_of, generalized_gamma_parameters
+from lpnested.generalized_gamma import GeneralizedGamma
+from lpnested.ops import gamma
+from lpnested.ops.norm import log_norm
+from lpnested.ops.reference import log_surface_area
+from lpnested.precision import at_most, exp, narrow, result_dtype, spacing, widen
+from lpnested.radii import as_radial, by_radial, dtype_of
+from lpnested.tree import LpNestedTree
 
-__all__ = ["log_beta", "log_shell"]
+__all__ = ["log_beta", "log_density", "log_generator"]
 
 # Logarithms within the range of a dtype, where the fallback asks a radial for its density.
 # Logarithms of what a dtype holds, in float64 with its square and its reciprocal.
@@ -45,9 +44,35 @@ _ROUNDING = 2**10 * _EPS  # of logarithms, which go up to 710
 _SPACINGS = 4  # that the rounding of coordinates, and what made them, can move a radius
 
 
-@singledispatch
-def log_shell(radial: Distribution, log_r: Tensor, dim: int, eps: float) -> Tensor:
-    r"""The radial density spread over its sphere: :math:`\log\varrho(r) - (n - 1) \log r`.
+def log_density(
+    radial: Distribution, value: Tensor, exponents: Tensor, tree: LpNestedTree
+) -> Tensor:
+    """The log density of :class:`lpnested.LpNested`, in the dtype of value and exponents.
+
+    It is fused where the generator is that of a generalized gamma variable.
+
+    Args:
+        radial: The distribution of the radius, batch shape ``(*batch)``.
+        value: Shape ``(*sample, *batch, dim)``.
+        exponents: Shape ``(*batch, num_nodes)``.
+        tree: The tree.
+    """
+    if log_generator.dispatch(type(radial)) is _OF_UNREGISTERED:
+        radial = as_radial(radial)
+    if log_generator.dispatch(type(radial)) is _of_generalized_gamma:
+        family: Any = radial
+        return gamma.log_density(value, exponents, family.dim, family.p, family.scale, tree)
+    log_r = log_norm(value, exponents, tree)
+    infinite = log_r == math.inf
+    log_r = torch.where(infinite, 0.0, log_r)
+    density = log_generator(radial, log_r, tree.dim, spacing(value, exponents))
+    density = density - log_surface_area(exponents, tree)
+    return narrow(torch.where(infinite, -math.inf, density), result_dtype(value, exponents))
+
+
+@by_radial
+def log_generator(radial: Distribution, log_r: Tensor, dim: int, eps: float) -> Tensor:
+    r"""The density generator, up to the area: :math:`\log\varrho(r) - (n - 1) \log r`.
 
     It is float64, and -inf outside of the support. Coordinates are rounded, and the radius with
     them: beyond a bound of the support by no more than that, it counts as the bound. Where the
@@ -60,7 +85,8 @@ def log_shell(radial: Distribution, log_r: Tensor, dim: int, eps: float) -> Tens
         radial: The distribution of the radius, batch shape ``(*batch)``.
         log_r: The logarithm of the radius, float64, shape ``(*sample, *batch)``.
         dim: The dimension :math:`n` of the space.
-        eps: The relative spacing of the coordinates or the exponents, whichever is wider.
+        eps: The relative spacing of the numbers that made the radius, the coordinates or the
+            exponents, whichever is wider. It matters where the support has a bound.
     """
     dtype = dtype_of(radial)
     low, high = _RANGE[dtype]
@@ -76,6 +102,9 @@ def log_shell(radial: Distribution, log_r: Tensor, dim: int, eps: float) -> Tens
     middle = torch.where(upper.isinf(), lower + 1, (lower + upper) / 2)
     density = radial.log_prob(torch.where(outside, middle, r))
     return torch.where(outside, -math.inf, density - (dim - 1) * log_r)
+
+
+_OF_UNREGISTERED = log_generator.dispatch(object)
 
 
 def _margin(eps: float) -> float:
@@ -115,46 +144,34 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
     return small.lgamma() - log_gamma_ratio(large, small)
 
 
-@log_shell.register
-def _(radial: GeneralizedGamma, log_r: Tensor, dim: int, eps: float) -> Tensor:
-    return _generalized_gamma_shell(radial, log_r, dim)
-
-
-@log_shell.register(Gamma)
-@log_shell.register(Exponential)
-@log_shell.register(Weibull)
-@log_shell.register(HalfNormal)
-def _(radial: Distribution, log_r: Tensor, dim: int, eps: float) -> Tensor:
-    return _generalized_gamma_shell(radial, log_r, dim)
-
-
-def _generalized_gamma_shell(radial: Distribution, log_r: Tensor, dim: int) -> Tensor:
-    parameters = without_repetition(*generalized_gamma_parameters(radial))
-    n, p, log_scale, constant = log_density_parameters(*parameters)
+@log_generator.register
+def _of_generalized_gamma(radial: GeneralizedGamma, log_r: Tensor, dim: int, eps: float) -> Tensor:
+    n, p, log_scale = widen(radial.dim), widen(radial.p), widen(radial.scale).log()
+    constant = p.log() - (n / p).lgamma() - n * log_scale
     return constant + (n - dim) * log_r - exp(p * (log_r - log_scale))
 
 
-@log_shell.register
+@log_generator.register
 def _(radial: InverseGamma, log_r: Tensor, dim: int, eps: float) -> Tensor:
     a, log_rate = widen(radial.concentration), widen(radial.rate).log()
     return a * log_rate - a.lgamma() - (a + dim) * log_r - exp(log_rate - log_r)
 
 
-@log_shell.register
+@log_generator.register
 def _(radial: LogNormal, log_r: Tensor, dim: int, eps: float) -> Tensor:
     loc, scale = widen(radial.loc), widen(radial.scale)
     z = (log_r - loc) / scale
     return -0.5 * z**2 - scale.log() - 0.5 * math.log(2 * math.pi) - dim * log_r
 
 
-@log_shell.register
+@log_generator.register
 def _(radial: HalfCauchy, log_r: Tensor, dim: int, eps: float) -> Tensor:
     log_scale = widen(radial.scale).log()
     tail = _log_1p_exp(2 * (log_r - log_scale))
     return math.log(2 / math.pi) - log_scale - tail - (dim - 1) * log_r
 
 
-@log_shell.register
+@log_generator.register
 def _(radial: FisherSnedecor, log_r: Tensor, dim: int, eps: float) -> Tensor:
     one, two = widen(radial.df1) / 2, widen(radial.df2) / 2
     log_ratio = log_r + (one / two).log()
@@ -162,28 +179,28 @@ def _(radial: FisherSnedecor, log_r: Tensor, dim: int, eps: float) -> Tensor:
     return density - log_beta(one, two) - dim * log_r
 
 
-@log_shell.register
+@log_generator.register
 def _(radial: Pareto, log_r: Tensor, dim: int, eps: float) -> Tensor:
     log_scale, alpha = widen(radial.scale).log(), widen(radial.alpha)
     density = alpha.log() + alpha * log_scale - (alpha + dim) * log_r
     return torch.where(_is_above(log_scale, log_r, eps), -math.inf, density)
 
 
-@log_shell.register
+@log_generator.register
 def _(radial: Uniform, log_r: Tensor, dim: int, eps: float) -> Tensor:
     low, high = widen(radial.low), widen(radial.high)
     outside = _is_above(low.log(), log_r, eps) | _is_above(log_r, high.log(), eps)
     return torch.where(outside, -math.inf, -(high - low).log() - (dim - 1) * log_r)
 
 
-@log_shell.register
+@log_generator.register
 def _(radial: Beta, log_r: Tensor, dim: int, eps: float) -> Tensor:
     a, b = widen(radial.concentration1), widen(radial.concentration0)
     density = (a - dim) * log_r + (b - 1) * _log_1m_exp(_below_one(log_r, eps)) - log_beta(a, b)
     return torch.where(_is_above(log_r, 0.0, eps), -math.inf, density)
 
 
-@log_shell.register
+@log_generator.register
 def _(radial: Kumaraswamy, log_r: Tensor, dim: int, eps: float) -> Tensor:
     a, b = widen(radial.concentration1), widen(radial.concentration0)
     factor = (b - 1) * _log_1m_exp(a * _below_one(log_r, eps))
@@ -191,10 +208,10 @@ def _(radial: Kumaraswamy, log_r: Tensor, dim: int, eps: float) -> Tensor:
     return torch.where(_is_above(log_r, 0.0, eps), -math.inf, density)
 
 
-@log_shell.register
+@log_generator.register
 def _(radial: MixtureSameFamily, log_r: Tensor, dim: int, eps: float) -> Tensor:
     log_weights = widen(radial.mixture_distribution.logits).log_softmax(-1)
-    components = log_shell(radial.component_distribution, log_r.unsqueeze(-1), dim, eps)
+    components = log_generator(radial.component_distribution, log_r.unsqueeze(-1), dim, eps)
     terms = log_weights + components
     outside = (terms == -math.inf).all(-1)  # of every component, where logsumexp has no gradient
     inside = torch.where(outside.unsqueeze(-1), 0.0, terms).logsumexp(-1)

@@ -9,37 +9,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import singledispatch
 
 import torch
 from torch import Tensor
 from torch.distributions import (
     Beta,
     Distribution,
-    Exponential,
     FisherSnedecor,
-    Gamma,
     HalfCauchy,
-    HalfNormal,
     InverseGamma,
     Kumaraswamy,
     LogNormal,
     MixtureSameFamily,
     Pareto,
     Uniform,
-    Weibull,
 )
 
 from lpnested.chunks import in_chunks
 from lpnested.gamma import log_gamma_sample, symmetric_uniform
 from lpnested.generalized_gamma import GeneralizedGamma
-from lpnested.radii import dtype_of, generalized_gamma_parameters, parameters_of
+from lpnested.radii import by_radial, dtype_of, generalized_gamma_parameters, parameters_of
 from lpnested.tracing import is_transformed
 
 __all__ = ["log_draw"]
 
 
-@singledispatch
+@by_radial
 def log_draw(radial: Distribution, sample_shape: Sequence[int]) -> Tensor:
     """Logarithms of draws, float64, of shape ``(*sample_shape, *batch)``.
 
@@ -52,12 +47,8 @@ def log_draw(radial: Distribution, sample_shape: Sequence[int]) -> Tensor:
     return in_chunks(torch.log, draws.detach().to(torch.float64))
 
 
-@log_draw.register(GeneralizedGamma)
-@log_draw.register(Gamma)
-@log_draw.register(Exponential)
-@log_draw.register(Weibull)
-@log_draw.register(HalfNormal)
-def _(radial: Distribution, sample_shape: Sequence[int]) -> Tensor:
+@log_draw.register
+def _(radial: GeneralizedGamma, sample_shape: Sequence[int]) -> Tensor:
     n, p, scale = (x.detach() for x in generalized_gamma_parameters(radial))
     return scale.log() + _log_gamma(n / p, radial, sample_shape) / p
 

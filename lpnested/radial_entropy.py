@@ -1,4 +1,4 @@
-r"""Closed forms of a radius: the mean of its logarithm, its entropy, the mode of its shell.
+r"""Closed forms of a radius: the mean of its logarithm, its entropy, the mode of its generator.
 
 By dispatch on its type, in float64, as :mod:`lpnested.radial`; to be had from
 :mod:`lpnested.radial_moments`.
@@ -7,38 +7,33 @@ By dispatch on its type, in float64, as :mod:`lpnested.radial`; to be had from
 from __future__ import annotations
 
 import math
-from functools import singledispatch
 
 import torch
 from torch import Tensor
 from torch.distributions import (
     Beta,
     Distribution,
-    Exponential,
     FisherSnedecor,
-    Gamma,
     HalfCauchy,
-    HalfNormal,
     InverseGamma,
     Kumaraswamy,
     LogNormal,
     Pareto,
     Uniform,
-    Weibull,
 )
 from torch.distributions.utils import euler_constant
 
 from lpnested.gamma_ratio import digamma, log_gamma_entropy
-from lpnested.generalized_gamma import GeneralizedGamma
+from lpnested.generalized_gamma import GeneralizedGamma, mean_log_ratio
 from lpnested.precision import widen
-from lpnested.radii import generalized_gamma_parameters, parameters_of
+from lpnested.radii import by_radial, generalized_gamma_parameters, in_float64, parameters_of
 
-__all__ = ["in_logs", "mean_log", "radial_entropy", "shell_mode"]
+__all__ = ["generator_mode", "in_logs", "mean_log", "radial_entropy"]
 
 _SMALL = 0.05
 
 
-@singledispatch
+@by_radial
 def mean_log(radial: Distribution) -> Tensor:
     r"""The mean of the logarithm, :math:`\mathrm{E} \log r`."""
     raise NotImplementedError(
@@ -46,14 +41,10 @@ def mean_log(radial: Distribution) -> Tensor:
     )
 
 
-@mean_log.register(GeneralizedGamma)
-@mean_log.register(Gamma)
-@mean_log.register(Exponential)
-@mean_log.register(Weibull)
-@mean_log.register(HalfNormal)
-def _(radial: Distribution) -> Tensor:
+@mean_log.register
+def _(radial: GeneralizedGamma) -> Tensor:
     n, p, scale = generalized_gamma_parameters(radial)
-    return scale.log() + digamma(n / p + 1) / p - 1 / n
+    return scale.log() + mean_log_ratio(n, p)
 
 
 @mean_log.register
@@ -117,20 +108,15 @@ def _harmonic_number(radial: Kumaraswamy) -> Tensor:
     return digamma(widen(radial.concentration0) + 1) + euler_constant
 
 
-@singledispatch
+@by_radial
 def radial_entropy(radial: Distribution) -> Tensor:
     """The entropy of the radius itself; where a type is not registered, by its own ``entropy``."""
     return widen(radial.entropy())
 
 
-@radial_entropy.register(GeneralizedGamma)
-@radial_entropy.register(Gamma)
-@radial_entropy.register(Exponential)
-@radial_entropy.register(Weibull)
-@radial_entropy.register(HalfNormal)
-def _(radial: Distribution) -> Tensor:
-    n, p, _ = generalized_gamma_parameters(radial)
-    return log_gamma_entropy(n / p) - p.log() + mean_log(radial)  # that of log r, and E log r
+@radial_entropy.register
+def _(radial: GeneralizedGamma) -> Tensor:
+    return in_float64(radial).entropy()
 
 
 @radial_entropy.register
@@ -180,9 +166,9 @@ def _(radial: Kumaraswamy) -> Tensor:
     return 1 - 1 / b + (1 - 1 / a) * _harmonic_number(radial) - a.log() - b.log()
 
 
-@singledispatch
-def shell_mode(radial: Distribution, dim: int) -> Tensor:
-    """The only mode of :func:`lpnested.radial.log_shell` at radius 0, or NaN.
+@by_radial
+def generator_mode(radial: Distribution, dim: int) -> Tensor:
+    """The only mode of :func:`lpnested.radial.log_generator` at radius 0, or NaN.
 
     It is NaN where the density at 0 is unbounded, or largest on a whole sphere.
     """
@@ -191,36 +177,31 @@ def shell_mode(radial: Distribution, dim: int) -> Tensor:
     )
 
 
-@shell_mode.register(GeneralizedGamma)
-@shell_mode.register(Gamma)
-@shell_mode.register(Exponential)
-@shell_mode.register(Weibull)
-@shell_mode.register(HalfNormal)
-def _(radial: Distribution, dim: int) -> Tensor:
-    n, _, _ = generalized_gamma_parameters(radial)
-    return _zero_where(n == dim)
+@generator_mode.register
+def _(radial: GeneralizedGamma, dim: int) -> Tensor:
+    return _zero_where(radial.dim == dim)
 
 
-@shell_mode.register
+@generator_mode.register
 def _(radial: FisherSnedecor, dim: int) -> Tensor:
     return _zero_where(widen(radial.df1) / 2 == dim)
 
 
-@shell_mode.register
+@generator_mode.register
 def _(radial: HalfCauchy, dim: int) -> Tensor:
     return _zero_where(torch.full_like(radial.scale, dim) == 1)
 
 
-@shell_mode.register(Beta)
-@shell_mode.register(Kumaraswamy)
+@generator_mode.register(Beta)
+@generator_mode.register(Kumaraswamy)
 def _(radial: Beta | Kumaraswamy, dim: int) -> Tensor:
     return _zero_where((radial.concentration1 == dim) & (radial.concentration0 > 1))
 
 
-@shell_mode.register(InverseGamma)
-@shell_mode.register(LogNormal)
-@shell_mode.register(Pareto)
-@shell_mode.register(Uniform)
+@generator_mode.register(InverseGamma)
+@generator_mode.register(LogNormal)
+@generator_mode.register(Pareto)
+@generator_mode.register(Uniform)
 def _(radial: Distribution, dim: int) -> Tensor:
     return _zero_where(torch.zeros_like(parameters_of(radial)[0], dtype=torch.bool))
 

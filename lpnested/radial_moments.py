@@ -6,7 +6,7 @@ By dispatch on its type, in float64, as :mod:`lpnested.radial`.
 from __future__ import annotations
 
 import math
-from functools import reduce, singledispatch
+from functools import reduce
 from operator import or_
 
 import torch
@@ -14,35 +14,31 @@ from torch import Tensor
 from torch.distributions import (
     Beta,
     Distribution,
-    Exponential,
     FisherSnedecor,
-    Gamma,
     HalfCauchy,
-    HalfNormal,
     InverseGamma,
     Kumaraswamy,
     LogNormal,
     MixtureSameFamily,
     Pareto,
     Uniform,
-    Weibull,
 )
 
 from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.precision import widen
 from lpnested.radial import log_beta
-from lpnested.radial_entropy import in_logs, mean_log, radial_entropy, shell_mode
-from lpnested.radii import generalized_gamma_parameters, parameters_of
+from lpnested.radial_entropy import generator_mode, in_logs, mean_log, radial_entropy
+from lpnested.radii import by_radial, in_float64, parameters_of
 
-__all__ = ["log_radial_moment", "mean_log", "radial_entropy", "shell_mode"]
+__all__ = ["generator_mode", "log_radial_moment", "mean_log", "radial_entropy"]
 
 # Of log(sinh(y) / y), in powers of y^2 from the first.
 _SINHC = [1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 3831077250]
 _SMALL = 0.2
 
 
-@singledispatch
+@by_radial
 def log_radial_moment(radial: Distribution, order: Tensor | float) -> Tensor:
     r"""The logarithm of :math:`\mathrm{E}\, r^k` for real k, inf where the moment is.
 
@@ -86,16 +82,9 @@ def _two_moments(radial: Distribution, needs_second: bool) -> tuple[Tensor, Tens
     return mean.log(), torch.where(infinite, math.inf, squares.log())
 
 
-@log_radial_moment.register(GeneralizedGamma)
-@log_radial_moment.register(Gamma)
-@log_radial_moment.register(Exponential)
-@log_radial_moment.register(Weibull)
-@log_radial_moment.register(HalfNormal)
-def _(radial: Distribution, order: Tensor | float) -> Tensor:
-    n, p, scale = generalized_gamma_parameters(radial)
-    finite, order = _between(-n, order, math.inf)
-    log_moment = order * scale.log() + log_gamma_ratio(n / p, order / p)
-    return torch.where(finite, log_moment, math.inf)
+@log_radial_moment.register
+def _(radial: GeneralizedGamma, order: Tensor | float) -> Tensor:
+    return in_float64(radial).log_moment(order)
 
 
 @log_radial_moment.register

@@ -17,9 +17,9 @@ from torch.distributions import Distribution
 
 from lpnested import GeneralizedGamma, LpNested, LpNestedTree
 from lpnested import functional as F
-from lpnested.radial import log_shell
+from lpnested.radial import log_generator
 from lpnested.radial_draws import log_draw
-from lpnested.radial_moments import log_radial_moment, mean_log, radial_entropy, shell_mode
+from lpnested.radial_moments import generator_mode, log_radial_moment, mean_log, radial_entropy
 from lpnested.radii import check_radial, dtype_of, is_bounded, parameters_of
 
 f32, f64 = torch.float32, torch.float64
@@ -216,7 +216,7 @@ def log_mean(
         return mp.quad(integrand, cuts)
 
 
-# The density on its shell ------------------------------------------------------------------------
+# The density generator ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "parameters"), SETTINGS)
@@ -236,7 +236,7 @@ def test_a_registered_density_is_exact_at_any_radius(
         logs = [*logs, *np.log(low + inside * (top - low))]
     logs = [t for t in logs if math.exp(t) > low and math.exp(t) < high]
     at = torch.tensor(logs, dtype=f64, requires_grad=True)
-    got = log_shell(family.make(*leaves), at, dim, EPS[f64])
+    got = log_generator(family.make(*leaves), at, dim, EPS[f64])
 
     def exact(t: Real, *args: Real) -> Real:
         return family.log_density(mp.exp(t), *args) - (dim - 1) * t
@@ -317,7 +317,7 @@ def test_the_fallback_is_right_within_the_range_of_the_radials_dtype(dtype: torc
     radial = Plain(td.InverseGamma(a, b, validate_args=False), torch.zeros((), dtype=dtype), 1.0)
     for log10 in (-2, 0, 3, 38) if dtype == f32 else (-2, 0, 3, 38, 60, 150):
         t = math.log(10) * log10
-        got = log_shell(radial, torch.tensor(t, dtype=f64), 3, EPS[dtype])
+        got = log_generator(radial, torch.tensor(t, dtype=f64), 3, EPS[dtype])
         exact = FAMILIES["inverse_gamma"].log_density
         want = exact(mp.exp(mpf(t)), mpf(a.item()), mpf(1)) - 2 * mpf(t)
         assert got.item() == pytest.approx(float(want), rel=5 * EPS[dtype])
@@ -327,13 +327,13 @@ def test_nan_comes_out_where_nan_goes_in() -> None:
     nan = torch.tensor(math.nan, dtype=f64)
     Distribution.set_default_validate_args(False)
     for name, family in FAMILIES.items():
-        assert log_shell(family.of(), nan, 2, EPS[f64]).isnan(), name
+        assert log_generator(family.of(), nan, 2, EPS[f64]).isnan(), name
         bad = tuple(math.nan for _ in family.parameters)
         radial = family.make(*tensors(bad))
         for result in (log_radial_moment(radial, 0.5), mean_log(radial), radial_entropy(radial)):
             assert result.isnan(), name
     plain = Plain(td.Beta(2.0, 3.0, validate_args=False), torch.tensor(1.0), 2.0)
-    assert log_shell(plain, nan, 2, EPS[f64]).isnan()
+    assert log_generator(plain, nan, 2, EPS[f64]).isnan()
 
 
 # The edges of a support --------------------------------------------------------------------------
@@ -385,10 +385,10 @@ def test_a_radius_that_is_rounded_beyond_a_bound_counts_as_the_bound(
         for log_end in ends.flatten().log():
             if log_end.isfinite():
                 near = torch.tensor([0.0, 0.5, 1.0, 3.0], dtype=f64)
-                got = log_shell(radial, log_end + sign * eps * near, 3, eps)
+                got = log_generator(radial, log_end + sign * eps * near, 3, eps)
                 assert got.isfinite().all()
                 beyond = log_end + sign * (8 * eps + 1e-12)
-                assert log_shell(radial, beyond, 3, eps) == -math.inf
+                assert log_generator(radial, beyond, 3, eps) == -math.inf
 
 
 @pytest.mark.parametrize("dtype", [f32, f64], ids=str)
@@ -399,7 +399,9 @@ def test_a_singular_density_at_a_bound_is_that_half_a_spacing_inside(dtype: torc
         radial = make(torch.tensor(1.0, dtype=dtype), torch.tensor(0.5, dtype=dtype))
         want = [math.log(0.5) - 0.5 * math.log(eps / 2)] * 2
         at = torch.tensor([0.0, 1.0], dtype=f64) * math.log1p(-eps / 2)
-        assert log_shell(radial, at, 1, eps).tolist() == pytest.approx(want, abs=eps, rel=1e-15)
+        assert log_generator(radial, at, 1, eps).tolist() == pytest.approx(
+            want, abs=eps, rel=1e-15
+        )
 
 
 def test_at_a_bound_gradients_are_finite() -> None:
@@ -407,7 +409,7 @@ def test_at_a_bound_gradients_are_finite() -> None:
         support: Any = getattr(radial.support, "base_constraint", radial.support)
         bound = torch.as_tensor(getattr(support, "upper_bound", 1.3), dtype=f64).max()
         at = (bound.log() + 1e-13 * torch.tensor([-1.0, 0.0, 1.0], dtype=f64)).requires_grad_()
-        (grad,) = torch.autograd.grad(log_shell(radial, at, 3, EPS[f64]).sum(), at)
+        (grad,) = torch.autograd.grad(log_generator(radial, at, 3, EPS[f64]).sum(), at)
         assert grad.isfinite().all(), name
 
 
@@ -600,17 +602,17 @@ def test_those_tables_are_the_integrals(name: str) -> None:
 
 @each_family
 @pytest.mark.parametrize("dim", [1, 2, 3])
-def test_the_mode_is_zero_only_where_the_shell_is_highest_there(name: str, dim: int) -> None:
+def test_the_mode_is_zero_only_where_the_generator_is_highest_there(name: str, dim: int) -> None:
     family = FAMILIES[name]
     others = [(x, y, 1.0) for x in (1.0, 2.0, 6.0) for y in (0.5, 1.0, 3.0)]
     others = [(0.0, 2.0, 1.0)] if name == "uniform" else others
     for parameters in [family.parameters, *(x[: len(family.parameters)] for x in others)]:
         radial = family.of(parameters=parameters)
         logs = torch.linspace(-40, 20, 4001, dtype=f64)
-        shell = log_shell(radial, logs, dim, EPS[f64])
-        is_flat = bool((shell[0] - shell[1]).abs() < 1e-3)
-        highest = is_flat and bool((shell[0] > shell[2600:]).all())
-        assert (shell_mode(radial, dim).item() == 0.0) == highest
+        generator = log_generator(radial, logs, dim, EPS[f64])
+        is_flat = bool((generator[0] - generator[1]).abs() < 1e-3)
+        highest = is_flat and bool((generator[0] > generator[2600:]).all())
+        assert (generator_mode(radial, dim).item() == 0.0) == highest
 
 
 # Draws -------------------------------------------------------------------------------------------
@@ -723,13 +725,13 @@ def test_a_support_is_bounded_where_the_density_can_jump() -> None:
 
 
 def test_log_prob_and_norm_agree_on_the_radius() -> None:
-    """The density of a nested distribution is the shell at the norm, over the area."""
+    """The density of a nested distribution is the generator at the norm, over the area."""
     tree, exponents = LpNestedTree((0, (1, 2))), torch.tensor([1.3, 2.2], dtype=f64)
     x = torch.randn(50, 3, dtype=f64)
     for name, family in FAMILIES.items():
         radial = family.of()
-        shell = log_shell(radial, F.log_norm(x, exponents, tree), 3, EPS[f64])
-        want = shell - F.log_surface_area(exponents, tree)
+        generator = log_generator(radial, F.log_norm(x, exponents, tree), 3, EPS[f64])
+        want = generator - F.log_surface_area(exponents, tree)
         got = LpNested(tree, exponents, radial).log_prob(x)
         assert torch.equal(got.isinf(), want.isinf()), name
         torch.testing.assert_close(got, want, rtol=1e-12, atol=0.0)

@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from lpnested import ISA, GeneralizedGamma, LpNestedTree
 from lpnested import functional as F
 from lpnested.precision import exp, narrow
-from lpnested.radial import log_shell
+from lpnested.radial import log_generator
 
 f32, f64 = torch.float32, torch.float64
 dtypes = pytest.mark.parametrize("dtype", [f64, f32], ids=str)
@@ -279,7 +279,7 @@ def test_the_slope_of_any_radial_is_its_own(
 ) -> None:
     """At radii to which the generic fallback holds what is beyond."""
     at = torch.tensor(log_r, dtype=f64, requires_grad=True)
-    log_shell(radial, at, 1, 0.0).backward()
+    log_generator(radial, at, 1, 0.0).backward()
     assert at.grad is not None and at.grad.item() == pytest.approx(slope)
 
 

@@ -38,12 +38,15 @@ def log_density(
     radius = (p, scale) if dim is None else (p, scale, dim)
     if not served_by_kernels(value, exponents, *radius):
         return _by_reference(value, exponents, dim, p, scale, tree)
-    inputs = in_batch(value, exponents, radius, result_dtype(value, exponents))
+    dtype = result_dtype(value, exponents)
+    inputs = in_batch(value, exponents, radius, result_dtype(value, exponents, *radius))
     value, exponents, p, scale = inputs[:4]
     dim = dim if dim is None else inputs[4]
     if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
-        return _Density.apply(value, exponents, dim, p, scale, tree)  # type: ignore[no-any-return]
-    return calls.density(value, exponents, dim, p, scale, tree.code, False, False)[0]  # type: ignore[no-any-return]
+        result = _Density.apply(value, exponents, dim, p, scale, tree)
+    else:
+        result = calls.density(value, exponents, dim, p, scale, tree.code, False, False)[0]
+    return result if result.dtype == dtype else narrow(result, dtype)
 
 
 def _by_reference(
