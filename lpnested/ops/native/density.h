@@ -224,7 +224,8 @@ private:
         log_power = p * x.whole + small;
         const Vector whole_ = L::round(log_power);
         const Vector rest = (p * x.whole - whole_) + small;
-        return L::exp2_fraction(rest) * L::power_of_two(L::max(whole_, L::all(-Form::bias)));
+        const Vector power = L::exp2_fraction(rest) * L::power_of_two(whole_);
+        return log_power > Real(-Form::bias) ? power : Vector{};  // what it was is no power then
     }
 
     // log f, of which nothing is rounded; the gradient's factor is the weight of the row.
@@ -263,12 +264,13 @@ private:
             const Vector mantissa = L::exp2_fraction(rest);
             const Bits beyond = y >= Real(log2_largest_power<Real>);
             const Vector t = scaled<L>(mantissa, whole_);
-            const Vector log_f = f.sum() * Real(ln2);
+            const Vector log2_f = f.sum();
+            const Vector log_f = L::clamp(log2_f, Real(-1022), Real(1024)) * Real(ln2);
             const Vector density = constant + power * log_f - t;
             L::store(result + r, L::max(beyond ? L::all(-Form::largest) : density,
                                         L::all(-Form::largest)));
             if (!gradient) continue;
-            const Bits flat = beyond | (f.whole < Form::zero / 50);
+            const Bits flat = beyond | (log2_f <= Real(-1022));
             const Vector shift = power == Real(0) ? whole_ : L::max(whole_, Vector{});
             const Vector unshift = L::clamp(-shift, -Form::bias, Form::bias);
             const Vector slope = power * L::power_of_two(unshift)
