@@ -85,9 +85,8 @@ def compile_kernels(root: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         jobs = [("interface", [f'-DSOURCE="{source}"'], "interface.cpp")]
         for name, (flags, width) in targets.items():
-            jobs.append(
-                (name, [*flags.split(), f"-DTARGET={name}", f"-DBYTES={width}"], "kernels.cpp")
-            )
+            own = [*flags.split(), f"-DTARGET={name}", f"-DBYTES={width}"]
+            jobs += [(name, own, "kernels.cpp"), (f"{name}_draws", own, "draws.cpp")]
         objects = [str(Path(folder, f"{name}.o")) for name, _, _ in jobs]
         commands = [
             [*compiler, *flags, "-c", str(ops / "native" / file), "-o", target]

@@ -18,6 +18,7 @@ from lpnested.gamma_ratio import (
     scaled_log_gamma_entropy,
 )
 from lpnested.incomplete_gamma import log_gammaincinv, log_tails
+from lpnested.ops.sampling import signed_gamma
 from lpnested.precision import as_parameters, check_finite, exp, narrow, widen
 from lpnested.univariate import (
     Univariate,
@@ -137,6 +138,9 @@ class GeneralizedGamma(Univariate):
         mode = times_exp(scale, (torch.where(n > 1, n - 1, 1.0) / p).log() / p)
         at_zero = torch.zeros_like(mode).masked_fill(n < 1, torch.nan)
         return torch.where(n > 1, mode, at_zero).to(self._dtype_of())
+
+    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        return signed_gamma(self.dim, self.p, self.scale, sample_shape).abs_()
 
     def _own(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.dim, self.p, self.scale

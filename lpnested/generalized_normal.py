@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from lpnested.gamma import log_standard_gamma, symmetric_uniform
+from lpnested.gamma import symmetric_uniform
 from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.gamma_tail import log_gamma_1p
 from lpnested.incomplete_gamma import log_gammaincinv, log_tails
+from lpnested.ops.sampling import signed_gamma
 from lpnested.precision import as_parameters, check_finite, exp, narrow, widen
 from lpnested.univariate import (
     Univariate,
@@ -105,6 +106,10 @@ class GeneralizedNormal(Univariate):
     def mode(self) -> Tensor:
         return self.mean
 
+    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        one = torch.ones_like(self.p)
+        return self.loc.detach() + signed_gamma(one, self.p, self.scale, sample_shape)
+
     def _own(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.loc, self.scale, self.p
 
@@ -150,5 +155,5 @@ class GeneralizedNormal(Univariate):
         r""":math:`\mu + s V G^{1/p}` with V uniform on (-1, 1) and G gamma of shape 1 + 1/p."""
         loc, scale, p = parameters
         uniform = symmetric_uniform(size, dtype, loc.device)
-        log_g = log_standard_gamma(1 / p + 1, size, dtype).to(torch.float64)
+        log_g = torch._standard_gamma((1 / p + 1).expand(size)).log()
         return loc + uniform * exp_within_range(log_g / p + scale.log())

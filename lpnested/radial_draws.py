@@ -26,8 +26,9 @@ from torch.distributions import (
 )
 
 from lpnested.chunks import in_chunks
-from lpnested.gamma import log_gamma_sample, symmetric_uniform
+from lpnested.gamma import symmetric_uniform
 from lpnested.generalized_gamma import GeneralizedGamma
+from lpnested.ops.sampling import log_gamma
 from lpnested.radii import by_radial, dtype_of, generalized_gamma_parameters, parameters_of
 from lpnested.tracing import is_transformed
 
@@ -122,7 +123,7 @@ def _size(radial: Distribution, sample_shape: Sequence[int]) -> torch.Size:
 
 
 def _log_gamma(shape: Tensor, radial: Distribution, sample_shape: Sequence[int]) -> Tensor:
-    return log_gamma_sample(shape, _size(radial, sample_shape), dtype_of(radial))
+    return log_gamma(shape, _size(radial, sample_shape), dtype_of(radial))
 
 
 def _uniform(radial: Distribution, sample_shape: Sequence[int]) -> Tensor:

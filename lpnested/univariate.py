@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from lpnested.digits import shown
-from lpnested.draws import draw_elementwise
 from lpnested.precision import at_most, narrow, result_dtype, widen
 
 __all__ = ["Univariate", "exp_within_range", "log_power", "log_ratio", "quantile_end", "times_exp"]
@@ -29,11 +28,9 @@ class Univariate(Distribution):
 
     has_rsample = True
 
-    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
-        return self._drawn(sample_shape, [x.detach() for x in self._own()])
-
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
-        return self._drawn(sample_shape, self._own())
+        size, dtype = self._extended_shape(torch.Size(sample_shape)), self._dtype_of()
+        return narrow(self._draw(size, dtype, *self._widened()), dtype)
 
     def cdf(self, value: Tensor | float) -> Tensor:
         r"""The distribution function :math:`F(x) = \mathrm{P}(X \leq x)`, exact in both tails.
@@ -129,10 +126,6 @@ class Univariate(Distribution):
     def _widened(self) -> tuple[Tensor, Tensor, Tensor]:
         first, second, third = self._own()
         return widen(first), widen(second), widen(third)
-
-    def _drawn(self, sample_shape: Sequence[int], parameters: Sequence[Tensor]) -> Tensor:
-        size = self._extended_shape(torch.Size(sample_shape))
-        return draw_elementwise(self._draw, size, self._dtype_of(), parameters)
 
     def _checked(self, value: Any) -> Tensor:
         if self._validate_args:

@@ -32,6 +32,12 @@ _SIGNATURES = {
     "lpnested_density_backward": (_P, _N, _P, _N, _P, _P, _P, _P),
     "lpnested_norm": (_P, _P),
     "lpnested_norm_backward": (_P, _P, _P, _P, _P),
+    "lpnested_draw_nested": (
+        *(_P, _P, _N, _N, _N, _P, _N, _N),
+        *(_P, _N, _P, _N, _P, _N),
+        *(_P, _P, _N, _P),
+    ),
+    "lpnested_draw_log_gamma": (_P, _N, _N, _P, _P, _N, _P),
 }
 
 _library: ctypes.CDLL | None = None

@@ -1,1 +1,154 @@
-"""Exact draws, by the backend that serves their device."""
+"""Exact draws, by the backend that serves their device: the compiled sampler, or torch's Gamma."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lpnested.gamma import log_gamma_sample, symmetric_uniform
+from lpnested.ops import draw_calls, reference_sampling
+from lpnested.ops.inputs import served_by_kernels
+from lpnested.precision import exp, narrow, result_dtype
+from lpnested.tree import LpNestedTree
+
+__all__ = ["gamma_nested", "log_gamma", "nested", "signed_gamma"]
+
+_LINE = LpNestedTree.flat(1)
+
+
+def log_gamma(shape: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+    r"""Draws of :math:`\log G`, :math:`G \sim \mathrm{Gamma}(a, 1)`, float64, without gradient.
+
+    Args:
+        shape: The shape :math:`a > 0`, float64; it broadcasts to ``size``.
+        size: The shape of the result.
+        dtype: The precision of the uniform and normal variables that are drawn.
+    """
+    shape = shape.detach()
+    if not served_by_kernels(shape):
+        return log_gamma_sample(shape, size, dtype)
+    size = tuple(size)
+    (own,) = _without_repetition([shape.expand(size[len(size) - shape.dim() :]).unsqueeze(-1)])
+    num = own.numel()
+    rows = math.prod(size) // num if num else 0
+    draws = draw_calls.log_gamma(own.reshape(num), _seed(), rows, dtype)
+    return draws.reshape(size)  # type: ignore[no-any-return]
+
+
+def nested(
+    exponents: Tensor,
+    tree: LpNestedTree,
+    sample_shape: Sequence[int],
+    log_radius: Tensor | None = None,
+) -> Tensor:
+    """Draws from a sphere over a tree, in the dtype of the exponents, without gradient.
+
+    What the dtype holds is right, also where it does not hold the radius or the direction.
+
+    Args:
+        exponents: Shape ``(*batch, num_nodes)``.
+        tree: The tree.
+        sample_shape: The shape of independent draws.
+        log_radius: Shape ``(*sample_shape, *batch)``, float64; None for the unit sphere.
+
+    Returns:
+        Shape ``(*sample_shape, *batch, dim)``.
+    """
+    exponents, dtype = exponents.detach(), result_dtype(exponents)
+    log_radius = log_radius if log_radius is None else log_radius.detach()
+    if not served_by_kernels(exponents):
+        return reference_sampling.nested(exponents, tree, sample_shape, log_radius)
+    return _by_kernel(exponents, (), log_radius, tree, sample_shape, dtype)
+
+
+def gamma_nested(
+    exponents: Tensor,
+    dim: Tensor | None,
+    p: Tensor,
+    scale: Tensor,
+    tree: LpNestedTree,
+    sample_shape: Sequence[int],
+) -> Tensor:
+    """The same where the radius is a generalized gamma variable of shape ``(*batch)``.
+
+    Args:
+        exponents: Shape ``(*batch, num_nodes)``.
+        dim: The dimension of the radius, shape ``(*batch)``, as p and scale; None for the tree's.
+        p: Its exponent.
+        scale: Its scale.
+        tree: The tree.
+        sample_shape: The shape of independent draws.
+    """
+    radius = [x.detach() for x in ((p, scale) if dim is None else (p, scale, dim))]
+    exponents, dtype = exponents.detach(), result_dtype(exponents)
+    if served_by_kernels(exponents, *radius):
+        return _by_kernel(exponents, radius, None, tree, sample_shape, dtype)
+    batch = torch.broadcast_shapes(exponents.shape[:-1], *(x.shape for x in radius))
+    log_radius = _log_radius(radius, tree.dim, (*sample_shape, *batch), dtype)
+    return reference_sampling.nested(exponents.expand(*batch, -1), tree, sample_shape, log_radius)
+
+
+def _log_radius(
+    radius: Sequence[Tensor], dim: int, size: Sequence[int], dtype: torch.dtype
+) -> Tensor:
+    p, scale, n = (*(x.to(torch.float64) for x in radius), dim)[:3]
+    return scale.log() + log_gamma_sample(n / p, size, dtype) / p
+
+
+def signed_gamma(dim: Tensor, p: Tensor, scale: Tensor, sample_shape: Sequence[int]) -> Tensor:
+    """Draws of a generalized gamma variable with a random sign, in the dtype of all parameters.
+
+    Args:
+        dim: The dimension, shape ``(*batch)``, as p and scale.
+        p: The exponent.
+        scale: The scale.
+        sample_shape: The shape of independent draws.
+    """
+    dtype, radius = result_dtype(dim, p, scale), [x.detach() for x in (p, scale, dim)]
+    if served_by_kernels(*radius):
+        exponents = p.new_ones(1, dtype=dtype)  # that of an only child is no matter
+        return _by_kernel(exponents, radius, None, _LINE, sample_shape, dtype).squeeze(-1)
+    size = (*sample_shape, *torch.broadcast_shapes(*(x.shape for x in radius)))
+    sign = symmetric_uniform(size, dtype, p.device).sign()
+    return narrow(sign * exp(_log_radius(radius, 1, size, dtype)), dtype)
+
+
+def _by_kernel(
+    exponents: Tensor,
+    radius: Sequence[Tensor],
+    log_radius: Tensor | None,
+    tree: LpNestedTree,
+    sample_shape: Sequence[int],
+    dtype: torch.dtype,
+) -> Tensor:
+    batch = torch.broadcast_shapes(exponents.shape[:-1], *(x.shape for x in radius))
+    given = result_dtype(exponents, *radius)
+    rows = [exponents, *(x.unsqueeze(-1) for x in radius)]
+    rows = _without_repetition([x.to(given).expand(*batch, -1) for x in rows])
+    num = rows[0].shape[:-1].numel()
+    exponents, *radius = (x.reshape(num, x.shape[-1]) for x in rows)
+    p, scale, dim = (*(x.squeeze(-1) for x in radius), None, None, None)[:3]
+    samples = math.prod(sample_shape) * batch.numel() // num if num else 0
+    if log_radius is not None:
+        log_radius = log_radius.to(torch.float64).reshape(samples, num)
+    draws = draw_calls.nested(
+        exponents, dim, p, scale, log_radius, _seed(), samples, tree.code, dtype
+    )
+    return draws.reshape(*sample_shape, *batch, tree.dim)  # type: ignore[no-any-return]
+
+
+def _without_repetition(rows: list[Tensor]) -> list[Tensor]:
+    """Rows ``(*batch, num)`` without leading dimensions of the batch over which all repeat."""
+    while rows[0].dim() > 1 and (
+        rows[0].shape[0] == 1 or (rows[0].shape[0] and all(x.stride(0) == 0 for x in rows))
+    ):
+        rows = [x[0] for x in rows]
+    return rows
+
+
+def _seed() -> Tensor:
+    """Of torch's own generator; drawn once for a call, however many draws that makes."""
+    return torch.randint(2**63 - 1, (1,), dtype=torch.int64, device="cpu")

@@ -287,3 +287,5 @@ EXPORT int lpnested_norm_backward(
     free(sums);
     return 0;
 }
+
+#include "draw_interface.h"

@@ -96,6 +96,7 @@ void any_reduce(
 #define QUOTED(a) #a
 #define TEXT(a) QUOTED(a)
 
+extern const lpnested::Sampler NAMED(lpnested_sampler_, TARGET);
 extern const lpnested::Kernels NAMED(lpnested_kernels_, TARGET);
 const lpnested::Kernels NAMED(lpnested_kernels_, TARGET) = {
-    TEXT(TARGET), scratch, any_density, any_scale, any_reduce};
+    TEXT(TARGET), scratch, any_density, any_scale, any_reduce, &NAMED(lpnested_sampler_, TARGET)};

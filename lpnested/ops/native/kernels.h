@@ -1,6 +1,7 @@
 // The functions that are compiled for every instruction set.
 #pragma once
 
+#include "draw_task.h"
 #include "structure.h"
 
 namespace lpnested {
@@ -18,6 +19,7 @@ struct Kernels {
     void (*reduce)(
         bool is_double, const void* weights, int64_t stride, const void* slopes, int64_t rows,
         int64_t batch, double* sums, int64_t sums_stride);
+    const Sampler* sampler;
 };
 
 }  // namespace lpnested

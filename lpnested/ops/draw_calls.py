@@ -1,0 +1,127 @@
+"""The compiled sampler as operations of torch: checked, called, and known to its tracers.
+
+``torch.ops.lpnested``, below autograd. A draw is a function of its seed, one integer on the CPU,
+whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lpnested.ops import library
+from lpnested.ops.structure import structure_of
+
+__all__ = ["log_gamma", "nested"]
+
+_FLOATS = (torch.float32, torch.float64)
+
+_ops = torch.library.Library("lpnested", "FRAGMENT")
+_ops.define(
+    "draw_nested(Tensor exponents, Tensor? dim, Tensor? p, Tensor? scale, Tensor? log_radius, "
+    "Tensor seed, SymInt samples, str tree, ScalarType dtype) -> Tensor"
+)
+_ops.define("draw_log_gamma(Tensor shape, Tensor seed, SymInt rows, ScalarType dtype) -> Tensor")
+nested = torch.ops.lpnested.draw_nested.default
+log_gamma = torch.ops.lpnested.draw_log_gamma.default
+
+
+def _nested(
+    exponents: Tensor,
+    dim: Tensor | None,
+    p: Tensor | None,
+    scale: Tensor | None,
+    log_radius: Tensor | None,
+    seed: Tensor,
+    samples: int,
+    tree: str,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Draws ``(samples, batch, dim)`` in a dtype, for exponents ``(batch, num_nodes)``.
+
+    The radius is a generalized gamma variable, where there are p and scale ``(batch,)`` in the
+    dtype of the exponents; dim is that of the tree where it is None. Else ``log_radius`` has it,
+    ``(samples, batch)``, float64, or it is 1.
+    """
+    structure, batch = structure_of(tree), len(exponents)
+    _check(exponents, (batch, structure.num_nodes), exponents.dtype)
+    for x in (dim, p, scale):
+        _check(x, (batch,), exponents.dtype)
+    _check(log_radius, (samples, batch), torch.float64)
+    _check(seed, (1,), torch.int64)
+    if {exponents.dtype, dtype} - {*_FLOATS} or (p is None) != (scale is None):
+        raise ValueError(f"expected float32 or float64, and a scale beside p, but got {dtype}")
+    result = exponents.new_empty((samples, batch, structure.dim), dtype=dtype)
+    if result.numel():
+        radius = [None if log_radius is None else log_radius.contiguous()]
+        library.call(
+            "lpnested_draw_nested",
+            library.parallel_for,
+            structure.address,
+            samples * batch,
+            batch,
+            exponents.dtype == torch.float64,
+            exponents.data_ptr(),
+            *exponents.stride(),
+            *_address_and_stride(dim),
+            *_address_and_stride(p),
+            *_address_and_stride(scale),
+            *(None if x is None else x.data_ptr() for x in (*radius, seed)),
+            dtype == torch.float64,
+            result.data_ptr(),
+        )
+    return result
+
+
+def _log_gamma(shape: Tensor, seed: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
+    """Logarithms of gamma variables, float64, ``(rows, batch)`` for shapes ``(batch,)``.
+
+    They are of variables drawn in a dtype.
+    """
+    _check(shape, (len(shape),), torch.float64)
+    _check(seed, (1,), torch.int64)
+    if dtype not in _FLOATS:
+        raise ValueError(f"expected float32 or float64, but got {dtype}")
+    shape = shape.contiguous()
+    result = shape.new_empty((rows, len(shape)))
+    if result.numel():
+        library.call(
+            "lpnested_draw_log_gamma",
+            library.parallel_for,
+            result.numel(),
+            len(shape),
+            shape.data_ptr(),
+            seed.data_ptr(),
+            dtype == torch.float64,
+            result.data_ptr(),
+        )
+    return result
+
+
+def _address_and_stride(x: Tensor | None) -> tuple[int | None, int]:
+    return (None, 0) if x is None else (x.data_ptr(), x.stride(0))
+
+
+def _check(x: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if x is None:
+        return
+    if x.shape != shape or x.dtype != dtype or x.device.type != "cpu":
+        raise ValueError(
+            f"expected shape {shape} in {dtype} on the CPU, "
+            f"but got {tuple(x.shape)}, {x.dtype}, {x.device}"
+        )
+
+
+_ops.impl("draw_nested", _nested, "CPU")
+_ops.impl("draw_log_gamma", _log_gamma, "CPU")
+
+
+@torch.library.register_fake("lpnested::draw_nested", lib=_ops)
+def _(exponents, dim, p, scale, log_radius, seed, samples, tree, dtype):  # type: ignore[no-untyped-def]
+    shape = (samples, exponents.shape[0], structure_of(tree).dim)
+    return exponents.new_empty(shape, dtype=dtype)
+
+
+@torch.library.register_fake("lpnested::draw_log_gamma", lib=_ops)
+def _(shape, seed, rows, dtype):  # type: ignore[no-untyped-def]
+    return shape.new_empty((rows, shape.shape[0]))

@@ -1,0 +1,57 @@
+// What the C interface hands to the sampler. Plain data, the same for every instruction set.
+#pragma once
+
+#include "structure.h"
+
+namespace lpnested {
+
+// A tensor of numbers, (batch) or (batch, nodes), float or double; or one number.
+struct Numbers {
+    bool is_double;
+    const void* data;
+    int64_t batch_stride, stride;
+    double number;
+
+    inline __attribute__((always_inline)) double at(int64_t b, int64_t k = 0) const {
+        const int64_t place = b * batch_stride + k * stride;
+        if (!data) return number;
+        return is_double ? ((const double*)data)[place] : (double)((const float*)data)[place];
+    }
+};
+
+// Draws over a tree. Row r has sample r / batch and the parameters of row r % batch.
+struct NestedDraw {
+    Tree tree;
+    int64_t rows, batch;
+    Numbers exponents;
+    bool gamma_radius;                // a generalized gamma variable with these parameters
+    Numbers dim, exponent, scale;
+    const double* log_radius;         // else (rows), or null for the unit sphere
+    uint64_t seed;
+    bool is_double;
+    void* result;                     // (rows, dim)
+};
+
+// Logarithms of gamma variables. Row r has the shape of place r % batch.
+struct GammaDraw {
+    int64_t rows, batch;
+    const double* shape;  // (batch)
+    uint64_t seed;
+    bool is_double;  // what is drawn, in as many digits
+    double* result;  // (rows)
+};
+
+// Rows that are drawn together: a power of two, and few enough to fit a cache, whatever the tree.
+static inline int64_t rows_together(int64_t places) {
+    int64_t rows = 512;
+    while (rows > 16 && rows * places > 2048) rows /= 2;
+    return rows;
+}
+
+// Compiled for every instruction set: blocks of rows from `first` to `last`. False: no memory.
+struct Sampler {
+    bool (*nested)(const NestedDraw& task, int64_t first, int64_t last);
+    bool (*log_gamma)(const GammaDraw& task, int64_t first, int64_t last);
+};
+
+}  // namespace lpnested
