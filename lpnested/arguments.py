@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from reprlib import repr
 
+import torch
 from torch import Tensor
 
 from lpnested.layout import Layout, layout_of
 from lpnested.precision import as_parameter, widen
 from lpnested.tree import LpNestedTree
 
-__all__ = ["check_exponents", "check_value", "prepare"]
+__all__ = ["check_exponents", "check_value", "prepare", "rows_of"]
 
 
 def check_exponents(exponents: Tensor | Sequence[float], tree: LpNestedTree) -> Tensor:
@@ -25,9 +26,15 @@ def check_exponents(exponents: Tensor | Sequence[float], tree: LpNestedTree) -> 
 
 
 def prepare(exponents: Tensor, tree: LpNestedTree) -> tuple[Tensor, Layout]:
-    """Exponents as float64 rows ``(num_nodes, *batch)``, and the layout of their tree."""
+    """Exponents, widened, as rows ``(num_nodes, *batch)``, and the layout of their tree."""
     exponents = check_exponents(exponents, tree)
     return widen(exponents).movedim(-1, 0), layout_of(tree, exponents.device)
+
+
+def rows_of(value: Tensor, tree: LpNestedTree, name: str = "value") -> Tensor:
+    """Values, widened, as contiguous rows ``(dim, *sample, *batch)``: reductions run over rows."""
+    check_value(value, tree, name)
+    return widen(value.movedim(-1, 0).clone(memory_format=torch.contiguous_format))
 
 
 def check_value(value: Tensor, tree: LpNestedTree, name: str) -> None:

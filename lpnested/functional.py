@@ -1,40 +1,26 @@
 r"""The mathematics of :math:`L_p`-nested functions, as pure functions of tensors and a tree.
 
 Natural shapes: ``value`` is ``(*sample, *batch, dim)``, ``exponents`` ``(*batch, num_nodes)`` in
-the order of ``tree.nodes``, a result ``(*sample, *batch)``. The arithmetic is float64; a result
-has the promoted dtype of the arguments. For a node :math:`I`: :math:`p_I` is its exponent,
-:math:`l_I` the number of its children, :math:`n_I` the number of leaves under it, and :math:`n_c`
-that under its child :math:`c`.
+the order of ``tree.nodes``, a result ``(*sample, *batch)``. The arithmetic is float64 where the
+device has it; a result has the promoted dtype of the arguments. For a node :math:`I`:
+:math:`p_I` is its exponent, :math:`l_I` the number of its children, :math:`n_I` the number of
+leaves under it, and :math:`n_c` that under its child :math:`c`.
 """
 
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from lpnested import fused
-from lpnested.arguments import check_exponents, check_value, prepare
+from lpnested.arguments import check_exponents, prepare, rows_of
 from lpnested.gamma_ratio import log_gamma_ratio
-from lpnested.layout import layout_of
-from lpnested.plain_norm import plain_log_norm, plain_norm, rows_of
-from lpnested.precision import (
-    as_parameter,
-    narrow,
-    result_dtype,
-    widen,
-    without_repetition,
-)
+from lpnested.ops import norm as operation
+from lpnested.ops import reference
+from lpnested.precision import as_parameter, narrow, result_dtype
 from lpnested.sphere import sample_sphere
-from lpnested.traversal import (
-    align,
-    climb,
-    column,
-    in_layout_order,
-    path_sums,
-)
+from lpnested.traversal import align, climb, column, in_layout_order, path_sums
 from lpnested.tree import LpNestedTree
 
 __all__ = [
@@ -53,9 +39,10 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
 
     .. math:: \log f(x), \quad f_I = \Big(\sum_{c \in I} f_c^{p_I}\Big)^{1/p_I}
 
-    At the origin it is the logarithm of the smallest normal float64, -708.4, not -inf. The
-    gradient at a zero coordinate is 0, which is a subgradient for :math:`p \geq 1`; for
-    :math:`p < 1` the one-sided derivatives there are infinite with opposite signs.
+    At the origin it is the logarithm of the smallest normal float64, -708.4, not -inf; on a
+    device without float64, of the smallest normal float32, -87.3. The gradient at a zero
+    coordinate is 0, which is a subgradient for :math:`p \geq 1`; for :math:`p < 1` the one-sided
+    derivatives there are infinite with opposite signs.
 
     Args:
         value: Shape ``(*sample, *batch, dim)``.
@@ -72,20 +59,10 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         tensor(5.)
     """
     exponents = check_exponents(exponents, tree)
-    result = log_radius(value, exponents, tree)
-    return narrow(result, result_dtype(value, exponents))
+    return operation.log_norm(value, exponents, tree).to(result_dtype(value, exponents))
 
 
-def log_radius(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
-    """:func:`log_norm` in float64, whatever the arguments are."""
-    check_value(value, tree, "value")
-    common = _common_row(check_exponents(exponents, tree))
-    if common is None or not fused.applies(value, common):
-        return plain_log_norm(value, exponents, tree)
-    plain = partial(plain_log_norm, tree=tree)
-    result = fused.log_norm(value, widen(common), layout_of(tree, value.device), plain)
-    batch = exponents.shape[:-1]
-    return result.expand(torch.broadcast_shapes(result.shape, batch)) if batch else result
+log_radius = operation.log_norm
 
 
 def norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -99,7 +76,7 @@ def norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         tensor(5.)
     """
     exponents = check_exponents(exponents, tree)
-    return narrow(plain_norm(value, exponents, tree), result_dtype(value, exponents))
+    return narrow(reference.norm(value, exponents, tree), result_dtype(value, exponents))
 
 
 def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -121,15 +98,7 @@ def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
         tensor(6.2832)
     """
     exponents = check_exponents(exponents, tree)
-    common = _common_row(exponents)
-    p, layout = prepare(exponents if common is None else common, tree)
-    p_edge = p.index_select(0, layout.parents)
-    nodes = (
-        -(column(layout.arities, p) - 1) * p.log() - (column(layout.node_sizes, p) / p).lgamma()
-    )
-    edges = (column(layout.edge_sizes, p) / p_edge).lgamma()
-    area = tree.dim * math.log(2) + nodes.sum(0) + edges.sum(0)
-    return narrow(area, result_dtype(exponents)).expand(exponents.shape[:-1])
+    return narrow(reference.log_surface_area(exponents, tree), result_dtype(exponents))
 
 
 def log_volume(exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -140,7 +109,7 @@ def log_volume(exponents: Tensor, tree: LpNestedTree) -> Tensor:
         tensor(1.3333)
     """
     exponents = check_exponents(exponents, tree)
-    area = log_surface_area(widen(exponents), tree)
+    area = reference.log_surface_area(exponents, tree)
     return narrow(area - math.log(tree.dim), result_dtype(exponents))
 
 
@@ -212,11 +181,3 @@ def log_coordinate_moment(order: float, exponents: Tensor, tree: LpNestedTree) -
 
 def _at_singularity(tree: LpNestedTree) -> float:
     return math.inf if tree.dim > 1 else 0.0
-
-
-def _common_row(exponents: Tensor) -> Tensor | None:
-    """The exponents, ``(num_nodes,)``, that a whole batch shares by way of ``expand``."""
-    (once,) = without_repetition(exponents)
-    if once.numel() != once.shape[-1] or not exponents.numel():
-        return None
-    return once.flatten().expand(exponents.shape[-1])

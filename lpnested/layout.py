@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lpnested.precision import working_dtype
 from lpnested.rows import Rows, ranges
 from lpnested.tracing import is_eager, is_faked
 from lpnested.tree import LpNestedTree
@@ -49,12 +50,13 @@ class Level(NamedTuple):
     num_edges: int
     parents: Tensor
     """The node of the level that each edge leaves from, shape ``(num_edges,)``."""
-    edge_slots: Tensor | None
-    """Where each edge stands among the slots of all blocks; ``None`` where that is in order."""
 
 
 class Layout(NamedTuple):
-    """The levels of a tree, root first, and what is known of every node and edge."""
+    """The levels of a tree, root first, and what is known of every node and edge.
+
+    Sizes and arities are in the working precision of the device.
+    """
 
     levels: tuple[Level, ...]
     nodes: Tensor | None
@@ -66,16 +68,16 @@ class Layout(NamedTuple):
     parents: Tensor
     """The breadth-first place of the node that each edge leaves from, shape ``(num_edges,)``."""
     node_sizes: Tensor
-    """The number of leaves under each node, breadth first, float64."""
+    """The number of leaves under each node, breadth first."""
     edge_sizes: Tensor
-    """The number of leaves under each edge, float64."""
+    """The number of leaves under each edge."""
     inner: Tensor
-    """1 for an edge to a node, 0 for one to a leaf, float64."""
+    """1 for an edge to a node, 0 for one to a leaf."""
     arities: Tensor
-    """The number of children of each node, breadth first, float64."""
+    """The number of children of each node, breadth first."""
 
 
-_LAYOUTS: dict[tuple[str, torch.device], Layout] = {}
+_LAYOUTS: dict[tuple[str, torch.device, torch.dtype], Layout] = {}
 
 
 def layout_of(tree: LpNestedTree, device: torch.device) -> Layout:
@@ -84,13 +86,14 @@ def layout_of(tree: LpNestedTree, device: torch.device) -> Layout:
     # Dynamo is one constant.
     if is_faked():
         return _make_layout(tree, device)
-    layout = _LAYOUTS.get((tree.code, device))
+    key = tree.code, device, working_dtype(device)
+    layout = _LAYOUTS.get(key)
     # What is made within a transform or a tracer belongs to it.
     if layout is None and not is_eager():
         return _make_layout(tree, device)
     if layout is None:
         with torch.inference_mode(False):  # what is kept must serve training too
-            layout = _LAYOUTS[tree.code, device] = _make_layout(tree, device)
+            layout = _LAYOUTS[key] = _make_layout(tree, device)
     return layout
 
 
@@ -109,7 +112,7 @@ def _make_layout(tree: LpNestedTree, device: torch.device) -> Layout:
         return torch.tensor(numbers, device=device)
 
     def floats(numbers: list[int]) -> Tensor:
-        return torch.tensor(numbers, device=device, dtype=torch.float64)
+        return torch.tensor(numbers, device=device, dtype=working_dtype(device))
 
     depths = _depths(tree.children)
     sizes = _sizes(tree.children)
@@ -142,7 +145,6 @@ def _levels(depths: list[_Depth], integers: Callable[[list[int]], Tensor]) -> It
             num_leaves=depth.num_leaves,
             num_edges=len(depth.parents),
             parents=integers(depth.parents),
-            edge_slots=_edge_slots(depth, integers),
         )
         start += len(depth.nodes)
         first_edge += len(depth.parents)
@@ -233,10 +235,3 @@ def _blocks(depth: _Depth, integers: Callable[[list[int]], Tensor]) -> Iterator[
             first_edge=slots[0],
             slots=None if in_order else integers(slots),
         )
-
-
-def _edge_slots(depth: _Depth, integers: Callable[[list[int]], Tensor]) -> Tensor | None:
-    slots = [edge for block in _slots(depth) for edge in block.edges]
-    place = {edge: k for k, edge in enumerate(slots)}
-    places = [place[edge] for edge in range(len(depth.parents))]
-    return None if places == list(range(len(slots))) else integers(places)

@@ -1,8 +1,9 @@
-"""Float64 inside, the caller's dtype outside.
+"""The working precision inside, the caller's dtype outside.
 
 A float32 norm raised to the power 200 keeps four or five correct digits, so the mathematics runs
-in float64. At the border a tensor is widened, and its gradient comes back saturated at the
-largest finite number instead of infinite; a result is narrowed, saturated in the same way.
+in float64 where a device has it. At the border a tensor is widened, and its gradient comes back
+saturated at the largest finite number instead of infinite; a result is rounded, saturated in the
+same way.
 """
 
 from __future__ import annotations
@@ -31,17 +32,24 @@ __all__ = [
     "spacing",
     "widen",
     "without_repetition",
+    "working_dtype",
 ]
 
 _HALF = (torch.float16, torch.bfloat16)
-_LARGEST_EXPONENT = 600.0
+_WITHOUT_FLOAT64 = {"mps"}
+_LARGEST_EXPONENT = {torch.float64: 600.0, torch.float32: 70.0}
+
+
+def working_dtype(device: torch.device) -> torch.dtype:
+    """The precision of the arithmetic on a device: float64, or float32 where it has no other."""
+    return torch.float32 if device.type in _WITHOUT_FLOAT64 else torch.float64
 
 
 class _Widen(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.dtype = x.dtype
-        return x.to(torch.float64)
+        return x.to(working_dtype(x.device))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -55,7 +63,7 @@ class _WidenTransformed(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        return x.to(torch.float64)
+        return x.to(working_dtype(x.device))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -67,20 +75,16 @@ class _WidenTransformed(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        return tangent.to(torch.float64)
+        return tangent.to(working_dtype(tangent.device))
 
 
 def widen(x: Tensor) -> Tensor:
-    """To float64, with a gradient that saturates where it would overflow."""
-    if not x.is_floating_point():
-        return x.to(torch.float64)
-    if is_transformed(x):
-        narrower = x.dtype != torch.float64
-        return _WidenTransformed.apply(x) if narrower else x
+    """To the working precision, with a gradient that saturates where it would overflow."""
+    if is_transformed(x) and x.is_floating_point():
+        return x if x.dtype == torch.float64 else _WidenTransformed.apply(x)
     if x.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing():  # type: ignore[attr-defined]
         return _Widen.apply(x)  # type: ignore[no-any-return]
-    (once,) = without_repetition(x)
-    return once.to(torch.float64).expand(x.shape)
+    return x.to(working_dtype(x.device))
 
 
 def without_repetition(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -99,10 +103,8 @@ def without_repetition(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """From float64 to a result's dtype: what overflows saturates, true infinities stay."""
-    return (
-        x if dtype == torch.float64 else torch.where(x.isinf(), x, _saturated(x, dtype)).to(dtype)
-    )
+    """From the working precision to a result's: what overflows saturates, infinities stay."""
+    return x if x.dtype == dtype else torch.where(x.isinf(), x, _saturated(x, dtype)).to(dtype)
 
 
 def _saturated(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -119,8 +121,8 @@ def at_most(x: Tensor, bound: Tensor | float) -> Tensor:
 
 
 def exp(x: Tensor) -> Tensor:
-    """The exponential, saturated at 4e260 so that its gradients are finite too."""
-    return at_most(x, _LARGEST_EXPONENT).exp()
+    """The exponential, saturated at 4e260 (3e30 in float32): its gradients are finite too."""
+    return at_most(x, _LARGEST_EXPONENT[x.dtype]).exp()
 
 
 def default_dtype() -> torch.dtype:

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, threshold
+from torch.nn.functional import pad
 
 from lpnested.layout import Layout, Level
 
 __all__ = [
-    "Combine",
+    "LOG2_ZERO",
     "align",
     "climb",
     "column",
     "in_layout_order",
     "leaves_of",
+    "log2_p_norm",
     "log2_totals",
-    "log_p_norm",
-    "p_norm",
     "path_sums",
 ]
 
-Combine: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+_Combine: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
-_TINY, _HUGE = torch.finfo(torch.float64).tiny, torch.finfo(torch.float64).max
-_LOG2_TINY = math.log2(_TINY)
-_LOG2_ZERO = -1e30  # finite, so that no gradient meets inf - inf, and 2 ** (p * this) is 0
+LOG2_ZERO = -1e30  # finite, so that no gradient meets inf - inf, and 2 ** (p * this) is 0
 
 
 def align(rows: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,17 +58,12 @@ def _blocks(level: Level, edges: Tensor, fill: float) -> list[Tensor]:
 
 
 def climb(
-    rows: Tensor,
-    p: Tensor,
-    layout: Layout,
-    combine: Combine,
-    fill: float = 0.0,
-    at_root: Combine | None = None,
+    rows: Tensor, p: Tensor, layout: Layout, combine: _Combine, fill: float = 0.0
 ) -> list[tuple[Tensor, Tensor]]:
     """From the leaves up: what a level's edges carry and its nodes make of it, root first.
 
     ``combine`` takes children ``(count, width, ...)``, ``fill`` where there is none, and the
-    exponents of their nodes, ``(count, ...)``; ``at_root`` takes its place at the root.
+    exponents of their nodes, ``(count, ...)``.
     """
     rows, p = in_layout_order(rows, layout.leaves), in_layout_order(p, layout.nodes)
     levels: list[tuple[Tensor, Tensor]] = []
@@ -80,9 +71,8 @@ def climb(
         edges = rows.narrow(0, level.first_leaf, level.num_leaves)
         if levels:
             edges = torch.cat([edges, levels[0][1]]) if level.num_leaves else levels[0][1]
-        function = combine if level.start or at_root is None else at_root
         nodes = [
-            function(children, p.narrow(0, level.start + block.start, block.num_nodes))
+            combine(children, p.narrow(0, level.start + block.start, block.num_nodes))
             for block, children in zip(level.blocks, _blocks(level, edges, fill), strict=True)
         ]
         levels.insert(0, (edges, torch.cat(nodes) if len(nodes) > 1 else nodes[0]))
@@ -119,33 +109,16 @@ def log2_totals(logs: Tensor, layout: Layout) -> Tensor:
         torch.cat([log2_total(b) for b in blocks]).index_select(0, level.parents)
         for level in layout.levels
         for edges in [logs.narrow(0, level.first_edge, level.num_edges)]
-        for blocks in [_blocks(level, edges, _LOG2_ZERO)]
+        for blocks in [_blocks(level, edges, LOG2_ZERO)]
     ]
     return torch.cat(totals) if len(totals) > 1 else totals[0]
 
 
-def p_norm(children: Tensor, p: Tensor) -> Tensor:
-    """The p-norm over the second dimension, exact at every scale and with zeros.
+def log2_p_norm(children: Tensor, p: Tensor) -> Tensor:
+    """The p-norm over the second dimension, of and as base-2 logarithms.
 
-    The largest child is divided out. As the norm does not depend on what is divided out, that
-    number carries no gradient, and all derivatives are still right.
+    The largest child is divided out, without gradient: the norm does not depend on it.
     """
-    largest, log2_rest = _largest_and_rest(children, p)
-    return largest * log2_rest.exp2()
-
-
-def log_p_norm(children: Tensor, p: Tensor) -> Tensor:
-    """Its logarithm, from the smallest normal number on; no gradient of it meets the norm's."""
-    largest, log2_rest = _largest_and_rest(children, p)
-    return largest.clamp(_TINY, _HUGE).log() + math.log(2) * log2_rest
-
-
-def _largest_and_rest(children: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest child, and log2 of the norm of all of them when it is divided out."""
     largest = children.detach().amax(1)
-    ratios = children / largest.clamp(_TINY, _HUGE).unsqueeze(1)
-    # An absent or zero child adds exactly 0 to the sum, and 0 to every gradient.
-    logs = threshold(ratios.clamp_min(_TINY).log2(), _LOG2_TINY, _LOG2_ZERO)
-    # The largest child adds 1, unless it is next to 0 itself.
-    total = torch.where(largest < _TINY, 1.0, (p.unsqueeze(1) * logs).exp2().sum(1))
-    return largest, total.log2() / p
+    powers = (p.unsqueeze(1) * (children - largest.unsqueeze(1))).exp2()
+    return largest + powers.sum(1).log2() / p
