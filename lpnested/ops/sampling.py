@@ -94,8 +94,9 @@ def gamma_nested(
 def _log_radius(
     radius: Sequence[Tensor], dim: int, size: Sequence[int], dtype: torch.dtype
 ) -> Tensor:
-    p, scale, n = (*(x.to(torch.float64) for x in radius), dim)[:3]
-    return scale.log() + log_gamma_sample(n / p, size, dtype) / p
+    p, scale, *own = (x.to(torch.float64) for x in radius)
+    shape = own[0] / p if own else dim / p
+    return scale.log() + log_gamma_sample(shape, size, dtype) / p
 
 
 def signed_gamma(dim: Tensor, p: Tensor, scale: Tensor, sample_shape: Sequence[int]) -> Tensor:
