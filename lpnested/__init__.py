@@ -7,6 +7,7 @@ from lpnested.isa import ISA
 from lpnested.lp_nested import LpNested
 from lpnested.lp_spherical import LpSpherical
 from lpnested.notation import format, parse
+from lpnested.ops.backends import backends
 from lpnested.tree import LpNestedTree
 
 __version__ = "0.1.0"
@@ -18,6 +19,7 @@ __all__ = [
     "LpNested",
     "LpNestedTree",
     "LpSpherical",
+    "backends",
     "format",
     "functional",
     "kl",

@@ -110,7 +110,7 @@ def _density_backward_outputs(
     weights: Tensor, in_value: Tensor, slopes: Tensor, exponents: Tensor
 ) -> tuple[Tensor, Tensor]:
     rows = exponents.shape[-1] + RADIAL_SLOPES
-    shape = (*exponents.shape[:-1], rows) if slopes.dim() > 1 else (0,)
+    shape = (*exponents.shape[:-1], rows) if slopes.shape[0] else (0,)
     return torch.empty_like(in_value), exponents.new_empty(shape)
 
 

@@ -169,7 +169,7 @@ struct Random {
         const Vector sum = x + Real(1);
         const Bits near = (sum > Real(0.71)) & (sum < Real(1.41));
         const Log2<L> far = log2_of<L>(sum);
-        return near ? x * L::polynomial(Form::log2, x) : far.sum();
+        return near ? log2_near_one<L>(x) : far.sum();
     }
 };
 

@@ -129,6 +129,15 @@ INLINE Log2<L> operator-(Log2<L> a, Log2<L> b) {
     return {a.whole - b.whole, a.fraction - b.fraction};
 }
 
+// log2(1 + x) for 1 + x from sqrt(1/2) to sqrt(2).
+template <class L>
+INLINE typename L::Vector log2_near_one(typename L::Vector x) {
+    using Real = typename L::Real;
+    if constexpr (sizeof(Real) == 4) return x * L::polynomial(L::Form::log2, x);
+    const typename L::Vector ratio = x / (x + Real(2));  // a third of the terms
+    return ratio * L::polynomial(L::Form::log2, ratio * ratio);
+}
+
 // Of normal positive numbers.
 template <class L>
 INLINE Log2<L> log2_of(typename L::Vector x) {
@@ -147,9 +156,7 @@ INLINE Log2<L> log2_of(typename L::Vector x) {
         constexpr typename L::Integer shift = 1 << 20;
         whole = (Vector)((exponent + shift) | (Bits)L::all(large)) - (large + Real(shift));
     }
-    if constexpr (sizeof(Real) == 4) return {whole, rest * L::polynomial(Form::log2, rest)};
-    const Vector ratio = rest / (rest + Real(2));  // a third of the terms
-    return {whole, ratio * L::polynomial(Form::log2, ratio * ratio)};
+    return {whole, log2_near_one<L>(rest)};
 }
 
 // 2^x, 0 or the largest power of two outside of the normal range.
