@@ -39,10 +39,11 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
 
     .. math:: \log f(x), \quad f_I = \Big(\sum_{c \in I} f_c^{p_I}\Big)^{1/p_I}
 
-    At the origin it is the logarithm of the smallest normal float64, -708.4, not -inf; on a
-    device without float64, of the smallest normal float32, -87.3. The gradient at a zero
-    coordinate is 0, which is a subgradient for :math:`p \geq 1`; for :math:`p < 1` the one-sided
-    derivatives there are infinite with opposite signs.
+    At the origin it is the logarithm of the smallest normal float64, -708.4, not -inf. The
+    gradient at a zero coordinate is 0, which is a subgradient for :math:`p \geq 1`; for
+    :math:`p < 1` the one-sided derivatives there are infinite with opposite signs. On a device
+    without float64 that logarithm is -87.3, and the gradient is 0 as well where the share
+    :math:`x_i\, \partial \log f / \partial x_i` is below the smallest float32.
 
     Args:
         value: Shape ``(*sample, *batch, dim)``.

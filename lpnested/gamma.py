@@ -22,7 +22,7 @@ def log_gamma_sample(shape: Tensor, size: Sequence[int], dtype: torch.dtype) -> 
         dtype: The precision of the uniform variable that is drawn.
     """
     size = torch.Size(size)
-    uniform = symmetric_uniform(size, dtype, shape.device).abs().to(torch.float64)
+    uniform = symmetric_uniform(size, dtype, shape.device).abs().to(shape.dtype)
     return torch._standard_gamma((shape + 1).expand(size)).log() + uniform.log() / shape
 
 

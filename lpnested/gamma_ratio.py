@@ -44,7 +44,7 @@ def log_gamma_ratio(a: Tensor, h: Tensor | float) -> Tensor:
         >>> log_gamma_ratio(torch.tensor(1e12, dtype=torch.float64), 0.5)
         tensor(13.8155, dtype=torch.float64)
     """
-    h = torch.as_tensor(h, dtype=torch.float64, device=a.device)
+    h = torch.as_tensor(h, dtype=a.dtype, device=a.device)
     z = a + _SHIFT
     end = z + h
     stirling = (z - 0.5) * torch.log1p(h / z) + h * end.log() - h

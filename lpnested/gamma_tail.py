@@ -45,7 +45,7 @@ def direct_tail(a: Tensor, x: Tensor, log_x: Tensor) -> tuple[Tensor, Tensor]:
     r"""The logarithm of the direct tail, and that of its absolute slope in :math:`\log x`.
 
     Args:
-        a: The shape :math:`a > 0`, float64.
+        a: The shape :math:`a > 0`.
         x: Positive and finite, or 0 where it underflows.
         log_x: Its logarithm.
     """
@@ -72,7 +72,7 @@ def _log_integral(a: Tensor, x: Tensor) -> Tensor:
     """The logarithm of the integral of g, by the rule of Clenshaw and Curtis (1960)."""
     lower = is_lower(a, x)
     end = _end(a.detach(), x.detach(), lower)
-    nodes, weights = _rule(x.device)
+    nodes, weights = _rule(x)
     u = torch.where(lower, -end, end).unsqueeze(-1) * nodes
     log_g = torch.addcmul(a.unsqueeze(-1) * u, x.unsqueeze(-1), torch.expm1(u), value=-1)
     g = log_g.exp_()  # in place: much of the time goes into memory
@@ -89,11 +89,11 @@ def _end(a: Tensor, x: Tensor, lower: Tensor) -> Tensor:
     return torch.where(lower, lower_end, upper_end)
 
 
-def _rule(device: torch.device) -> tuple[Tensor, Tensor]:
+def _rule(like: Tensor) -> tuple[Tensor, Tensor]:
     """Nodes in [0, 1], denser near 0, and weights: made where they are used, not brought there."""
     n = _INTERVALS
-    angle = torch.arange(n + 1, dtype=torch.float64, device=device) * (math.pi / n)
-    even = torch.arange(2, n + 1, 2, dtype=torch.float64, device=device)
+    angle = torch.arange(n + 1, dtype=like.dtype, device=like.device) * (math.pi / n)
+    even = torch.arange(2, n + 1, 2, dtype=like.dtype, device=like.device)
     half = torch.where(even == n, 1.0, 2.0) / (even * even - 1)
     weights = (1 - torch.cos(angle.unsqueeze(-1) * even) @ half) / n
     weights = torch.where(angle == 0, weights / 2, weights)  # at the other end g is nothing
@@ -140,12 +140,22 @@ def log_gamma_1p(a: Tensor) -> Tensor:
 
 def _log_factors(a: Tensor) -> Tensor:
     """The logarithm of (1 + a) (1 + a/2) ... (1 + a/8)."""
+    # Its fourth power is finite. Where a is more, other terms leave nothing of this.
+    bounded = a.clamp_max(math.pow(torch.finfo(a.dtype).max, 0.24))
+    first, second = (
+        torch.log1p(bounded * _polynomial(bounded, _product(factors)[1:]))
+        for factors in (range(1, 5), range(5, _SHIFT))
+    )
+    return first + second
+
+
+def _product(factors: range) -> list[float]:
+    """The coefficients of the product of 1 + a/j."""
     coefficients = [1.0]
-    for j in range(1, _SHIFT):
+    for j in factors:
         shifted = [0.0, *(c / j for c in coefficients)]
         coefficients = [c + d for c, d in zip([*coefficients, 0.0], shifted, strict=True)]
-    bounded = a.clamp_max(1e30)  # where other terms leave nothing of this
-    return torch.log1p(bounded * _polynomial(bounded, coefficients[1:]))
+    return coefficients
 
 
 def _polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:

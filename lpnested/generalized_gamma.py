@@ -116,7 +116,7 @@ class GeneralizedGamma(Univariate):
             tensor([6.9315e-01, 2.6175e+03,        inf])
         """
         n, p, scale = self._widened()
-        order = torch.as_tensor(order, dtype=torch.float64, device=n.device)
+        order = torch.as_tensor(order, dtype=n.dtype, device=n.device)
         infinite = (order <= -n) | (order == math.inf)
         order = torch.where(infinite, 0.0, order)
         log_moment = order * scale.log() + log_gamma_ratio(n / p, order / p)

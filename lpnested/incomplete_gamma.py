@@ -23,7 +23,6 @@ from lpnested.precision import widen
 __all__ = ["log_complement", "log_gammainc", "log_gammaincc", "log_gammaincinv", "log_tails"]
 
 _LOG_HALF = -math.log(2)
-_LOG_LARGEST = 709.78  # of a number in float64
 _STEPS = 2  # to within 1e-10; one more makes that 1e-15, and has the derivatives
 
 
@@ -73,7 +72,8 @@ def log_tails(a: Tensor, log_x: Tensor) -> tuple[Tensor, Tensor]:
         (tensor(-19.9943, dtype=torch.float64), tensor(-2.0729e-09, dtype=torch.float64))
     """
     a, log_x = widen(a), widen(log_x)
-    zero, huge = log_x == -math.inf, log_x > _LOG_LARGEST
+    largest = math.log(torch.finfo(log_x.dtype).max)
+    zero, huge = log_x == -math.inf, log_x > largest
     log_x = torch.where(zero | huge, 0.0, log_x)
     return _tails(a, torch.where(huge, math.inf, log_x.exp()), log_x, zero)
 

@@ -17,7 +17,7 @@ from lpnested.isa import ISA
 from lpnested.kl_independent import log_sphere
 from lpnested.kl_univariate import ADVICE, dtype_of_both, generalized_gamma_kl, log_normal_kl
 from lpnested.lp_nested import LpNested
-from lpnested.precision import widen
+from lpnested.precision import widen, working_dtype
 from lpnested.radii import generalized_gamma_parameters
 
 __all__: list[str] = []
@@ -72,7 +72,7 @@ def _kl_radii(p: Distribution, q: Distribution, log_factor: Tensor | float) -> T
 @register_kl(ISA, ISA)
 def _kl_isa(p: ISA, q: ISA) -> Tensor:
     """For equal subspaces, the sum of the divergences of their radii."""
-    sizes = torch.tensor(p.sizes, dtype=torch.float64, device=p.p.device)
+    sizes = torch.tensor(p.sizes, dtype=working_dtype(p.p.device), device=p.p.device)
     matter = [k for k, size in enumerate(p.sizes) if size > 1]  # others' exponents do nothing
     if p.sizes != q.sizes or not _equal(p.p[..., matter], q.p[..., matter]):
         raise NotImplementedError(

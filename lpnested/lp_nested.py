@@ -20,6 +20,7 @@ from lpnested.precision import (
     fitted,
     result_dtype,
     widen,
+    working_dtype,
 )
 from lpnested.radial import log_density
 from lpnested.radial_draws import log_draw
@@ -49,7 +50,7 @@ class LpNested(Distribution):
 
     ``sample`` is exact (Algorithm 1). ``log_prob`` saturates at a lowest finite number, -3.4e38
     (float32) or -4e260 (float64), with gradient 0 there; a gradient that overflows saturates too,
-    and the gradient at a zero coordinate is 0.
+    and the gradient at a zero coordinate is 0. A device without float64 saturates at -3e30.
 
     Args:
         tree: The tree.
@@ -187,7 +188,8 @@ class LpNested(Distribution):
             >>> dist.moment([2.0, 0.0])
             tensor(7.5000)
         """
-        orders = torch.as_tensor(orders, dtype=torch.float64, device=self.exponents.device)
+        device = self.exponents.device
+        orders = torch.as_tensor(orders, dtype=working_dtype(device), device=device)
         angular = F.log_moment(orders, widen(self.exponents), self.tree)
         radial = log_radial_moment(self.radial, orders.sum(-1))
         return (angular + radial).exp().to(self._dtype)

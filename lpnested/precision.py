@@ -19,6 +19,7 @@ from torch import Tensor
 from lpnested.tracing import is_eager, is_transformed
 
 __all__ = [
+    "LARGEST_EXPONENT",
     "as_parameter",
     "as_parameters",
     "at_most",
@@ -37,7 +38,8 @@ __all__ = [
 
 _HALF = (torch.float16, torch.bfloat16)
 _WITHOUT_FLOAT64 = {"mps"}
-_LARGEST_EXPONENT = {torch.float64: 600.0, torch.float32: 70.0}
+LARGEST_EXPONENT = {torch.float64: 600.0, torch.float32: 70.0}
+"""Where :func:`exp` saturates."""
 
 
 def working_dtype(device: torch.device) -> torch.dtype:
@@ -110,7 +112,7 @@ def narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
 def _saturated(x: Tensor, dtype: torch.dtype) -> Tensor:
     """To a dtype, as its largest number where it has no larger one."""
     bound = torch.finfo(dtype).max
-    if dtype != torch.float64:
+    if dtype != x.dtype:
         bound = math.nextafter(bound, math.inf)  # rounds to it, and leaves it its gradient
     return x.clamp(-bound, bound).to(dtype)
 
@@ -122,7 +124,7 @@ def at_most(x: Tensor, bound: Tensor | float) -> Tensor:
 
 def exp(x: Tensor) -> Tensor:
     """The exponential, saturated at 4e260 (3e30 in float32): its gradients are finite too."""
-    return at_most(x, _LARGEST_EXPONENT[x.dtype]).exp()
+    return at_most(x, LARGEST_EXPONENT[x.dtype]).exp()
 
 
 def default_dtype() -> torch.dtype:

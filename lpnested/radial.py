@@ -36,11 +36,6 @@ from lpnested.tree import LpNestedTree
 
 __all__ = ["log_beta", "log_density", "log_generator"]
 
-# Logarithms within the range of a dtype, where the fallback asks a radial for its density.
-# Logarithms of what a dtype holds, in float64 with its square and its reciprocal.
-_RANGE = {torch.float32: (-87.3, 88.7), torch.float64: (-350.0, 350.0)}
-_EPS = torch.finfo(torch.float64).eps
-_ROUNDING = 2**10 * _EPS  # of logarithms, which go up to 710
 _SPACINGS = 4  # that the rounding of coordinates, and what made them, can move a radius
 
 
@@ -89,12 +84,11 @@ def log_generator(radial: Distribution, log_r: Tensor, dim: int, eps: float) -> 
             exponents, whichever is wider. It matters where the support has a bound.
     """
     dtype = dtype_of(radial)
-    low, high = _RANGE[dtype]
-    r = torch.where(log_r < low, low, at_most(log_r, high)).exp()
+    r = _within_range(log_r, dtype).exp()
     eps = max(eps, torch.finfo(dtype).eps)
     support: Any = radial.support
     lower, upper = _bounds(support, r)
-    step, margin = max(eps / 2, _EPS), _margin(eps)
+    step, margin = max(eps / 2, torch.finfo(log_r.dtype).eps), _margin(log_r, eps)
     inner, outer = lower * (1 + step), upper * (1 - step)
     r = torch.where((r < inner) & (r >= lower * (1 - margin)), inner, r)
     r = torch.where((r > outer) & (r <= upper * (1 + margin)), outer, r)
@@ -107,17 +101,29 @@ def log_generator(radial: Distribution, log_r: Tensor, dim: int, eps: float) -> 
 _OF_UNREGISTERED = log_generator.dispatch(object)
 
 
-def _margin(eps: float) -> float:
+def _within_range(log_r: Tensor, dtype: torch.dtype) -> Tensor:
+    """Where the fallback asks a radial for its density: within what the dtype holds.
+
+    Where the arithmetic has no more than that, within the square roots of it.
+    """
+    limits = torch.finfo(dtype)
+    part = 1.0 if dtype != log_r.dtype else 0.5
+    low, high = part * math.log(limits.tiny), part * math.log(limits.max)
+    return torch.where(log_r < low, low, at_most(log_r, high))
+
+
+def _margin(log_r: Tensor, eps: float) -> float:
     """Relative, of a bound: what is beyond by more is outside, by no rounding."""
-    return _SPACINGS * eps + _ROUNDING
+    limits = torch.finfo(log_r.dtype)
+    return _SPACINGS * eps + math.log2(limits.max) * limits.eps  # of the largest logarithms
 
 
 def _is_above(log_r: Tensor, bound: Tensor | float, eps: float) -> Tensor:
-    return log_r - bound > _margin(eps)
+    return log_r - bound > _margin(log_r, eps)
 
 
 def _below_one(log_r: Tensor, eps: float) -> Tensor:
-    return at_most(log_r, -max(eps, _EPS) / 2)
+    return at_most(log_r, -max(eps, torch.finfo(log_r.dtype).eps) / 2)
 
 
 def _bounds(support: Any, like: Tensor) -> tuple[Tensor, Tensor]:

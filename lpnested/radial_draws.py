@@ -29,6 +29,7 @@ from lpnested.chunks import in_chunks
 from lpnested.gamma import symmetric_uniform
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.ops.sampling import log_gamma
+from lpnested.precision import widen
 from lpnested.radii import by_radial, dtype_of, generalized_gamma_parameters, parameters_of
 from lpnested.tracing import is_transformed
 
@@ -45,7 +46,7 @@ def log_draw(radial: Distribution, sample_shape: Sequence[int]) -> Tensor:
     pathwise = radial.has_rsample and not is_transformed()
     shape = torch.Size(sample_shape)
     draws: Tensor = radial.rsample(shape) if pathwise else radial.sample(shape)
-    return in_chunks(torch.log, draws.detach().to(torch.float64))
+    return in_chunks(torch.log, widen(draws.detach()))
 
 
 @log_draw.register
@@ -105,7 +106,7 @@ def _(radial: LogNormal, sample_shape: Sequence[int]) -> Tensor:
     loc, scale = _wide(radial.loc, radial.scale)
     size = _size(radial, sample_shape)
     normal = torch.randn(size, dtype=dtype_of(radial), device=loc.device)
-    return loc + scale * normal.to(torch.float64)
+    return loc + scale * widen(normal)
 
 
 @log_draw.register
@@ -115,7 +116,7 @@ def _(radial: MixtureSameFamily, sample_shape: Sequence[int]) -> Tensor:
 
 
 def _wide(*parameters: Tensor) -> tuple[Tensor, ...]:
-    return tuple(x.detach().to(torch.float64) for x in parameters)
+    return tuple(widen(x.detach()) for x in parameters)
 
 
 def _size(radial: Distribution, sample_shape: Sequence[int]) -> torch.Size:
@@ -130,7 +131,7 @@ def _uniform(radial: Distribution, sample_shape: Sequence[int]) -> Tensor:
     """Inside (0, 1)."""
     dtype, size = dtype_of(radial), _size(radial, sample_shape)
     device = parameters_of(radial)[0].device
-    return symmetric_uniform(size, dtype, device).abs().to(torch.float64)
+    return widen(symmetric_uniform(size, dtype, device).abs())
 
 
 def _log_uniform(radial: Distribution, sample_shape: Sequence[int]) -> Tensor:

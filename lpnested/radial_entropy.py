@@ -25,7 +25,7 @@ from torch.distributions.utils import euler_constant
 
 from lpnested.gamma_ratio import digamma, log_gamma_entropy
 from lpnested.generalized_gamma import GeneralizedGamma, mean_log_ratio
-from lpnested.precision import widen
+from lpnested.precision import widen, working_dtype
 from lpnested.radii import by_radial, generalized_gamma_parameters, in_float64, parameters_of
 
 __all__ = ["generator_mode", "in_logs", "mean_log", "radial_entropy"]
@@ -207,5 +207,5 @@ def _(radial: Distribution, dim: int) -> Tensor:
 
 
 def _zero_where(condition: Tensor) -> Tensor:
-    zero = torch.zeros_like(condition, dtype=torch.float64)
+    zero = torch.zeros_like(condition, dtype=working_dtype(condition.device))
     return zero.masked_fill(~condition, math.nan)

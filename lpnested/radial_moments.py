@@ -53,7 +53,7 @@ def log_radial_moment(radial: Distribution, order: Tensor | float) -> Tensor:
     Raises:
         NotImplementedError: Where the moment has no closed form here.
     """
-    orders = torch.as_tensor(order, dtype=torch.float64)
+    orders = torch.as_tensor(order)
     known = (orders == 0) | (orders == 1) | (orders == 2)
     try:
         if known.all():
@@ -165,8 +165,8 @@ def _between(
     low: Tensor | float, order: Tensor | float, high: Tensor | float = math.inf
 ) -> tuple[Tensor, Tensor]:
     """Whether an order is between bounds (or one is NaN), and it there, 0 elsewhere."""
-    device = next((x.device for x in (low, high) if isinstance(x, Tensor)), None)
-    order = torch.as_tensor(order, dtype=torch.float64, device=device)
+    like = next(x for x in (low, high) if isinstance(x, Tensor))
+    order = torch.as_tensor(order, dtype=like.dtype, device=like.device)
     finite = ~((order <= low) | (order >= high))
     return finite, torch.where(finite, order, 0.0)
 

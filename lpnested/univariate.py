@@ -11,12 +11,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from lpnested.digits import shown
-from lpnested.precision import at_most, narrow, result_dtype, widen
+from lpnested.precision import LARGEST_EXPONENT, at_most, narrow, result_dtype, widen
 
 __all__ = ["Univariate", "exp_within_range", "log_power", "log_ratio", "quantile_end", "times_exp"]
-
-_LARGEST_LOG = 709.78  # of a number in float64
-_LARGEST_LOG_POWER = 600.0  # as of precision.exp
 
 
 class Univariate(Distribution):
@@ -157,12 +154,13 @@ def log_power(x: Tensor, scale: Tensor, p: Tensor) -> Tensor:
     r""":math:`p \log(x / s)`, finite but at 0 and infinity, where it has no gradient."""
     log_z, inside = log_ratio(x, scale)
     end = torch.where(x == 0, -math.inf, x.detach())
-    return torch.where(inside, at_most(p * log_z, _LARGEST_LOG_POWER), end)
+    return torch.where(inside, at_most(p * log_z, LARGEST_EXPONENT[x.dtype]), end)
 
 
 def exp_within_range(x: Tensor) -> Tensor:
-    """The exponential, or the largest number where that is beyond float64."""
-    return at_most(x, _LARGEST_LOG).exp()
+    """The exponential, or the largest number where that is beyond the dtype."""
+    limits = torch.finfo(x.dtype)
+    return at_most(x, math.log(limits.max) * (1 - limits.eps)).exp()
 
 
 def times_exp(scale: Tensor, log_factor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lpnested.gamma import log_gamma_sample, symmetric_uniform
 from lpnested.ops import draw_calls, reference_sampling
 from lpnested.ops.inputs import served_by_kernels
-from lpnested.precision import exp, narrow, result_dtype
+from lpnested.precision import exp, narrow, result_dtype, widen
 from lpnested.tree import LpNestedTree
 
 __all__ = ["gamma_nested", "log_gamma", "nested", "signed_gamma"]
@@ -94,7 +94,7 @@ def gamma_nested(
 def _log_radius(
     radius: Sequence[Tensor], dim: int, size: Sequence[int], dtype: torch.dtype
 ) -> Tensor:
-    p, scale, *own = (x.to(torch.float64) for x in radius)
+    p, scale, *own = (widen(x) for x in radius)
     shape = own[0] / p if own else dim / p
     return scale.log() + log_gamma_sample(shape, size, dtype) / p
 
