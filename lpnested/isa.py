@@ -15,6 +15,7 @@ from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.lp_nested import LpNested
 from lpnested.lp_spherical import LpSpherical
 from lpnested.ops import gamma
+from lpnested.ops.sampling import gamma_nested
 from lpnested.precision import (
     as_parameter,
     fitted,
@@ -123,6 +124,10 @@ class ISA(LpNested):
 
     def _log_density(self, value: Tensor) -> Tensor:
         return gamma.log_density(value, self.exponents, None, self.p0, self.scale, self.tree)
+
+    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        """Exact draws, shape ``(*sample_shape, *batch, dim)``, without gradient."""
+        return gamma_nested(self.exponents, None, self.p0, self.scale, self.tree, sample_shape)
 
     @property
     def radial(self) -> GeneralizedGamma:  # type: ignore[override]

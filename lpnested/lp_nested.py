@@ -23,14 +23,9 @@ from lpnested.precision import (
     working_dtype,
 )
 from lpnested.radial import log_density
-from lpnested.radial_draws import log_draw
+from lpnested.radial_draws import nested_draw
 from lpnested.radial_moments import generator_mode, log_radial_moment, mean_log, radial_entropy
-from lpnested.radii import (
-    checked_parameters,
-    generalized_gamma_parameters,
-    is_bounded,
-)
-from lpnested.sphere import sample_scaled
+from lpnested.radii import checked_parameters, generalized_gamma_parameters
 from lpnested.tree import LpNestedTree, Nested
 
 __all__ = ["LpNested"]
@@ -149,13 +144,7 @@ class LpNested(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         """Exact draws, shape ``(*sample_shape, *batch, dim)``, without gradient."""
-        log_radius = log_draw(self.radial, sample_shape)
-        draws = sample_scaled(log_radius, self.exponents, self.tree, sample_shape)
-        if not is_bounded(self.radial):
-            return draws
-        # Rounding moves the radius of a draw, and must not move it out of the support.
-        excess = log_radius - F.log_radius(draws, self.exponents.detach(), self.tree)
-        return draws * excess.clamp(-1, 1).exp().to(draws.dtype).unsqueeze(-1)
+        return nested_draw(self.radial, self.exponents, self.tree, sample_shape)
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> NoReturn:
         raise NotImplementedError(

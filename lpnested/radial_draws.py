@@ -25,15 +25,47 @@ from torch.distributions import (
     Uniform,
 )
 
+from lpnested import functional as F
 from lpnested.chunks import in_chunks
 from lpnested.gamma import symmetric_uniform
 from lpnested.generalized_gamma import GeneralizedGamma
-from lpnested.ops.sampling import log_gamma
+from lpnested.ops.sampling import gamma_nested, log_gamma, nested
 from lpnested.precision import widen
-from lpnested.radii import by_radial, dtype_of, generalized_gamma_parameters, parameters_of
+from lpnested.radii import (
+    by_radial,
+    dtype_of,
+    generalized_gamma_parameters,
+    is_bounded,
+    parameters_of,
+)
 from lpnested.tracing import is_transformed
+from lpnested.tree import LpNestedTree
 
-__all__ = ["log_draw"]
+__all__ = ["log_draw", "nested_draw"]
+
+
+@by_radial
+def nested_draw(
+    radial: Distribution, exponents: Tensor, tree: LpNestedTree, sample_shape: Sequence[int]
+) -> Tensor:
+    """Draws of the nested distribution with this radius, shape ``(*sample_shape, *batch, dim)``.
+
+    They have the dtype of the exponents, shape ``(*batch, num_nodes)``.
+    """
+    log_radius = log_draw(radial, sample_shape)
+    draws = nested(exponents, tree, sample_shape, log_radius)
+    if not is_bounded(radial):
+        return draws
+    # Rounding moves the radius of a draw, and must not move it out of the support.
+    excess = log_radius - F.log_radius(draws, exponents.detach(), tree)
+    return draws * excess.clamp(-1, 1).exp().to(draws.dtype).unsqueeze(-1)
+
+
+@nested_draw.register
+def _(
+    radial: GeneralizedGamma, exponents: Tensor, tree: LpNestedTree, sample_shape: Sequence[int]
+) -> Tensor:
+    return gamma_nested(exponents, radial.dim, radial.p, radial.scale, tree, sample_shape)
 
 
 @by_radial

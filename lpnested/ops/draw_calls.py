@@ -6,6 +6,8 @@ whatever the number of threads.
 
 from __future__ import annotations
 
+from ast import literal_eval
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,7 @@ def _nested(
     tree: str,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Draws ``(samples, batch, dim)`` in a dtype, for exponents ``(batch, num_nodes)``.
+    """Draws ``(samples, batch, coordinates)`` in a dtype, for exponents ``(batch, num_nodes)``.
 
     The radius is a generalized gamma variable, where there are p and scale ``(batch,)`` in the
     dtype of the exponents; dim is that of the tree where it is None. Else ``log_radius`` has it,
@@ -118,7 +120,9 @@ _ops.impl("draw_log_gamma", _log_gamma, "CPU")
 
 @torch.library.register_fake("lpnested::draw_nested", lib=_ops)
 def _(exponents, dim, p, scale, log_radius, seed, samples, tree, dtype):  # type: ignore[no-untyped-def]
-    shape = (samples, exponents.shape[0], structure_of(tree).dim)
+    children = literal_eval(tree)  # the structure has an address, and a fake tensor has none
+    coordinates = sum(map(len, children)) - len(children) + 1
+    shape = (samples, exponents.shape[0], coordinates)
     return exponents.new_empty(shape, dtype=dtype)
 
 

@@ -30,12 +30,12 @@ def log_gamma(shape: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
     shape = shape.detach()
     if not served_by_kernels(shape):
         return log_gamma_sample(shape, size, dtype)
-    size = tuple(size)
-    (own,) = _without_repetition([shape.expand(size[len(size) - shape.dim() :]).unsqueeze(-1)])
+    size = torch.Size(size)
+    shape = shape.expand(size[len(size) - shape.dim() :])
+    (own,), _ = _without_repetition([shape], shape.shape)
     num = own.numel()
-    rows = math.prod(size) // num if num else 0
-    draws = draw_calls.log_gamma(own.reshape(num), _seed(), rows, dtype)
-    return draws.reshape(size)  # type: ignore[no-any-return]
+    rows = size.numel() // num if num else 0
+    return draw_calls.log_gamma(own.reshape(num), _seed(), rows, dtype).reshape(size)  # type: ignore[no-any-return]
 
 
 def nested(
@@ -125,29 +125,34 @@ def _by_kernel(
     sample_shape: Sequence[int],
     dtype: torch.dtype,
 ) -> Tensor:
-    batch = torch.broadcast_shapes(exponents.shape[:-1], *(x.shape for x in radius))
-    given = result_dtype(exponents, *radius)
-    rows = [exponents, *(x.unsqueeze(-1) for x in radius)]
-    rows = _without_repetition([x.to(given).expand(*batch, -1) for x in rows])
-    num = rows[0].shape[:-1].numel()
-    exponents, *radius = (x.reshape(num, x.shape[-1]) for x in rows)
-    p, scale, dim = (*(x.squeeze(-1) for x in radius), None, None, None)[:3]
+    batch, rows = exponents.shape[:-1], [exponents, *radius]
+    if any(x.shape != batch for x in radius):
+        batch = torch.broadcast_shapes(batch, *(x.shape for x in radius))
+        rows = [exponents.expand(*batch, -1), *(x.expand(batch) for x in radius)]
+    if any(x.dtype != dtype for x in rows):
+        given = result_dtype(*rows)
+        rows = [x.to(given) for x in rows]
+    rows, batch_of_rows = _without_repetition(rows, batch)
+    num = batch_of_rows.numel()
+    exponents, *radius = rows
+    p, scale, dim = (*(x.reshape(num) for x in radius), None, None, None)[:3]
     samples = math.prod(sample_shape) * batch.numel() // num if num else 0
     if log_radius is not None:
         log_radius = log_radius.to(torch.float64).reshape(samples, num)
+    exponents = exponents.reshape(num, exponents.shape[-1])
     draws = draw_calls.nested(
         exponents, dim, p, scale, log_radius, _seed(), samples, tree.code, dtype
     )
     return draws.reshape(*sample_shape, *batch, tree.dim)  # type: ignore[no-any-return]
 
 
-def _without_repetition(rows: list[Tensor]) -> list[Tensor]:
-    """Rows ``(*batch, num)`` without leading dimensions of the batch over which all repeat."""
-    while rows[0].dim() > 1 and (
-        rows[0].shape[0] == 1 or (rows[0].shape[0] and all(x.stride(0) == 0 for x in rows))
-    ):
-        rows = [x[0] for x in rows]
-    return rows
+def _without_repetition(
+    tensors: list[Tensor], batch: torch.Size
+) -> tuple[list[Tensor], torch.Size]:
+    """Without leading dimensions of a batch over which all tensors repeat; and what is left."""
+    while batch and (batch[0] == 1 or (batch[0] > 0 and all(x.stride(0) == 0 for x in tensors))):
+        tensors, batch = [x[0] for x in tensors], batch[1:]
+    return tensors, batch
 
 
 def _seed() -> Tensor:

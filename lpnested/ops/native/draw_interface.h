@@ -23,14 +23,13 @@ EXPORT int lpnested_draw_nested(
         exponent != nullptr, {given, dim, dim_batch, 0, (double)tree.dim},
         {given, exponent, exponent_batch, 0, 0}, {given, scale, scale_batch, 0, 0},
         log_radius, (uint64_t)*seed, is_double != 0, result};
-    const int64_t places = (int64_t)task.tree.dim + task.tree.nodes;
-    const int64_t size = rows_together(places), blocks = (rows + size - 1) / size;
+    const int64_t size = block_of(task), blocks = (rows + size - 1) / size;
     bool failed = false;
     auto work = [&](int64_t first, int64_t last) {
         if (!active->sampler->nested(task, first, last))
             __atomic_store_n(&failed, true, __ATOMIC_RELAXED);
     };
-    parallel(parallel_for, blocks, blocks_together(size * places), work);
+    parallel(parallel_for, blocks, blocks_together(size * (tree.dim + (int64_t)tree.nodes)), work);
     return failed;
 }
 
@@ -39,7 +38,7 @@ EXPORT int lpnested_draw_log_gamma(
     ParallelFor parallel_for, int64_t rows, int64_t batch, const double* shape,
     const int64_t* seed, int64_t is_double, double* result) {
     const GammaDraw task = {rows, batch, shape, (uint64_t)*seed, is_double != 0, result};
-    const int64_t size = rows_together(1), blocks = (rows + size - 1) / size;
+    const int64_t size = block_of(task), blocks = (rows + size - 1) / size;
     bool failed = false;
     auto work = [&](int64_t first, int64_t last) {
         if (!active->sampler->log_gamma(task, first, last))

@@ -41,12 +41,17 @@ struct GammaDraw {
     double* result;  // (rows)
 };
 
-// Rows that are drawn together: a power of two, and few enough to fit a cache, whatever the tree.
-static inline int64_t rows_together(int64_t places) {
+// Rows that are drawn together: a power of two, no more than twice what is asked for, and few
+// enough to fit a cache, but as many as the lanes of the widest vector.
+static inline int64_t block_of(int64_t places, int64_t asked) {
     int64_t rows = 512;
-    while (rows > 16 && rows * places > 2048) rows /= 2;
+    while (rows > 16 && (rows * places > 2048 || rows >= 2 * asked)) rows /= 2;
     return rows;
 }
+static inline int64_t block_of(const NestedDraw& task) {
+    return block_of((int64_t)task.tree.dim + task.tree.nodes, task.rows);
+}
+static inline int64_t block_of(const GammaDraw& task) { return block_of(1, task.rows); }
 
 // Compiled for every instruction set: blocks of rows from `first` to `last`. False: no memory.
 struct Sampler {
