@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from lpnested import functional as F
-from lpnested.arguments import check_exponents
+from lpnested.arguments import check_exponents, common_shape
 from lpnested.digits import shown
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.layout import layout_of
 from lpnested.precision import (
     as_parameter,
-    check_finite,
     fitted,
     result_dtype,
     widen,
@@ -31,6 +30,7 @@ from lpnested.radii import (
 )
 from lpnested.sphere import sample_scaled
 from lpnested.tree import LpNestedTree, Nested
+from lpnested.validation import POSITIVE_ROW, initialize
 
 __all__ = ["LpNested"]
 
@@ -73,9 +73,7 @@ class LpNested(Distribution):
         torch.Size([5, 3])
     """
 
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
-        "exponents": constraints.independent(constraints.positive, 1)
-    }
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"exponents": POSITIVE_ROW}
     support = constraints.real_vector
     has_rsample = False
     _stored: ClassVar[dict[str, int]] = {"exponents": 1}
@@ -93,7 +91,7 @@ class LpNested(Distribution):
         like = checked_parameters(radial, validate_args)
         exponents = as_parameter("exponents", exponents, like)
         exponents = check_exponents(exponents, tree)
-        batch_shape = torch.broadcast_shapes(exponents.shape[:-1], radial.batch_shape)
+        batch_shape = common_shape(exponents.shape[:-1], radial.batch_shape)
         self.exponents = fitted(exponents, (*batch_shape, tree.num_nodes))
         self._set_up(tree, batch_shape, validate_args, radial)
 
@@ -109,13 +107,9 @@ class LpNested(Distribution):
         if radial is not None:
             fits = radial.batch_shape == batch_shape  # Dynamo of torch 2.11 can't trace expand
             self.radial = radial if fits else radial.expand(batch_shape)
-        layout_of(tree, self.exponents.device)  # made here, so that a compiled log_prob finds it
-        Distribution.__init__(
-            self, batch_shape, torch.Size([tree.dim]), validate_args=validate_args
-        )
-        if self._validate_args:
-            for name in self._stored:
-                check_finite(name, getattr(self, name))
+        device = getattr(self, next(iter(self._stored))).device
+        layout_of(tree, device)  # made here, so that a compiled log_prob finds it
+        initialize(self, batch_shape, torch.Size([tree.dim]), validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LpNested:
         new: LpNested = self._get_checked_instance(LpNested, _instance)
