@@ -15,7 +15,7 @@ from lpnested.digits import shown
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.lp_nested import LpNested
 from lpnested.lp_spherical import LpSpherical
-from lpnested.ops import gamma
+from lpnested.ops import gamma, sampling
 from lpnested.precision import (
     as_parameter,
     fitted,
@@ -126,6 +126,10 @@ class ISA(LpNested):
 
     def _log_density(self, value: Tensor) -> Tensor:
         return gamma.log_density(value, self.exponents, None, self.p0, self.scale, self.tree)
+
+    def _draws(self, sample_shape: Sequence[int]) -> Tensor:
+        radius = None, self.p0, self.scale
+        return sampling.gamma_nested(self.exponents, *radius, self.tree, sample_shape)
 
     @property
     def radial(self) -> GeneralizedGamma:  # type: ignore[override]

@@ -12,23 +12,14 @@ from torch.distributions import Distribution, constraints
 from lpnested import functional as F
 from lpnested.arguments import check_exponents, common_shape
 from lpnested.digits import shown
+from lpnested.gamma_radii import parameters_under
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.layout import layout_of
-from lpnested.precision import (
-    as_parameter,
-    fitted,
-    result_dtype,
-    widen,
-)
+from lpnested.precision import as_parameter, fitted, result_dtype, widen
 from lpnested.radial import log_density
-from lpnested.radial_draws import log_draw
+from lpnested.radial_draws import sample_nested
 from lpnested.radial_moments import generator_mode, log_radial_moment, mean_log, radial_entropy
-from lpnested.radii import (
-    checked_parameters,
-    generalized_gamma_parameters,
-    is_bounded,
-)
-from lpnested.sphere import sample_scaled
+from lpnested.radii import checked_parameters
 from lpnested.tree import LpNestedTree, Nested
 from lpnested.validation import POSITIVE_ROW, initialize
 
@@ -142,13 +133,10 @@ class LpNested(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         """Exact draws, shape ``(*sample_shape, *batch, dim)``, without gradient."""
-        log_radius = log_draw(self.radial, sample_shape)
-        draws = sample_scaled(log_radius, self.exponents, self.tree, sample_shape)
-        if not is_bounded(self.radial):
-            return draws
-        # Rounding moves the radius of a draw, and must not move it out of the support.
-        excess = log_radius - F.log_radius(draws, self.exponents.detach(), self.tree)
-        return draws * excess.clamp(-1, 1).exp().to(draws.dtype).unsqueeze(-1)
+        return self._draws(sample_shape)
+
+    def _draws(self, sample_shape: Sequence[int]) -> Tensor:
+        return sample_nested(self.radial, self.exponents, self.tree, sample_shape)
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> NoReturn:
         raise NotImplementedError(
@@ -245,27 +233,11 @@ class LpNested(Distribution):
         """
         place = self.tree.place(node)
         subtree, places = self.tree.subtree(place)
-        radial = self._radial_under(place, subtree.dim)
+        radial = self.radial
+        if any(len(self.tree.children[k]) > 1 for k in self.tree.ancestors(place)):
+            parameters = parameters_under(radial, self.exponents, self.tree, place)
+            radial = self._derive(GeneralizedGamma, *parameters)
         return self._derive(LpNested, subtree, self.exponents[..., places], radial)
-
-    def _radial_under(self, place: int, dim: int) -> Distribution:
-        above = [k for k in self.tree.ancestors(place) if len(self.tree.children[k]) > 1]
-        radial: Distribution = self.radial
-        if not above:
-            return radial
-        try:
-            n, p, scale = generalized_gamma_parameters(radial)
-            closed = (n == self.tree.dim) & (p.unsqueeze(-1) == self.exponents[..., above]).all(-1)
-        except NotImplementedError:
-            closed = torch.tensor(False)
-        if not closed.all():
-            raise NotImplementedError(
-                f"the radius of the marginal of {self.tree.nodes[place]} has no closed form: it "
-                f"needs a generalized gamma radial of dim {self.tree.dim} whose p is the exponent "
-                f"of every node above, but got {radial} under exponents "
-                f"{self.exponents[..., above]}"
-            )
-        return self._derive(GeneralizedGamma, dim, p.to(self._dtype), scale.to(self._dtype))
 
     @property
     def _dtype(self) -> torch.dtype:

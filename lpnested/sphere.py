@@ -10,7 +10,7 @@ from lpnested.arguments import check_exponents
 from lpnested.ops import sampling
 from lpnested.tree import LpNestedTree
 
-__all__ = ["sample_scaled", "sample_sphere"]
+__all__ = ["sample_sphere"]
 
 
 def sample_sphere(
@@ -38,10 +38,3 @@ def sample_sphere(
         True
     """
     return sampling.nested(check_exponents(exponents, tree), tree, sample_shape)
-
-
-def sample_scaled(
-    log_radius: Tensor, exponents: Tensor, tree: LpNestedTree, sample_shape: Sequence[int]
-) -> Tensor:
-    """The same at a radius of shape ``(*sample_shape, *batch)``, whose logarithm is given."""
-    return sampling.nested(check_exponents(exponents, tree), tree, sample_shape, log_radius)
