@@ -12,7 +12,7 @@ from lpnested.layout import Layout, layout_of
 from lpnested.precision import as_parameter, widen
 from lpnested.tree import LpNestedTree
 
-__all__ = ["check_exponents", "check_value", "prepare", "rows_of"]
+__all__ = ["check_exponents", "check_value", "common_shape", "prepare", "rows_of"]
 
 
 def check_exponents(exponents: Tensor | Sequence[float], tree: LpNestedTree) -> Tensor:
@@ -35,6 +35,12 @@ def rows_of(value: Tensor, tree: LpNestedTree, name: str = "value") -> Tensor:
     """Values, widened, as contiguous rows ``(dim, *sample, *batch)``: reductions run over rows."""
     check_value(value, tree, name)
     return widen(value.movedim(-1, 0).clone(memory_format=torch.contiguous_format))
+
+
+def common_shape(*shapes: torch.Size) -> torch.Size:
+    """What shapes broadcast to; torch's own function takes longer than a constructor."""
+    alike = shapes.count(shapes[0]) == len(shapes)
+    return shapes[0] if alike else torch.broadcast_shapes(*shapes)
 
 
 def check_value(value: Tensor, tree: LpNestedTree, name: str) -> None:

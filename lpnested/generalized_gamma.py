@@ -19,7 +19,7 @@ from lpnested.gamma_ratio import (
 )
 from lpnested.incomplete_gamma import log_gammaincinv, log_tails
 from lpnested.ops.sampling import signed_gamma
-from lpnested.precision import as_parameters, check_finite, exp, narrow, widen
+from lpnested.precision import as_parameters, exp, narrow, widen
 from lpnested.univariate import (
     Univariate,
     exp_within_range,
@@ -28,6 +28,7 @@ from lpnested.univariate import (
     quantile_end,
     times_exp,
 )
+from lpnested.validation import initialize
 
 __all__ = ["GeneralizedGamma", "mean_log_ratio"]
 
@@ -74,10 +75,7 @@ class GeneralizedGamma(Univariate):
         validate_args: bool | None = None,
     ) -> None:
         self.dim, self.p, self.scale = as_parameters(dim=dim, p=p, scale=scale)
-        super().__init__(self.dim.shape, validate_args=validate_args)
-        if self._validate_args:
-            for name in self.arg_constraints:
-                check_finite(name, getattr(self, name))
+        initialize(self, self.dim.shape, torch.Size(), validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> GeneralizedGamma:
         new: GeneralizedGamma = self._get_checked_instance(GeneralizedGamma, _instance)

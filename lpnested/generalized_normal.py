@@ -15,7 +15,7 @@ from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.gamma_tail import log_gamma_1p
 from lpnested.incomplete_gamma import log_gammaincinv, log_tails
 from lpnested.ops.sampling import signed_gamma
-from lpnested.precision import as_parameters, check_finite, exp, narrow, widen
+from lpnested.precision import as_parameters, exp, narrow, widen
 from lpnested.univariate import (
     Univariate,
     exp_within_range,
@@ -24,6 +24,7 @@ from lpnested.univariate import (
     quantile_end,
     times_exp,
 )
+from lpnested.validation import initialize
 
 __all__ = ["GeneralizedNormal"]
 
@@ -71,10 +72,7 @@ class GeneralizedNormal(Univariate):
         validate_args: bool | None = None,
     ) -> None:
         self.loc, self.scale, self.p = as_parameters(loc=loc, scale=scale, p=p)
-        super().__init__(self.loc.shape, validate_args=validate_args)
-        if self._validate_args:
-            check_finite("scale", self.scale)
-            check_finite("p", self.p)
+        initialize(self, self.loc.shape, torch.Size(), validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> GeneralizedNormal:
         new: GeneralizedNormal = self._get_checked_instance(GeneralizedNormal, _instance)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from lpnested.arguments import common_shape
 from lpnested.digits import shown
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.lp_nested import LpNested
 from lpnested.lp_spherical import LpSpherical
-from lpnested.ops import gamma
-from lpnested.ops.sampling import gamma_nested
+from lpnested.ops import gamma, sampling
 from lpnested.precision import (
     as_parameter,
     fitted,
@@ -24,6 +24,7 @@ from lpnested.precision import (
     without_repetition,
 )
 from lpnested.tree import LpNestedTree
+from lpnested.validation import POSITIVE_ROW
 
 __all__ = ["ISA"]
 
@@ -61,7 +62,7 @@ class ISA(LpNested):
 
     arg_constraints: ClassVar = {
         "p0": constraints.positive,
-        "p": constraints.independent(constraints.positive, 1),
+        "p": POSITIVE_ROW,
         "scale": constraints.positive,
     }
 
@@ -79,15 +80,16 @@ class ISA(LpNested):
         num = tree.num_nodes - 1
         others = {name: x for name, x in (("p0", p0), ("scale", scale)) if not is_number(x)}
         like = [as_parameter(name, x) for name, x in others.items()]
-        of_subspaces = torch.atleast_1d(as_parameter("p", p, like))
-        if of_subspaces.shape[-1] not in (1, num):
+        of_subspaces = as_parameter("p", p, like)
+        if of_subspaces.dim() and of_subspaces.shape[-1] not in (1, num):
             raise ValueError(
                 f"there are {num} subspaces, so p must have shape (*batch, {num}) or (*batch, 1), "
                 f"but got {tuple(of_subspaces.shape)}"
             )
         like = like if is_number(p) else [*like, of_subspaces]
-        root, of_all = (as_parameter(name, x, like) for name, x in (("p0", p0), ("scale", scale)))
-        shape = torch.broadcast_shapes(root.shape, of_subspaces.shape[:-1], of_all.shape)
+        root = p0 if isinstance(p0, Tensor) else as_parameter("p0", p0, like)
+        of_all = scale if isinstance(scale, Tensor) else as_parameter("scale", scale, like)
+        shape = common_shape(root.shape, of_subspaces.shape[:-1], of_all.shape)
         self.p0, self.scale = fitted(root, shape), fitted(of_all, shape)
         self.p = fitted(of_subspaces, (*shape, num))
         self._set_up(tree, shape, validate_args)
@@ -125,9 +127,9 @@ class ISA(LpNested):
     def _log_density(self, value: Tensor) -> Tensor:
         return gamma.log_density(value, self.exponents, None, self.p0, self.scale, self.tree)
 
-    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
-        """Exact draws, shape ``(*sample_shape, *batch, dim)``, without gradient."""
-        return gamma_nested(self.exponents, None, self.p0, self.scale, self.tree, sample_shape)
+    def _draws(self, sample_shape: Sequence[int]) -> Tensor:
+        radius = None, self.p0, self.scale
+        return sampling.gamma_nested(self.exponents, *radius, self.tree, sample_shape)
 
     @property
     def radial(self) -> GeneralizedGamma:  # type: ignore[override]

@@ -13,12 +13,12 @@ from torch.distributions import Distribution, InverseGamma, LogNormal, kl_diverg
 
 from lpnested import functional as F
 from lpnested.first_order import is_differentiated, without_value
+from lpnested.gamma_radii import generalized_gamma_parameters
 from lpnested.isa import ISA
 from lpnested.kl_independent import log_sphere
 from lpnested.kl_univariate import ADVICE, dtype_of_both, generalized_gamma_kl, log_normal_kl
 from lpnested.lp_nested import LpNested
 from lpnested.precision import widen, working_dtype
-from lpnested.radii import generalized_gamma_parameters
 
 __all__: list[str] = []
 

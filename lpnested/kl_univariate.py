@@ -26,11 +26,12 @@ from torch.distributions import (
 )
 
 from lpnested.first_order import is_differentiated
+from lpnested.gamma_radii import generalized_gamma_parameters
 from lpnested.gamma_ratio import digamma, log_gamma_ratio
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.generalized_normal import GeneralizedNormal
 from lpnested.precision import at_most, exp, result_dtype, widen
-from lpnested.radii import generalized_gamma_parameters, parameters_of
+from lpnested.radii import parameters_of
 
 __all__ = [
     "ADVICE",

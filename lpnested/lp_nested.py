@@ -10,23 +10,18 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from lpnested import functional as F
-from lpnested.arguments import check_exponents
+from lpnested.arguments import check_exponents, common_shape
 from lpnested.digits import shown
+from lpnested.gamma_radii import parameters_under
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.layout import layout_of
-from lpnested.precision import (
-    as_parameter,
-    check_finite,
-    fitted,
-    result_dtype,
-    widen,
-    working_dtype,
-)
+from lpnested.precision import as_parameter, fitted, result_dtype, widen, working_dtype
 from lpnested.radial import log_density
-from lpnested.radial_draws import nested_draw
+from lpnested.radial_draws import sample_nested
 from lpnested.radial_moments import generator_mode, log_radial_moment, mean_log, radial_entropy
-from lpnested.radii import checked_parameters, generalized_gamma_parameters
+from lpnested.radii import checked_parameters
 from lpnested.tree import LpNestedTree, Nested
+from lpnested.validation import POSITIVE_ROW, initialize
 
 __all__ = ["LpNested"]
 
@@ -69,9 +64,7 @@ class LpNested(Distribution):
         torch.Size([5, 3])
     """
 
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
-        "exponents": constraints.independent(constraints.positive, 1)
-    }
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"exponents": POSITIVE_ROW}
     support = constraints.real_vector
     has_rsample = False
     _stored: ClassVar[dict[str, int]] = {"exponents": 1}
@@ -89,7 +82,7 @@ class LpNested(Distribution):
         like = checked_parameters(radial, validate_args)
         exponents = as_parameter("exponents", exponents, like)
         exponents = check_exponents(exponents, tree)
-        batch_shape = torch.broadcast_shapes(exponents.shape[:-1], radial.batch_shape)
+        batch_shape = common_shape(exponents.shape[:-1], radial.batch_shape)
         self.exponents = fitted(exponents, (*batch_shape, tree.num_nodes))
         self._set_up(tree, batch_shape, validate_args, radial)
 
@@ -105,13 +98,9 @@ class LpNested(Distribution):
         if radial is not None:
             fits = radial.batch_shape == batch_shape  # Dynamo of torch 2.11 can't trace expand
             self.radial = radial if fits else radial.expand(batch_shape)
-        layout_of(tree, self.exponents.device)  # made here, so that a compiled log_prob finds it
-        Distribution.__init__(
-            self, batch_shape, torch.Size([tree.dim]), validate_args=validate_args
-        )
-        if self._validate_args:
-            for name in self._stored:
-                check_finite(name, getattr(self, name))
+        device = getattr(self, next(iter(self._stored))).device
+        layout_of(tree, device)  # made here, so that a compiled log_prob finds it
+        initialize(self, batch_shape, torch.Size([tree.dim]), validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LpNested:
         new: LpNested = self._get_checked_instance(LpNested, _instance)
@@ -144,7 +133,10 @@ class LpNested(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         """Exact draws, shape ``(*sample_shape, *batch, dim)``, without gradient."""
-        return nested_draw(self.radial, self.exponents, self.tree, sample_shape)
+        return self._draws(sample_shape)
+
+    def _draws(self, sample_shape: Sequence[int]) -> Tensor:
+        return sample_nested(self.radial, self.exponents, self.tree, sample_shape)
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> NoReturn:
         raise NotImplementedError(
@@ -242,27 +234,11 @@ class LpNested(Distribution):
         """
         place = self.tree.place(node)
         subtree, places = self.tree.subtree(place)
-        radial = self._radial_under(place, subtree.dim)
+        radial = self.radial
+        if any(len(self.tree.children[k]) > 1 for k in self.tree.ancestors(place)):
+            parameters = parameters_under(radial, self.exponents, self.tree, place)
+            radial = self._derive(GeneralizedGamma, *parameters)
         return self._derive(LpNested, subtree, self.exponents[..., places], radial)
-
-    def _radial_under(self, place: int, dim: int) -> Distribution:
-        above = [k for k in self.tree.ancestors(place) if len(self.tree.children[k]) > 1]
-        radial: Distribution = self.radial
-        if not above:
-            return radial
-        try:
-            n, p, scale = generalized_gamma_parameters(radial)
-            closed = (n == self.tree.dim) & (p.unsqueeze(-1) == self.exponents[..., above]).all(-1)
-        except NotImplementedError:
-            closed = torch.tensor(False)
-        if not closed.all():
-            raise NotImplementedError(
-                f"the radius of the marginal of {self.tree.nodes[place]} has no closed form: it "
-                f"needs a generalized gamma radial of dim {self.tree.dim} whose p is the exponent "
-                f"of every node above, but got {radial} under exponents "
-                f"{self.exponents[..., above]}"
-            )
-        return self._derive(GeneralizedGamma, dim, p.to(self._dtype), scale.to(self._dtype))
 
     @property
     def _dtype(self) -> torch.dtype:

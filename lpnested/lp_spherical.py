@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from lpnested.arguments import common_shape
 from lpnested.digits import shown
 from lpnested.lp_nested import LpNested
 from lpnested.precision import as_parameter, fitted
@@ -48,7 +48,7 @@ class LpSpherical(LpNested):
         validate_args: bool | None = None,
     ) -> None:
         p = as_parameter("p", p, like=checked_parameters(radial, validate_args))
-        batch_shape = torch.broadcast_shapes(p.shape, radial.batch_shape)
+        batch_shape = common_shape(p.shape, radial.batch_shape)
         self.p = fitted(p, batch_shape)
         self._set_up(LpNestedTree.flat(dim), batch_shape, validate_args, radial)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import reprlib
 from collections.abc import Iterable, Sequence
-from itertools import count, pairwise
+from itertools import accumulate, count, pairwise
 from typing import Any, SupportsIndex, TypeAlias
 
 from lpnested.rows import Rows, above, find
@@ -88,6 +88,21 @@ def number(levels: Sequence[Sequence[Sequence[int]]]) -> Rows:
     )
 
 
+def of_subspaces(sizes: Sequence[int]) -> Rows:
+    """The rows of a tree of depth two, whose nodes have consecutive coordinates."""
+    subspaces = [range(end - k, end) for k, end in zip(sizes, accumulate(sizes), strict=True)]
+    return number([[[INNER] * len(sizes)], subspaces])
+
+
+def of_branching(branching: Sequence[int]) -> Rows:
+    """The rows of a tree whose nodes of one depth all have the same number of children."""
+    *above_last, last = branching
+    widths = list(accumulate(above_last, operator.mul, initial=1))
+    inner = [[[INNER] * b] * width for b, width in zip(above_last, widths, strict=False)]
+    leaves = [range(k * last, (k + 1) * last) for k in range(widths[-1])]
+    return number([*inner, leaves])
+
+
 def check_coordinates(rows: Rows) -> None:
     """Refuse leaves that are not 0..n-1, each exactly once."""
     found = sorted(x for row in rows for x in row if x >= 0)
@@ -146,6 +161,9 @@ def _no_node(node: Any, rows: Rows) -> str:
 def check_sizes(name: str, sizes: Sequence[int], what: str) -> list[int]:
     if not isinstance(sizes, Iterable):
         raise TypeError(f"{name} must be a sequence of positive integers, but got {sizes!r}")
+    sizes = list(sizes)
+    if set(map(type, sizes)) == {int} and min(sizes) > 0:  # nearly always, and hundreds at once
+        return sizes
     checked = [check_size(f"{name}[{k}]", size) for k, size in enumerate(sizes)]
     if not checked:
         raise ValueError(f"{name} must name at least one {what}, but got none")

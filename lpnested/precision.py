@@ -155,8 +155,10 @@ def as_parameter(name: str, value: Any, like: Sequence[Tensor] = ()) -> Tensor:
     half precision are refused: an exponent of 2.1 is 2.094 in bfloat16, which is another
     distribution.
     """
-    if isinstance(value, (int, float, list, tuple)):
-        return _of_numbers(name, value, like)
+    if is_number(value):
+        return _of_number(name, value, like)
+    if isinstance(value, (list, tuple)):
+        return _of_list(name, value, like)
     try:
         parameter: Tensor = torch.as_tensor(value)
     except (TypeError, RuntimeError, ValueError) as error:
@@ -170,24 +172,31 @@ def as_parameter(name: str, value: Any, like: Sequence[Tensor] = ()) -> Tensor:
     return parameter
 
 
-def _of_numbers(name: str, numbers: Any, like: Sequence[Tensor]) -> Tensor:
-    if isinstance(numbers, (list, tuple)):
-        others = [x for x in _leaves(numbers) if not is_number(x)]
-        if others:
-            like = [as_parameter(name, x) for x in others]
-            return torch.stack([as_parameter(name, x, like) for x in numbers])
-    dtype = result_dtype(*like) if like else default_dtype()
-    device = next((x.device for x in like if x.device.type != "cpu"), None)
+def _of_number(name: str, number: float, like: Sequence[Tensor]) -> Tensor:
+    if number in (math.inf, -math.inf):
+        raise ValueError(f"{name} must be finite, but got {number}")
+    dtype, device = _kind(like) if like else (default_dtype(), None)
+    try:  # filled in on the device: no copy waits for it
+        return torch.full((), number, dtype=dtype, device=device)
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise TypeError(f"{name} must be a number or a tensor, but got {number!r}") from error
+
+
+def _of_list(name: str, numbers: Sequence[Any], like: Sequence[Tensor]) -> Tensor:
+    others = [x for x in _leaves(numbers) if not is_number(x)]
+    if others:
+        like = [as_parameter(name, x) for x in others]
+        return torch.stack([as_parameter(name, x, like) for x in numbers])
+    dtype, device = _kind(like) if like else (default_dtype(), None)
     try:
-        if is_number(numbers):  # filled in on the device: no copy waits for it
-            parameter = torch.full((), numbers, dtype=dtype, device=device)
-        else:
-            parameter = torch.tensor(numbers, dtype=dtype, device=device)
+        return torch.tensor(numbers, dtype=dtype, device=device)
     except (TypeError, RuntimeError, ValueError) as error:
         raise TypeError(f"{name} must be a number or a tensor, but got {numbers!r}") from error
-    if isinstance(numbers, float) and math.isinf(numbers):
-        raise ValueError(f"{name} must be finite, but got {numbers}")
-    return parameter
+
+
+def _kind(like: Sequence[Tensor]) -> tuple[torch.dtype, torch.device | None]:
+    """Dtype and device of a number in the company of tensors."""
+    return result_dtype(*like), next((x.device for x in like if x.device.type != "cpu"), None)
 
 
 def is_number(value: Any) -> bool:

@@ -25,13 +25,14 @@ from torch.distributions import (
     Uniform,
 )
 
+from lpnested.gamma_radii import by_radial, gamma_radius
 from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.ops import gamma
 from lpnested.ops.norm import log_norm
 from lpnested.ops.reference import log_surface_area
 from lpnested.precision import at_most, exp, narrow, result_dtype, spacing, widen
-from lpnested.radii import as_radial, by_radial, dtype_of
+from lpnested.radii import dtype_of
 from lpnested.tree import LpNestedTree
 
 __all__ = ["log_beta", "log_density", "log_generator"]
@@ -52,11 +53,9 @@ def log_density(
         exponents: Shape ``(*batch, num_nodes)``.
         tree: The tree.
     """
-    if log_generator.dispatch(type(radial)) is _OF_UNREGISTERED:
-        radial = as_radial(radial)
-    if log_generator.dispatch(type(radial)) is _of_generalized_gamma:
-        family: Any = radial
-        return gamma.log_density(value, exponents, family.dim, family.p, family.scale, tree)
+    fused = gamma_radius(log_generator, radial)
+    if fused is not None:
+        return gamma.log_density(value, exponents, fused.dim, fused.p, fused.scale, tree)
     log_r = log_norm(value, exponents, tree)
     infinite = log_r == math.inf
     log_r = torch.where(infinite, 0.0, log_r)
@@ -96,9 +95,6 @@ def log_generator(radial: Distribution, log_r: Tensor, dim: int, eps: float) -> 
     middle = torch.where(upper.isinf(), lower + 1, (lower + upper) / 2)
     density = radial.log_prob(torch.where(outside, middle, r))
     return torch.where(outside, -math.inf, density - (dim - 1) * log_r)
-
-
-_OF_UNREGISTERED = log_generator.dispatch(object)
 
 
 def _within_range(log_r: Tensor, dtype: torch.dtype) -> Tensor:
@@ -151,7 +147,7 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
 
 
 @log_generator.register
-def _of_generalized_gamma(radial: GeneralizedGamma, log_r: Tensor, dim: int, eps: float) -> Tensor:
+def _(radial: GeneralizedGamma, log_r: Tensor, dim: int, eps: float) -> Tensor:
     n, p, log_scale = widen(radial.dim), widen(radial.p), widen(radial.scale).log()
     constant = p.log() - (n / p).lgamma() - n * log_scale
     return constant + (n - dim) * log_r - exp(p * (log_r - log_scale))

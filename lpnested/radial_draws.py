@@ -1,7 +1,8 @@
 r"""Draws of a radius, as logarithms: right where the radius itself would under- or overflow.
 
 By dispatch on its type, as :mod:`lpnested.radial`. The random numbers have the dtype of the
-radial's parameters, the arithmetic is float64, and no draw has a gradient. Where functions are
+radial's parameters, or of the :class:`~lpnested.GeneralizedGamma` that it is; the arithmetic is
+float64, and no draw has a gradient. Where functions are
 rounded they are worked out in chunks: several threads would round differently where they meet.
 """
 
@@ -25,47 +26,44 @@ from torch.distributions import (
     Uniform,
 )
 
-from lpnested import functional as F
 from lpnested.chunks import in_chunks
 from lpnested.gamma import symmetric_uniform
+from lpnested.gamma_radii import by_radial, gamma_radius, generalized_gamma_parameters
 from lpnested.generalized_gamma import GeneralizedGamma
-from lpnested.ops.sampling import gamma_nested, log_gamma, nested
+from lpnested.ops import sampling
+from lpnested.ops.norm import log_norm
 from lpnested.precision import widen
-from lpnested.radii import (
-    by_radial,
-    dtype_of,
-    generalized_gamma_parameters,
-    is_bounded,
-    parameters_of,
-)
+from lpnested.radii import dtype_of, is_bounded, parameters_of
 from lpnested.tracing import is_transformed
 from lpnested.tree import LpNestedTree
 
-__all__ = ["log_draw", "nested_draw"]
+__all__ = ["log_draw", "sample_nested"]
 
 
-@by_radial
-def nested_draw(
+def sample_nested(
     radial: Distribution, exponents: Tensor, tree: LpNestedTree, sample_shape: Sequence[int]
 ) -> Tensor:
-    """Draws of the nested distribution with this radius, shape ``(*sample_shape, *batch, dim)``.
+    """Draws of :class:`lpnested.LpNested`, in the dtype of the exponents, without gradient.
 
-    They have the dtype of the exponents, shape ``(*batch, num_nodes)``.
+    The radius is drawn along with the direction where it is a generalized gamma variable.
+
+    Args:
+        radial: The distribution of the radius, batch shape ``(*batch)``.
+        exponents: Shape ``(*batch, num_nodes)``.
+        tree: The tree.
+        sample_shape: The shape of independent draws.
     """
+    fused = gamma_radius(log_draw, radial)
+    if fused is not None:
+        radius = fused.dim, fused.p, fused.scale
+        return sampling.gamma_nested(exponents, *radius, tree, sample_shape)
     log_radius = log_draw(radial, sample_shape)
-    draws = nested(exponents, tree, sample_shape, log_radius)
+    draws = sampling.nested(exponents, tree, sample_shape, log_radius)
     if not is_bounded(radial):
         return draws
     # Rounding moves the radius of a draw, and must not move it out of the support.
-    excess = log_radius - F.log_radius(draws, exponents.detach(), tree)
+    excess = log_radius - log_norm(draws, exponents.detach(), tree)
     return draws * excess.clamp(-1, 1).exp().to(draws.dtype).unsqueeze(-1)
-
-
-@nested_draw.register
-def _(
-    radial: GeneralizedGamma, exponents: Tensor, tree: LpNestedTree, sample_shape: Sequence[int]
-) -> Tensor:
-    return gamma_nested(exponents, radial.dim, radial.p, radial.scale, tree, sample_shape)
 
 
 @by_radial
@@ -156,7 +154,7 @@ def _size(radial: Distribution, sample_shape: Sequence[int]) -> torch.Size:
 
 
 def _log_gamma(shape: Tensor, radial: Distribution, sample_shape: Sequence[int]) -> Tensor:
-    return log_gamma(shape, _size(radial, sample_shape), dtype_of(radial))
+    return sampling.log_gamma(shape, _size(radial, sample_shape), dtype_of(radial))
 
 
 def _uniform(radial: Distribution, sample_shape: Sequence[int]) -> Tensor:

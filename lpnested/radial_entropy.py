@@ -23,10 +23,11 @@ from torch.distributions import (
 )
 from torch.distributions.utils import euler_constant
 
+from lpnested.gamma_radii import by_radial, generalized_gamma_parameters, in_float64
 from lpnested.gamma_ratio import digamma, log_gamma_entropy
 from lpnested.generalized_gamma import GeneralizedGamma, mean_log_ratio
 from lpnested.precision import widen, working_dtype
-from lpnested.radii import by_radial, generalized_gamma_parameters, in_float64, parameters_of
+from lpnested.radii import parameters_of
 
 __all__ = ["generator_mode", "in_logs", "mean_log", "radial_entropy"]
 

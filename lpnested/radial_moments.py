@@ -24,12 +24,13 @@ from torch.distributions import (
     Uniform,
 )
 
+from lpnested.gamma_radii import by_radial, in_float64
 from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.precision import widen
 from lpnested.radial import log_beta
 from lpnested.radial_entropy import generator_mode, in_logs, mean_log, radial_entropy
-from lpnested.radii import by_radial, in_float64, parameters_of
+from lpnested.radii import parameters_of
 
 __all__ = ["generator_mode", "log_radial_moment", "mean_log", "radial_entropy"]
 

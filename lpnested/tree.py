@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, NoReturn, Self, SupportsIndex
 
+import torch
 from torch import Tensor
 
 from lpnested import rows
 from lpnested.digits import each, shortest
 from lpnested.nesting import (
-    INNER,
     Nested,
     check_coordinates,
     check_depth,
@@ -21,11 +19,15 @@ from lpnested.nesting import (
     levels_of,
     nested,
     number,
+    of_branching,
+    of_subspaces,
     place_of,
 )
 from lpnested.rows import Rows
 
 __all__ = ["LpNestedTree", "Nested"]
+
+_ISA: dict[tuple[Any, ...], Any] = {}  # by sizes: making a tree takes longer than a density
 
 
 class LpNestedTree:
@@ -111,8 +113,11 @@ class LpNestedTree:
             LpNestedTree(((0, 1), (2, 3, 4)))
         """
         sizes = check_sizes("sizes", sizes, "subspace")
-        subspaces = [range(end - k, end) for k, end in zip(sizes, accumulate(sizes), strict=True)]
-        return cls._of(number([[[INNER] * len(sizes)], subspaces]))
+        key = (cls, *sizes)
+        made = {} if torch.compiler.is_compiling() else _ISA  # no effect of a compiled function
+        if key not in made:
+            made[key] = cls._of(of_subspaces(sizes))
+        return made[key]  # type: ignore[no-any-return]
 
     @classmethod
     def balanced(cls, branching: Sequence[int]) -> Self:
@@ -127,11 +132,7 @@ class LpNestedTree:
         """
         branching = check_sizes("branching", branching, "level")
         check_depth(len(branching))
-        *above, last = branching
-        widths = list(accumulate(above, operator.mul, initial=1))
-        inner = [[[INNER] * b] * width for b, width in zip(above, widths, strict=False)]
-        leaves = [range(k * last, (k + 1) * last) for k in range(widths[-1])]
-        return cls._of(number([*inner, leaves]))
+        return cls._of(of_branching(branching))
 
     @property
     def root(self) -> tuple[Nested, ...]:
