@@ -8,7 +8,7 @@ nodes, exponents in 0.1..200, coordinates in 1e-30..1e30 within a row, zero, or 
 import pytest
 import torch
 import units
-from conftest import BACKENDS, using
+from backends import BACKENDS, using
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
