@@ -96,13 +96,15 @@ class Norm:
         return [self._in_coordinate(i, x) for i, x in enumerate(self.row)]
 
     def _in_coordinate(self, i: int, x: Real) -> Known | None:
-        """Nothing is known of a coordinate that is next to zero beside the others in float64."""
-        if not x:
-            return term(ZERO)
-        if abs(x) < TINY * max(map(abs, self.row)):
-            return None
+        """Nothing is known of a coordinate that is subnormal in float64."""
+        if abs(x) < TINY:
+            return None if x else term(ZERO)
         weight = self.weights[i]
         return Known(weight / x, (weight + TINY / EPS) / abs(x) * self.factors[i])
+
+    def least(self, x: Real) -> Known:
+        """What a product of weight and slope that is below 2^-1022 adds to the condition."""
+        return Known(ZERO, TINY / EPS / abs(x) if x else ZERO)
 
     @cached_property
     def in_exponents(self) -> list[Known]:
@@ -186,7 +188,10 @@ def density(
     return Density(
         Known(value, condition),
         {
-            "value": [known and slope * known for known in norm.in_value],
+            "value": [
+                known and slope * known + norm.least(x)
+                for x, known in zip(norm.row, norm.in_value, strict=True)
+            ],
             "exponents": in_exponents,
             "exponents, strictly": strictly,
             **{name: [known] for name, known in parameters.items()},

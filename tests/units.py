@@ -42,16 +42,18 @@ class Question(NamedTuple):
     gradients: dict[str, Sequence[Unknown]]
 
 
-def units(got: float, known: Known, dtype: torch.dtype) -> float:
+def units(got: float, known: Known, dtype: torch.dtype, is_sum: bool = False) -> float:
     """The error over eps times the condition.
 
     What is larger than the dtype's numbers is its largest, with the same relative error; what is
-    less than its least normal number may be 0.
+    less than its least normal number may be 0. A sum of terms that are larger need be finite only.
     """
     info = torch.finfo(dtype)
     if not math.isfinite(got):
         return math.inf
     exact, condition = known.exact, known.condition
+    if is_sum and condition > info.max:
+        return 0.0
     if abs(exact) > info.max:
         shrink = mpf(info.max) / abs(exact)
         exact, condition = exact * shrink, condition * shrink
@@ -68,13 +70,17 @@ def worst(question: Question, dtype: torch.dtype) -> dict[str, float]:
     got = dict(zip(question.inputs, gradients, strict=True))
     found = {"value": _largest(answers, question.values, dtype)}
     for name, known in question.gradients.items():
-        found[f"gradient in {name}"] = _largest(got[name.split(",")[0]], known, dtype)
+        in_parameter = name != "value"
+        gradient = got[name.split(",")[0]]
+        found[f"gradient in {name}"] = _largest(gradient, known, dtype, in_parameter)
     return found
 
 
-def _largest(got: Tensor, known: Sequence[Unknown], dtype: torch.dtype) -> float:
+def _largest(
+    got: Tensor, known: Sequence[Unknown], dtype: torch.dtype, are_sums: bool = False
+) -> float:
     pairs = zip(got.flatten().tolist(), known, strict=True)
-    return max((units(x, y, dtype) for x, y in pairs if y is not None), default=0.0)
+    return max((units(x, y, dtype, are_sums) for x, y in pairs if y is not None), default=0.0)
 
 
 class Setting:
