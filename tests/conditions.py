@@ -121,8 +121,9 @@ class Norm:
         return {node: list(self._entropy(node)) for node in self.p}
 
     def _entropy(self, node: tuple[Node, ...]) -> Iterator[tuple[Known, Known]]:
-        """The terms of p^2 d log f_I / dp = sum_c s_c log s_c, over p^2, weighed; and what one more
-        in the logarithm adds to the condition.
+        """The terms of p^2 d log f_I / dp = sum_c s_c log s_c, over p^2, weighed.
+
+        Beside each is what one more in its logarithm adds to the condition.
         """
         weight, shares, square = self.weights[node], self.shares[node], self.p[node] ** 2
         whole = sum(shares)
@@ -170,7 +171,11 @@ class Density:
 
 
 def density(
-    norm: Norm, sphere: Sphere, normaliser: Known, beside: Real, slope: Known,
+    norm: Norm,
+    sphere: Sphere,
+    normaliser: Known,
+    beside: Real,
+    slope: Known,
     parameters: dict[str, Known],
 ) -> Density:
     """``normaliser`` is of the radius alone; ``slope`` in the logarithm of the norm."""

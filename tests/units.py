@@ -1,7 +1,7 @@
 """The errors of the library as multiples of eps times the condition: the C of the contract.
 
-A question is what is asked of the library about a problem, with all that is known of the answer. It
-may be put to one backend after another.
+A question is what is asked of the library about a problem, with all that is known of the answer.
+It may be put to one backend after another.
 """
 
 from __future__ import annotations
