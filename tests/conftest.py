@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from backends import BACKENDS, using
 from hypothesis import HealthCheck, settings
 from torch.distributions import Distribution
 
@@ -54,6 +55,17 @@ def torch_as_found() -> Iterator[None]:
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
+
+
+@pytest.fixture(params=["kernels", "reference"], scope="module")
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every backend on CPUs: ``pytestmark = pytest.mark.usefixtures("backend")`` in a file whose
+    tests are laws of all of them.
+    """
+    if request.param not in BACKENDS:
+        pytest.skip("no compiled kernels here")
+    with using(request.param):
+        yield request.param
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Hypothesis strategies: trees, exponents and coordinates over the whole promised range."""
 
 from collections.abc import Sequence
-from itertools import cycle, islice
+from itertools import accumulate, cycle, islice
+from math import exp2, inf, log2
 from typing import NamedTuple
 
 import hypothesis.strategies as st
@@ -103,3 +104,65 @@ def problems(draw: st.DrawFn, max_rows: int = 3, reach: float = 30.0) -> Problem
 
 
 batch_shapes = st.lists(st.integers(1, 3), max_size=3).map(tuple)
+
+
+class Conditioned(NamedTuple):
+    """A problem with the radius of a distribution that is comparable to the norm of a row.
+
+    ``dim`` is that of a radius whose dimension is not the tree's.
+    """
+
+    root: Node
+    exponents: list[float]
+    rows: list[list[float]]
+    scale: float
+    p: float
+    dim: float
+
+
+# Subnormal in float32; subnormal in float64, and zero in float32; the least of each.
+SUBNORMAL = [1e-39, 3.7e-42, 1.4e-45, 5e-312, 5e-324]
+
+
+@st.composite
+def subnormal_rows(draw: st.DrawFn, root: Node) -> list[float]:
+    """A row of `coordinates` in which some entries, or all, are subnormal."""
+    row = draw(coordinates(root))
+    indices = st.integers(0, len(row) - 1)
+    chosen = draw(st.one_of(st.lists(indices, max_size=4), st.just(range(len(row)))))
+    for index in chosen:
+        row[index] = draw(st.sampled_from(SUBNORMAL)) * draw(st.sampled_from([1.0, -1.0, 3.0]))
+    return row
+
+
+def _log2_norm(node: Node, row: Sequence[float], p: dict[Node, float]) -> float:
+    if isinstance(node, int):
+        return log2(abs(row[node])) if row[node] else -inf
+    below = [_log2_norm(child, row, p) for child in node]
+    top = max(below)
+    if top == -inf:
+        return top
+    return top + log2(sum(exp2(p[node] * (x - top)) for x in below)) / p[node]
+
+
+@st.composite
+def isa_roots(draw: st.DrawFn) -> Node:
+    """Consecutive coordinates in subspaces: the trees of ISA."""
+    sizes = draw(st.lists(st.integers(1, 8), min_size=1, max_size=7))
+    ends = list(accumulate(sizes))
+    return tuple(tuple(range(end - k, end)) for k, end in zip(sizes, ends, strict=True))
+
+
+@st.composite
+def conditioned(draw: st.DrawFn, trees: st.SearchStrategy[Node]) -> Conditioned:
+    """The radius lies where the density of a row is, or anywhere."""
+    root = draw(trees)
+    p = draw(exponents(root))
+    row = st.one_of(coordinates(root), coordinates(root), subnormal_rows(root))
+    rows = draw(st.lists(row, min_size=1, max_size=2))
+    power = draw(st.one_of(st.just(p[0]), one_exponent()))
+    log2_norm = _log2_norm(root, rows[0], dict(zip(breadth_first(root), p, strict=True)))
+    near = st.floats(-3.0, 3.0).map(lambda t: 2.0 ** min(max(log2_norm + t / power, -120), 120))
+    scale = draw(st.one_of(near, near, near, st.just(1.0), positives(-2.0, 2.0)))
+    dim = draw(st.one_of(positives(-1.0, 2.0), st.just(float(len(leaves(root))))))
+    return Conditioned(root, p, rows, scale, power, dim)
