@@ -1,132 +1,184 @@
-"""The peers: equations 6 to 8 and Algorithm 1 written down plainly, without the library."""
+"""The trees that are measured, and log_prob over each, of the library and of its peers.
+
+The peers are written down plainly, without the library: the recursion of equation 6 over any tree,
+and an ISA as a user writes it, with split, pow and sum.
+"""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from timing import Contender
 from torch import Tensor
-from torch.distributions import Dirichlet, Distribution, Gamma, Independent, Laplace, Normal
+from torch.distributions import Distribution, Independent, Normal
 
-from lpnested import LpNestedTree
+from lpnested import ISA, GeneralizedGamma, LpNested, LpNestedTree
 from lpnested.tree import Nested
+
+FORWARD, IN_VALUE, IN_BOTH = "forward", "+ backward in value", "+ in exponents"
+MODES = (FORWARD, IN_VALUE, IN_BOTH)
+OURS, NORMAL, RECURSION, NAIVE = "lpnested", "Independent(Normal)", "recursion", "naive ISA"
+Density = Callable[[Tensor], Tensor]
+
+# 30 leaves, 12 inner nodes, 4 levels; nodes of a level differ in size, leaves hang everywhere.
+RAGGED = (
+    *(0, 1),
+    ((2, 3, 4), (5, 6, (7, 8)), 9),
+    ((10, 11, 12, 13, 14), ((15, 16, 17), (18, 19), 20)),
+    (21, 22, 23),
+    (24, 25, 26, 27, 28, 29),
+)
 
 
 @dataclass(frozen=True)
-class Node:
-    """An inner node: its place among the exponents, its leaves, and its inner children."""
+class Problem:
+    """Values on a tree, and what is differentiated."""
 
-    place: int
-    leaves: list[int]
-    inner: list["Node"]
+    sizes: tuple[int, ...] | None  # of the subspaces; None: the ragged tree
+    shape: tuple[int, ...]  # of the values, but for the coordinates
+    mode: str = FORWARD
+    dtype: torch.dtype = torch.float32
+    batch: tuple[int, ...] = ()  # of the exponents
+    device: str = "cpu"
 
     @property
-    def sizes(self) -> list[int]:
-        """Number of leaves under each child: the leaves first, then the inner ones."""
-        return [1] * len(self.leaves) + [sum(child.sizes) for child in self.inner]
+    def tree(self) -> LpNestedTree:
+        return LpNestedTree(RAGGED) if self.sizes is None else LpNestedTree.isa(self.sizes)
 
-    def walk(self) -> Iterator["Node"]:
-        """The node and all inner nodes under it."""
-        yield self
-        for child in self.inner:
-            yield from child.walk()
+    def full(self, shape: tuple[int, ...], number: float) -> Tensor:
+        return torch.full(shape, number, dtype=self.dtype, device=self.device)
 
+    def value(self) -> Tensor:
+        """Standard normal; nothing is near overflow, which only the library would survive."""
+        z = self.full((*self.shape, self.tree.dim), 0.0)
+        z.normal_(generator=torch.Generator(self.device).manual_seed(0))
+        return z.requires_grad_(self.mode != FORWARD)
 
-def nodes_of(tree: LpNestedTree) -> Node:
-    """The root of a tree, as the peers take it."""
-    place = {node: k for k, node in enumerate(tree.nodes)}
+    def exponents(self) -> tuple[Tensor, Tensor]:
+        """p0 of the root, (*batch), and p of the others, (*batch, num_nodes - 1): the paper's."""
+        p0, p = self.full(self.batch, 2.1), self.full((*self.batch, self.tree.num_nodes - 1), 2.2)
+        return p0.requires_grad_(self.mode == IN_BOTH), p.requires_grad_(self.mode == IN_BOTH)
 
-    def build(node: tuple[Nested, ...]) -> Node:
-        leaves = [child for child in node if isinstance(child, int)]
-        return Node(place[node], leaves, [build(c) for c in node if isinstance(c, tuple)])
+    def distribution(self, p0: Tensor, p: Tensor) -> Distribution:
+        """ISA, or its like over the ragged tree, of scale 1."""
+        if self.sizes is not None:
+            return ISA(self.sizes, p0, p, validate_args=False)
+        radial = GeneralizedGamma(self.tree.dim, p0, 1.0, validate_args=False)
+        return LpNested(self.tree, joined(p0, p), radial, validate_args=False)
 
-    return build(tree.root)
-
-
-def recursive_norm(x: Sequence[Tensor], node: Node, p: Sequence[float | Tensor]) -> Tensor:
-    """F of equation 6, with powers, from the absolute coordinates, n of (N,): -> (N,)."""
-    children = [x[leaf] for leaf in node.leaves]
-    children += [recursive_norm(x, child, p) for child in node.inner]
-    return (torch.stack(children, -1) ** p[node.place]).sum(-1) ** (1 / p[node.place])
-
-
-def recursive_norm_numpy(x: NDArray, node: Node, p: Sequence[float]) -> NDArray:
-    """As recursive_norm, from (n, N)."""
-    children = [x[leaf] for leaf in node.leaves]
-    children += [recursive_norm_numpy(x, child, p) for child in node.inner]
-    return (np.stack(children, -1) ** p[node.place]).sum(-1) ** (1 / p[node.place])
+    def normal(self) -> Distribution:
+        """The standard distribution over vectors that a VAE would have as its prior."""
+        shape = (*self.batch, self.tree.dim)
+        factor = Normal(self.full(shape, 0.0), self.full(shape, 1.0), validate_args=False)
+        return Independent(factor, 1, validate_args=False)
 
 
-def log_normaliser(root: Node, p: Sequence[Tensor]) -> Tensor:
+def contenders(
+    problem: Problem, names: Sequence[str] = (), compiled: Sequence[str] = ()
+) -> dict[str, Contender]:
+    """Functions without arguments: all, or those of these names; some also as compiled."""
+    z, (p0, p) = problem.value(), problem.exponents()
+    found: dict[str, Density] = {
+        OURS: problem.distribution(p0, p).log_prob,
+        NORMAL: problem.normal().log_prob,
+        RECURSION: recursion(problem.tree, p0, p),
+    }
+    if problem.sizes is not None:
+        found[NAIVE] = naive(problem.tree, problem.sizes, p0, p)
+    chosen = {name: found[name] for name in names or found}
+    torch._dynamo.reset()
+    chosen |= {f"{name}, compiled": whole(found[name]) for name in compiled if name in found}
+    return {
+        name: step(density, z, *(() if name.startswith(NORMAL) else (p0, p)))
+        for name, density in chosen.items()
+    }
+
+
+def step(density: Density, z: Tensor, *parameters: Tensor) -> Contender:
+    """What is timed: log_prob, or log_prob and the gradient of its sum."""
+    inputs = [x for x in (z, *parameters) if x.requires_grad]
+    return lambda: torch.autograd.grad(density(z).sum(), inputs) if inputs else density(z)
+
+
+def whole(function: Density, backend: str = "inductor") -> Density:
+    """Compiled; a graph break is an error."""
+
+    def call(z: Tensor) -> Tensor:
+        return function(z)
+
+    # Dynamo keeps what it compiled with the code, and each function is to be on its own.
+    call.__code__ = call.__code__.replace(co_name=f"call_{id(function)}")
+    return torch.compile(call, fullgraph=True, dynamic=False, backend=backend)
+
+
+def recursion(tree: LpNestedTree, p0: Tensor, p: Tensor) -> Density:
+    """log_prob of ISA (scale 1) over any tree, by the recursion of equation 6."""
+
+    def power(z: Tensor, exponents: Sequence[Any]) -> Tensor:
+        x, exponent = z.abs().unbind(-1), dict(zip(tree.nodes, exponents, strict=True))
+
+        def norm(node: Nested) -> Tensor:
+            if isinstance(node, int):
+                return x[node]
+            children = torch.stack([norm(child) for child in node], -1)
+            return (children ** column(exponent[node])).sum(-1) ** (1 / exponent[node])
+
+        return norm(tree.root) ** exponents[0]
+
+    return density(tree, power, p0, p)
+
+
+def naive(tree: LpNestedTree, sizes: Sequence[int], p0: Tensor, p: Tensor) -> Density:
+    """log_prob of ISA (scale 1) as a user writes it."""
+
+    def power(z: Tensor, exponents: Sequence[Any]) -> Tensor:
+        parts = zip(z.abs().split(list(sizes), -1), exponents[1:], strict=True)
+        norms = [x.pow(column(q)).sum(-1).pow(1 / q) for x, q in parts]
+        return torch.stack(norms, -1).pow(column(exponents[0])).sum(-1)
+
+    return density(tree, power, p0, p)
+
+
+def density(
+    tree: LpNestedTree, power: Callable[[Tensor, Sequence[Any]], Tensor], p0: Tensor, p: Tensor
+) -> Density:
+    """log_prob from f^p0; exponents that are fixed and single become numbers, once."""
+
+    def learned(z: Tensor) -> Tensor:
+        exponents = joined(p0, p).unbind(-1)
+        return log_normaliser(tree, exponents) - power(z, exponents)
+
+    if p.requires_grad or p.ndim > 1:
+        return learned
+    exponents = joined(p0, p)
+    numbers, constant = exponents.tolist(), log_normaliser(tree, exponents.unbind())
+    return lambda z: constant - power(z, numbers)
+
+
+def log_normaliser(tree: LpNestedTree, exponents: Sequence[Tensor]) -> Tensor:
     """What exp(-f^p0) lacks to the density of ISA, scale 1 (equations 7, 8 and 10)."""
-    n, p0 = sum(root.sizes), p[root.place]
-    area = torch.full_like(p0, n * math.log(2))
-    for node in root.walk():
-        q, sizes = p[node.place], node.sizes
-        area = area - (len(sizes) - 1) * q.log() - torch.lgamma(sum(sizes) / q)
-        area = area + len(node.leaves) * torch.lgamma(1 / q)
-        for size in sizes[len(node.leaves) :]:
-            area = area + torch.lgamma(size / q)
-    return p0.log() - torch.lgamma(n / p0) - area
+    p0 = exponents[0]
+    result = p0.log() - torch.lgamma(tree.dim / p0) - tree.dim * math.log(2)
+    for node, q in zip(tree.nodes, exponents, strict=True):
+        result = result + (len(node) - 1) * q.log() + torch.lgamma(leaves(node) / q)
+        for size, times in Counter(map(leaves, node)).items():
+            result = result - times * torch.lgamma(size / q)
+    return result
 
 
-def recursive_density(tree: LpNestedTree, p: Tensor) -> Callable[[Tensor], Tensor]:
-    """log_prob of ISA (scale 1) over any tree, for fixed exponents."""
-    root, numbers = nodes_of(tree), p.tolist()
-    constant = log_normaliser(root, p.unbind())
-    return lambda z: constant - recursive_norm(z.abs().unbind(-1), root, numbers) ** numbers[0]
+def leaves(node: Nested) -> int:
+    """How many are under it."""
+    return 1 if isinstance(node, int) else sum(map(leaves, node))
 
 
-def recursive_density_learned(tree: LpNestedTree) -> Callable[[Tensor, Tensor], Tensor]:
-    """The same as a function of z and the exponents."""
-    root = nodes_of(tree)
-
-    def log_prob(z: Tensor, p: Tensor) -> Tensor:
-        each = p.unbind()
-        f = recursive_norm(z.abs().unbind(-1), root, each)
-        return log_normaliser(root, each) - f ** each[0]
-
-    return log_prob
+def column(exponent: Any) -> Any:
+    """To be broadcast over the children of a node."""
+    return exponent.unsqueeze(-1) if isinstance(exponent, Tensor) else exponent
 
 
-def recursive_density_numpy(tree: LpNestedTree, p: Tensor) -> Callable[[NDArray], NDArray]:
-    """The same in numpy, for fixed exponents."""
-    root, numbers = nodes_of(tree), p.tolist()
-    constant = log_normaliser(root, p.unbind()).numpy()
-    return lambda z: constant - recursive_norm_numpy(np.abs(z.T), root, numbers) ** numbers[0]
-
-
-class DirichletCascade:
-    """Algorithm 1 with one torch Dirichlet per node, and the radius of ISA, scale 1."""
-
-    def __init__(self, tree: LpNestedTree, p: Tensor) -> None:
-        self.root, self.dim = nodes_of(tree), tree.dim
-        self.p = p.tolist()
-        self.radius = Gamma(tree.dim / p[0], torch.ones_like(p[0]), validate_args=False)
-        self.shares = {
-            node.place: Dirichlet(p.new_tensor(node.sizes) / p[node.place], validate_args=False)
-            for node in self.root.walk()
-        }
-
-    def sample(self, count: int) -> Tensor:
-        """(count, n)."""
-        r = self.radius.sample((count,)) ** (1 / self.p[0])
-        x = r.new_empty(count, self.dim)
-        self._descend(self.root, r, x)
-        return x * (torch.randint(0, 2, x.shape, device=x.device) * 2 - 1)
-
-    def _descend(self, node: Node, r: Tensor, x: Tensor) -> None:
-        share = self.shares[node.place].sample(r.shape) ** (1 / self.p[node.place])
-        magnitudes = r.unsqueeze(-1) * share
-        x[:, node.leaves] = magnitudes[:, : len(node.leaves)]
-        for child, below in zip(node.inner, magnitudes.T[len(node.leaves) :], strict=True):
-            self._descend(child, below, x)
-
-
-def independent(family: type[Normal | Laplace], dim: int, device: str = "cpu") -> Distribution:
-    """The standard distribution over vectors that a VAE would have as its prior."""
-    zeros = torch.zeros(dim, device=device)
-    factor = family(zeros, torch.ones_like(zeros), validate_args=False)
-    return Independent(factor, 1, validate_args=False)
+def joined(p0: Tensor, p: Tensor) -> Tensor:
+    """The exponents in the order of the nodes."""
+    return torch.cat([p0.unsqueeze(-1), p], -1)

@@ -6,46 +6,164 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import curves
-import machine
-import measure_log_prob
 import tables
-from groups import GROUPS, jobs
-from plan import Case, Setting
-from targets import TARGETS
-from tqdm import tqdm
+import torch
+from peers import IN_VALUE, MODES, NAIVE, NORMAL, OURS, RECURSION, Problem, contenders
+from targets import CASES, FOURS, GAMMA, LARGE, MANY, SMALL, WIDE
+from timing import Row, interleave, machine, peak, said, spread
+from torch.distributions import Gamma, Independent, Normal
+from torch.utils.benchmark import timer
+
+from lpnested import ISA
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 HELP = """\
-Times log_prob and its gradients, sampling, torch.compile, import and the parts of the example that
-have a time limit; counts memory and kernels; and compares all that with plain torch and with the
-project's targets. Contenders of a case are called in turn, so their ratios hold on a busy machine;
-but leave it alone for a result to be kept.
+Times log_prob and its gradients against Independent(Normal), a plain recursion, an ISA as a user
+writes it, and all of them compiled; then sampling, constructors, two threads, import, and a
+training step and MIG of the example; counts memory; and says which targets were met or missed.
 
-groups:
-  import     time of `import lpnested` after torch
-  memory     peak memory, and kernels launched
-  log_prob   log_prob, and with gradients, on four layouts
-  sample     sampling
-  scaling    how time grows with N, n, depth and nodes
-  example    dSprites, a training step, MIG
-  compile    torch.compile(fullgraph=True), against eager
+In every round each contender of a case is timed once, in an order drawn anew, and ratios are taken
+within rounds: they hold on a busy machine. Leave it alone for a result to be kept.
+
+groups: import, constructor, memory, sample, log_prob, threads, example
 
 examples:
-  python benchmarks/run.py                         # everything: about 25 minutes on two cores
-  python benchmarks/run.py --quick                 # under two minutes
+  python benchmarks/run.py                         # everything: about half an hour
+  python benchmarks/run.py --quick                 # some of every group: three minutes
   python benchmarks/run.py --only log_prob sample  # some groups
+  LPNESTED_KERNELS=off python benchmarks/run.py --quick    # another backend of the density
+
+files:
+  table.md      what was met, what was missed and by how much, every row
+  results.json  every number, with the machine, settings and versions
+  log_prob.png  log_prob beside its peers
 
 Ctrl-C keeps what has been measured.
 """
+GIB = 2**30
+# Without the first three, glibc returns every large temporary to the system, and page faults, not
+# arithmetic, are what is measured from a few MB on. Sleeping threads: spinning ones are unusable
+# on a machine that does anything else.
+ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(8 * GIB),
+    "MALLOC_TRIM_THRESHOLD_": str(32 * GIB),
+    "MALLOC_TOP_PAD_": str(GIB // 16),
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "OMP_NUM_THREADS": "1",  # a Timer sets those of torch
+    "MKL_NUM_THREADS": "1",
+}
+IMPORT = """
+import time; began = time.perf_counter()
+import torch; middle = time.perf_counter()
+import lpnested; print(middle - began, time.perf_counter() - middle)
+"""
+
+
+def imports(quick: bool) -> Iterator[Row]:
+    """In fresh interpreters that may keep bytecode; the first only fills the caches."""
+    with TemporaryDirectory() as folder:
+        environment = os.environ | {"PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
+        run = partial(subprocess.run, capture_output=True, text=True, check=True, env=environment)
+        command = [sys.executable, "-c", IMPORT]
+        words = [run(command).stdout.split() for _ in range(3 if quick else 10)][1:]
+    of_torch, ours = (spread([1e3 * float(w) for w in each]) for each in zip(*words, strict=True))
+    yield {"unit": "ms", "values": {"torch": of_torch, OURS: ours}}
+
+
+def constructor(quick: bool) -> Iterator[Row]:
+    """As a training step makes it, and as a user does."""
+    p0, p = Problem(FOURS, (1,)).exponents()
+    zeros, ones = torch.zeros(20), torch.ones(20)
+
+    def normal(checked: bool) -> Independent:
+        return Independent(Normal(zeros, ones, validate_args=checked), 1, validate_args=checked)
+
+    for case, given in (("of tensors", (p0, p)), ("of numbers, validated", (2.1, 2.2))):
+        checked = case != "of tensors"
+        ours = partial(ISA, FOURS, *given, validate_args=checked)
+        calls = {OURS: ours, NORMAL: partial(normal, checked)}
+        yield {"case": case} | interleave(calls, NORMAL, 0.5 if quick else 3)
+
+
+def memory(quick: bool) -> Iterator[Row]:
+    """Peak of what is allocated at once, in sizes of z."""
+    for mode in (IN_VALUE,) if quick else MODES:
+        problem = Problem(FOURS, (MANY,), mode)
+        calls, size = contenders(problem), problem.value().nbytes
+        peaks = {name: peak(call) / size for name, call in calls.items()}
+        yield {"mode": mode, "unit": "sizes of z", "values": peaks}
+
+
+def sample(quick: bool) -> Iterator[Row]:
+    """In units of one Gamma(1/p) for each coordinate, all of the same shape."""
+    for count in (SMALL, LARGE):
+        problem = Problem(FOURS, (count,))
+        p0, p = problem.exponents()
+        gamma = Gamma(1 / p[0], torch.ones(()), validate_args=False)
+        calls = {
+            OURS: partial(problem.distribution(p0, p).sample, (count,)),
+            GAMMA: partial(gamma.sample, (count, problem.tree.dim)),
+            "torch.randn": partial(torch.randn, count, problem.tree.dim),
+        }
+        yield {"N": count} | interleave(calls, GAMMA, 1 if quick else 5)
+
+
+def log_prob(quick: bool) -> Iterator[Row]:
+    """Every case in every mode; compiled too, but for what would be minutes of compiling each."""
+    for case, (problem, limits) in CASES.items():
+        if quick and not limits:
+            continue
+        compiled = [OURS, NORMAL] if case == WIDE else [OURS, NORMAL, RECURSION, NAIVE]
+        for mode in MODES:
+            skipped = quick and (case, mode) != (next(iter(CASES)), IN_VALUE)
+            chosen = () if skipped else compiled
+            calls = contenders(replace(problem, mode=mode), compiled=chosen)
+            yield {"case": case, "mode": mode} | interleave(calls, NORMAL, 0.5 if quick else 5)
+
+
+def threads(quick: bool) -> Iterator[Row]:
+    """The same call with one and with two, in the same rounds."""
+    for mode in (IN_VALUE,) if quick else MODES:
+        call = contenders(Problem(FOURS, (MANY,), mode), [OURS])[OURS]
+        calls, counts = {"one thread": call, "two threads": call}, {"two threads": 2}
+        row = interleave(calls, "one thread", 1 if quick else 10, counts, timer)
+        yield {"case": f"5 x 4, N = {MANY:,}", "mode": mode} | row
+
+
+def example(quick: bool) -> Iterator[Row]:
+    """A training step of examples/isa_vae, and with two threads its MIG."""
+    sys.path.append(str(HERE.parent / "examples" / "isa_vae"))
+    import measure
+
+    steps = measure.training_steps(256 if quick else 2048)
+    yield {"case": "training step"} | interleave(steps, measure.ANALYTIC, 1 if quick else 150)
+    torch.set_num_threads(2)
+    found = measure.mig_error(11_520, samples=60 if quick else 250, runs=2 if quick else 4)
+    yield {"case": "MIG error", "unit": "nats", "values": found}
+    if not quick:
+        yield {"case": "MIG", "unit": "s", "values": measure.mig_time()}
+    torch.set_num_threads(1)
+
+
+GROUPS: dict[str, Callable[[bool], Iterator[Row]]] = {
+    "import": imports,
+    "constructor": constructor,
+    "memory": memory,
+    "sample": sample,
+    "log_prob": log_prob,
+    "threads": threads,
+    "example": example,
+}
 
 
 def options(argv: Sequence[str]) -> argparse.Namespace:
@@ -54,14 +172,12 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
         prog="run.py", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="fewer cases, fewer rounds")
-    parser.add_argument(
-        "--only", nargs="+", choices=list(GROUPS), metavar="GROUP", help="these groups alone"
-    )
+    parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="GROUP", help="these groups")
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder for the results, whose files are replaced: by default benchmarks/results, "
-        "or its subfolder partial for a run with --quick or --only",
+        help="folder for the files, which are replaced: by default benchmarks/results, or its "
+        "subfolder partial for a run with --quick or --only",
     )
     return parser.parse_args(argv)
 
@@ -69,86 +185,47 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 1 something failed, 130 stopped."""
     chosen = options(argv)
-    partial = chosen.quick or chosen.only
-    folder = chosen.out or (RESULTS / "partial" if partial else RESULTS)
-    folder.mkdir(parents=True, exist_ok=True)
-    planned = jobs(chosen.only or list(GROUPS), chosen.quick)
-    results = beginning(chosen.quick, planned)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    began = time.monotonic()
-    try:
-        for row in measured(planned, chosen.quick, results["failed"]):
-            results["rows"].append(row)
-            results["minutes"] = (time.monotonic() - began) / 60
-            write(json_text(results), folder / "results.json")
-        results["complete"] = True
-    except KeyboardInterrupt:
-        print("stopped; what was measured is kept", file=sys.stderr)
-    return finish(results, folder)
-
-
-def beginning(quick: bool, planned: list[tuple[str, Setting, list[Case]]]) -> dict[str, Any]:
-    """Results without rows."""
-    settings = {str(setting): setting.environment() for _, setting, _ in planned}
-    chosen = {group for group, _, _ in planned}
-    return {
+    folder = chosen.out or (RESULTS / "partial" if chosen.quick or chosen.only else RESULTS)
+    results: dict[str, Any] = {
         "date": datetime.now().astimezone().isoformat(timespec="minutes"),
-        "quick": quick,
+        "quick": chosen.quick,
         "complete": False,
-        "minutes": 0.0,
-        "machine": machine.describe(),
-        "environments": settings,
-        "load": [machine.load()],
-        "omitted": measure_log_prob.omitted() if "log_prob" in chosen else [],
+        "machine": machine(),
+        "environment": ENVIRONMENT,
         "failed": [],
         "rows": [],
     }
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        measure(chosen.only or list(GROUPS), results, folder)
+        results["complete"] = True
+    except KeyboardInterrupt:
+        print("\nstopped; what was measured is kept", file=sys.stderr)
+    return finish(results, folder)
 
 
-def measured(
-    planned: list[tuple[str, Setting, list[Case]]], quick: bool, failed: list[str]
-) -> Iterator[dict[str, Any]]:
-    """Rows as they come, from one process after the other."""
-    total = sum(len(cases) for _, _, cases in planned)
-    with tqdm(total=total, unit="case", smoothing=0) as bar:
-        for group, setting, cases in planned:
-            bar.set_description(f"{group}, {setting}")
-            count = 0
-            for row in rows_of(group, setting, quick, failed):
-                count += 1
-                bar.update()
-                yield row
-            bar.update(len(cases) - count)
-
-
-def rows_of(group: str, setting: Setting, quick: bool, failed: list[str]) -> Iterator[Any]:
-    """Rows of one process, which ends with this generator however that ends."""
-    command = [sys.executable, str(HERE / "worker.py"), group]
-    for name, value in setting.keys().items():
-        command += [f"--{name}", str(value)]
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as messages:
-        process = subprocess.Popen(
-            [*command, "--quick"] if quick else command,
-            env=os.environ | setting.environment(),
-            stdout=subprocess.PIPE,
-            stderr=messages,
-            text=True,
-            start_new_session=True,  # a group of its own: Ctrl-C is for us alone
-        )
-        assert process.stdout is not None
+def measure(names: Sequence[str], results: dict[str, Any], folder: Path) -> None:
+    """Rows of one group after the other, each written as it comes."""
+    began = time.monotonic()
+    for count, name in enumerate(names, 1):
+        print(f"[{count}/{len(names)}] {name}", flush=True)
+        torch.manual_seed(0)
         try:
-            for line in process.stdout:
-                yield json.loads(line)
-            if process.wait() != 0:
-                messages.seek(0)
-                tail = messages.read()[-1500:]
-                failed.append(f"Failed: {group}, {setting}: status {process.returncode}.")
-                print(f"\n{failed[-1]}\n{tail}", file=sys.stderr)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # with what it has started itself
-                process.wait()
-            process.stdout.close()
+            for row in GROUPS[name](results["quick"]):
+                results["rows"].append({"group": name} | row)
+                results["minutes"] = (time.monotonic() - began) / 60
+                write(results, folder)
+                print(f"  {results['minutes']:5.1f} min  {told(row)}", flush=True)
+        except Exception as error:
+            results["failed"].append(f"Failed: {name}: `{said(error)}`")
+            print(results["failed"][-1], file=sys.stderr)
+
+
+def told(row: Row) -> str:
+    """In one line: what it is, and ours."""
+    names = [name for name in (*row.get("times", ()), *row.get("values", ())) if name != NORMAL]
+    found = "".join(f"  {name} {tables.cell(row, name)}" for name in names[:2])
+    return ", ".join(tables.words(row)) + ":" + found + "".join(f"  {e}" for e in row.get("errors", {}).values())
 
 
 def finish(results: dict[str, Any], folder: Path) -> int:
@@ -156,47 +233,29 @@ def finish(results: dict[str, Any], folder: Path) -> int:
     if not results["rows"]:
         print("nothing was measured, nothing was written", file=sys.stderr)
         return 1 if results["complete"] else 130
-    results["load"].append(machine.load())
-    write(json_text(results), folder / "results.json")
-    write(tables.markdown(results), folder / "table.md")
-    pictures = curves.draw(results, folder)
-    print(summary(results, folder, pictures), flush=True)
-    errors = len(results["failed"]) + sum("error" in row for row in results["rows"])
-    return 130 if not results["complete"] else int(errors > 0)
+    write(results, folder)
+    (folder / "table.md").write_text(tables.markdown(results), encoding="utf-8")
+    names = ["table.md", "results.json"]
+    if density := [row for row in results["rows"] if row["group"] == "log_prob"]:
+        tables.draw(density, folder / "log_prob.png")
+        names.append("log_prob.png")
+    print(f"\n{tables.summary(results)}\nWritten to {folder}: {', '.join(names)}", flush=True)
+    failed = results["failed"] or any(row.get("errors") for row in results["rows"])
+    return 130 if not results["complete"] else int(bool(failed))
 
 
-def summary(results: dict[str, Any], folder: Path, pictures: list[Path]) -> str:
-    """The targets, and the files."""
-    lines = []
-    for target in TARGETS:
-        found = target.measure(results["rows"])
-        if found is not None:
-            what, value, limit, verdict = tables.target_line(target, found)
-            lines.append(f"  {verdict.strip('*'):7} {value:28} {limit:16} {what}")
-    failed = "".join(f"\n{line}" for line in results["failed"])
-    names = "".join(f"\n  {path.name}" for path in pictures)
-    return f"""
-{len(results["rows"])} cases in {results["minutes"]:.1f} minutes, {len(lines)} targets measured:
-{chr(10).join(lines)}
-{failed}
-Written to {folder}:
-  results.json  every number, with the machine, settings and versions
-  table.md      the same as tables{names}"""
-
-
-def json_text(results: dict[str, Any]) -> str:
-    """Indented, but each row on a line of its own."""
+def write(results: dict[str, Any], folder: Path) -> None:
+    """results.json, whole or not at all, each row on a line of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
     rows = ",\n".join("    " + json.dumps(row, allow_nan=False) for row in results["rows"])
-    rest = json.dumps(results | {"rows": []}, indent=2, allow_nan=False)
-    return rest.replace('"rows": []', f'"rows": [\n{rows}\n  ]') + "\n"
-
-
-def write(text: str, path: Path) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    text = json.dumps(results | {"rows": []}, indent=2)
+    temporary = folder / ".results.json"
+    temporary.write_text(text.replace('"rows": []', f'"rows": [\n{rows}\n  ]') + "\n", "utf-8")
+    temporary.replace(folder / "results.json")
 
 
 if __name__ == "__main__":
+    if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
+        command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | ENVIRONMENT)
     sys.exit(main(sys.argv[1:]))

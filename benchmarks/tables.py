@@ -1,33 +1,129 @@
-"""The results as Markdown: what was promised, then every case."""
+"""The results as Markdown and as a picture: what was met, what was missed and by how much, all."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from lookup import Measured, Row
-from measure_scaling import AT
-from targets import TARGETS, Target
+from peers import MODES, NORMAL, OURS
+from targets import column, targets
+from timing import Row
 
-SKIPPED = "-"
 Results = dict[str, Any]
+TITLES = {
+    "log_prob": "log_prob",
+    "threads": "Two threads",
+    "memory": "Peak memory",
+    "sample": "Sampling",
+    "constructor": "Constructors",
+    "import": "Import",
+    "example": "The example",
+}
+NOT_KEYS = {"group", "times", "values", "errors", "rounds", "reference"}
 
 
 def markdown(results: Results) -> str:
     """The whole file."""
-    parts = [heading(results), targets(results)]
-    for title, section in SECTIONS:
-        text = section(results["rows"])
-        if text:
-            parts.append(f"## {title}\n\n{text}")
-    return "\n\n".join([*parts, omitted(results)]).rstrip() + "\n"
+    found = verdicts(results)
+    parts = [heading(results)]
+    header = ["", "measured", "target"]
+    if found["met"]:
+        parts += ["## Met", table(header, found["met"])]
+    if found["missed"]:
+        parts += ["## Missed", table([*header, "by"], found["missed"])]
+    if found["not measured"]:
+        parts += ["Not measured: " + "; ".join(line[0] for line in found["not measured"]) + "."]
+    for group, title in TITLES.items():
+        tables = section([row for row in results["rows"] if row["group"] == group])
+        parts += [f"## {title}", *tables] if tables else []
+    return "\n\n".join(parts + results["failed"]) + "\n"
+
+
+def heading(results: Results) -> str:
+    """Where, when and how."""
+    machine, which = results["machine"], column(results["machine"])
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    quick = " **Quick run: fewer cases, fewer rounds.**" if results["quick"] else ""
+    stopped = "" if results["complete"] else " **Stopped before its end.**"
+    limits = "has no targets in units of the normal" if which is None else "is held to its targets"
+    return (
+        f"Measured on {results['date']} in {results['minutes']:.0f} minutes.{quick}{stopped} "
+        f"log_prob ran on the **{machine['backends']['cpu']}**, which {limits}. {machine['cpu']}, "
+        f"{machine['cores']} cores, torch with {machine['capability']}; {versions}; processes "
+        f"running when it began: {machine['load']}.\n\n"
+        "One thread, float32 and `validate_args=False` unless a row says otherwise; malloc is told "
+        "to keep large temporaries. Numbers are medians over interleaved rounds, in brackets their "
+        "quartiles, in units of the contender that is given as a time: the processor's, but for "
+        "two threads. At 501 nodes no peer is compiled: that takes more than ten minutes."
+    )
+
+
+def verdicts(results: Results) -> dict[str, list[list[str]]]:
+    """Lines of what was met, missed and not measured."""
+    found: dict[str, list[list[str]]] = {"met": [], "missed": [], "not measured": []}
+    for target in targets(column(results["machine"])):
+        limit = f"{'>=' if target.at_least else '<='} {number(target.limit)} {target.unit}"
+        measured = target.find(results["rows"])
+        if measured is None:
+            found["not measured"].append([target.what, limit.strip()])
+            continue
+        value, detail = measured
+        line = [target.what, f"{number(value)} {detail}".strip(), limit.strip()]
+        met = target.met(value)
+        found["met" if met else "missed"].append(line if met else [*line, target.by(value)])
+    return found
+
+
+def summary(results: Results) -> str:
+    """What was met and what was missed, for a terminal."""
+    found = verdicts(results)
+    counts = ", ".join(f"{len(lines)} {name}" for name, lines in found.items())
+    lines = [f"  met     {what}: {value} ({limit})" for what, value, limit in found["met"]]
+    for what, value, limit, by in found["missed"]:
+        lines.append(f"  MISSED  {what}: {value} ({limit}), by {by}")
+    backend = results["machine"]["backends"]["cpu"]
+    return "\n".join([f"log_prob ran on the {backend}. Targets: {counts}.", *lines])
+
+
+def section(rows: list[Row]) -> list[str]:
+    """Tables of a group: rows with the same values, or that were timed, in one; then failures."""
+    alike: dict[str, list[Row]] = {}
+    for row in rows:
+        alike.setdefault("|".join(row.get("values", ())), []).append(row)
+    failed = [
+        f"Failed: {', '.join(words(row))}, {name}: `{error}`"
+        for row in rows
+        for name, error in row.get("errors", {}).items()
+    ]
+    return [columns(each) for each in alike.values()] + failed
+
+
+def columns(rows: list[Row]) -> str:
+    """A column for each key and for each contender."""
+    names = dict.fromkeys(name for row in rows for name in row.get("times", row.get("values")))
+    keys = [key for key in rows[0] if key not in NOT_KEYS]
+    return table((*keys, *names), [words(row) + [cell(row, n) for n in names] for row in rows])
+
+
+def words(row: Row) -> list[str]:
+    """What tells it from other rows of its group."""
+    found = [row[key] for key in row if key not in NOT_KEYS]
+    return [f"{key:,}" if isinstance(key, int) else str(key) for key in found]
+
+
+def cell(row: Row, name: str) -> str:
+    """The reference in seconds, the others in units of it; what was not timed as it is."""
+    if name in row.get("values", ()):
+        return spread(row["values"][name])
+    if name not in row["times"]:
+        return "-"
+    found = row["times"][name]
+    return duration(found["seconds"][0]) if name == row["reference"] else spread(found["ratio"])
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, numbers to the right."""
-    rows = list(rows)
-    if not rows:
-        return ""
     rule = ["---"] + ["--:"] * (len(header) - 1)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows))
 
 
 def number(value: float) -> str:
@@ -39,195 +135,36 @@ def number(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """In the unit that suits it."""
-    for factor, unit in ((1, "s"), (1e3, "ms")):
-        if seconds * factor >= 1:
-            return f"{number(seconds * factor)} {unit}"
-    return f"{number(seconds * 1e6)} µs"
+    factor, unit = next(
+        (each for each in ((1, "s"), (1e3, "ms")) if seconds * each[0] >= 1), (1e6, "µs")
+    )
+    return f"{number(seconds * factor)} {unit}"
 
 
-def spread(statistic: dict[str, float], text: Callable[[float], str] = number) -> str:
-    """Median and, in brackets, quartiles."""
-    median, q1, q3 = (text(statistic[key]) for key in ("median", "q1", "q3"))
+def spread(found: float | Sequence[float]) -> str:
+    """A number; of three the median and, in brackets, the quartiles."""
+    if isinstance(found, int | float):
+        return number(found)
+    median, q1, q3 = map(number, found)
     return f"{median} [{q1}, {q3}]"
 
 
-def heading(results: Results) -> str:
-    """Where, when and how."""
-    machine, versions = results["machine"], results["machine"]["versions"]
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    gpu = machine["gpu"] or "no GPU"
-    kind = " **Quick run: fewer cases, fewer rounds.**" if results["quick"] else ""
-    stop = " **Stopped before its end.**" if not results["complete"] else ""
-    load = " to ".join(str(found[0]) for found in results["load"] if found)
-    return (
-        f"Measured on {results['date']} in {results['minutes']:.0f} minutes.{kind}{stop} "
-        f"{machine['cpu']}, {machine['instructions']}, {machine['cores']} cores, "
-        f"{machine['memory_gib']} GiB, {gpu}; {machine['system']}, {machine['libc']}; {named}; "
-        f"processes running: {load} (other work on the machine, if more than the threads in use)."
-        "\n\nfloat32, `validate_args=False`. A ratio is the median over interleaved rounds, in "
-        "brackets its quartiles. Unless a row says otherwise: one thread, "
-        "`OMP_WAIT_POLICY=PASSIVE`, and malloc told to keep large temporaries."
-    )
+def draw(rows: list[Row], path: Path) -> None:
+    """A panel for each mode: the contenders on each case, in units of the normal."""
+    import matplotlib
 
+    matplotlib.use("Agg")  # draws into files: no display needed
+    from matplotlib import pyplot as plt
 
-def targets(results: Results) -> str:
-    """Promise, measured value, verdict."""
-    lines = [target_line(target, target.measure(results["rows"])) for target in TARGETS]
-    return "## Targets\n\n" + table(("", "measured", "target", ""), lines)
-
-
-def target_line(target: Target, measured: Measured | None) -> list[str]:
-    """One row."""
-    unit = f" {target.unit}" if target.unit not in ("x", "") else ""
-    limit = f"{'>=' if target.at_least else '<='} {number(target.limit)}{unit}"
-    if measured is None:
-        return [target.what, SKIPPED, limit, "not measured"]
-    value = number(measured.value) + unit
-    if measured.q1 is not None and measured.q3 is not None:
-        value += f" [{number(measured.q1)}, {number(measured.q3)}]"
-    return [target.what, value, limit, "met" if target.met(measured) else "**missed**"]
-
-
-def conditions(row: Row) -> str:
-    """What differs from one thread on a CPU with tuned malloc."""
-    malloc = ["default malloc"] if row["malloc"] == "default" else []
-    device = [row["device"]] if row["device"] != "cpu" else []
-    return ", ".join([str(row["threads"]), *malloc, *device])
-
-
-def cell(contender: dict[str, Any] | None, what: str = "ratio") -> str:
-    """A contender in a row."""
-    if contender is None:
-        return SKIPPED
-    if "error" in contender:
-        return "failed"
-    found = contender[what]
-    return spread(found) if isinstance(found, dict) else number(found)
-
-
-def contenders_of(rows: list[Row]) -> list[str]:
-    """All names, in the order of their first appearance."""
-    return list(dict.fromkeys(name for row in rows for name in row.get("contenders", {})))
-
-
-def ratios(group: str, keys: Sequence[str]) -> Callable[[list[Row]], str]:
-    """A table with a column for each contender; the reference in seconds."""
-
-    def section(rows: list[Row]) -> str:
-        rows = [row for row in rows if row["group"] == group]
-        timed = [row for row in rows if row.get("rounds") and "reference" in row]
-        names = contenders_of(timed)
-        lines = []
-        for row in timed:
-            reference = row["reference"]
-            row_keys = [f"{row[k]:,}" if isinstance(row[k], int) else row[k] for k in keys]
-            values = [
-                duration(row["contenders"][name]["seconds"]["median"])
-                if name == reference
-                else cell(row["contenders"].get(name))
-                for name in names
-            ]
-            lines.append([*row_keys, conditions(row), *values])
-        return "\n\n".join([table([*keys, "threads", *names], lines), *failures(rows)]).strip()
-
-    return section
-
-
-def failures(rows: list[Row]) -> list[str]:
-    """Cases that could not be measured, in words."""
-    return [
-        f"Failed: {', '.join(str(row[k]) for k in ('layout', 'N', 'mode') if k in row)}: "
-        f"`{row['error']}`"
-        for row in rows
-        if "error" in row
-    ]
-
-
-def values(quantity: str) -> Callable[[list[Row]], str]:
-    """A table of counts."""
-
-    def section(rows: list[Row]) -> str:
-        rows = [r for r in rows if r.get("quantity") == quantity and "contenders" in r]
-        names = contenders_of(rows)
-        lines = [
-            [r["layout"], f"{r['N']:,}", r["mode"]]
-            + [cell(r["contenders"].get(name), "value") for name in names]
-            for r in rows
-        ]
-        return table(["layout", "N", "mode", *names], lines)
-
-    return section
-
-
-def scaling(rows: list[Row]) -> str:
-    """Time at every place of every curve."""
-    lines = []
-    for row in rows:
-        if row["group"] == "scaling" and row.get("rounds"):
-            for key, found in row["contenders"].items():
-                name, place = key.split(AT)
-                time = duration(found["seconds"]["median"]) if "seconds" in found else "failed"
-                start = [f"{row['curve']} ({row['fixed']})", row["mode"]]
-                lines.append([*start, name, f"{int(place):,}", time, cell(found)])
-    return table(["curve", "mode", "", "at", "time", "of the first"], lines)
-
-
-def compiled(rows: list[Row]) -> str:
-    """How long compiling took, and how far its numbers are from eager ones."""
-    lines = [
-        [
-            *(row["layout"], f"{row['N']:,}", row["mode"], conditions(row)),
-            *(duration(row["compile_seconds"]), number(row["difference"])),
-        ]
-        for row in rows
-        if "compile_seconds" in row
-    ]
-    header = ["layout", "N", "mode", "threads", "first call", "largest relative difference"]
-    return table(header, lines)
-
-
-def mig(rows: list[Row]) -> str:
-    """Both estimators; what is extrapolated says so."""
-    lines = []
-    for row in rows:
-        if row.get("what") == "MIG time" and "sampled" in row:
-            measured = " and ".join(
-                f"{samples} samples in {duration(t)}"
-                for samples, t in row["sampled"]["measured"].items()
-            )
-            lines.append(
-                f"All 737,280 images, 20 latents, two threads: quadrature "
-                f"{duration(row['quadrature']['seconds'])}; sampling {measured}, which extended "
-                f"linearly to 10,000 samples is "
-                f"{duration(row['sampled']['seconds_extrapolated'])} (extrapolated)."
-            )
-        if row.get("what") == "MIG error" and "sampled" in row:
-            exact, sampled = row["quadrature"], row["sampled"]
-            lines.append(
-                f"{row['images']:,} images, whose MIG is {row['mig']:.4f} on a grid four times "
-                f"finer: quadrature is off by {number(exact['error'])} in "
-                f"{duration(exact['seconds'])}; sampling with {sampled['samples']} samples by "
-                f"{number(sampled['error'])} (root mean square of {sampled['runs']} runs) in "
-                f"{duration(sampled['seconds'])}. With 10,000 samples its error would be "
-                f"{number(sampled['error_extrapolated'])} (extrapolated by 1 / sqrt(samples))."
-            )
-    return "\n\n".join(lines)
-
-
-def omitted(results: Results) -> str:
-    """What is not there, and why."""
-    return "\n\n".join(results["omitted"] + results["failed"])
-
-
-LOG_PROB = ratios("log_prob", ("layout", "N", "mode"))
-SECTIONS: tuple[tuple[str, Callable[[list[Row]], str]], ...] = (
-    ("log_prob", LOG_PROB),
-    ("Sampling", ratios("sample", ("layout", "N"))),
-    ("torch.compile", ratios("compile", ("layout", "N", "mode"))),
-    ("Compiling", compiled),
-    ("Peak memory, in sizes of z", values("peak memory")),
-    ("Kernels", values("kernels")),
-    ("Scaling", scaling),
-    ("A training step of the example", ratios("example", ("batch",))),
-    ("MIG of the example", mig),
-)
+    figure, axes = plt.subplots(1, len(MODES), figsize=(12, 3.8), sharey=True, layout="constrained")
+    names = dict.fromkeys(name for row in rows for name in row["times"] if name != NORMAL)
+    for ax, mode in zip(axes, MODES, strict=True):
+        for name in names:
+            there = [r for r in rows[::-1] if r["mode"] == mode and name in r["times"]]
+            medians = [row["times"][name]["ratio"][0] for row in there]
+            ax.plot(medians, [row["case"] for row in there], "oD"[name == OURS], label=name)
+        ax.axvline(1, color="0.5", lw=0.8)
+        ax.set(xscale="log", title=mode, xlabel=f"time / {NORMAL}")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

@@ -1,124 +1,166 @@
-"""What the project has promised itself, and whether a run kept it."""
+"""What the project has promised itself, and what the rows of a run say to it."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from densities import FORWARD, IN_BOTH, IN_VALUE, OURS
-from lookup import (
-    RAGGED,
-    SMALL,
-    SQUARE,
-    WIDE,
-    Finder,
-    Measured,
-    deep_level,
-    field,
-    graph_breaks,
-    kernels,
-    least_lead,
-    log_prob,
-    quotient,
-    slope,
-    statistic,
-    training,
-    training_lead,
-    unpacking,
-    wide_over_small,
-    wide_per_number,
-    worst_difference,
-)
+import torch
+from peers import IN_VALUE, MODES, NAIVE, NORMAL, OURS, RECURSION, Problem
+from timing import Row
+
+SMALL, LARGE, MANY = 2048, 65_536, 1_000_000
+FOURS = (4,) * 5
+GAMMA, COMPILED = "Gamma(1/p)", f"{OURS}, compiled"
+INSTRUCTIONS = ("avx2", "avx512")
+BATCHED = ((2, 2, 2.5), (1.5, 1.5, 2))
+
+# Each with its limits in units of the normal: forward, + backward in value, + in exponents (whose
+# unit is the normal's backward in value); with AVX2, and with AVX-512.
+CASES: dict[str, tuple[Problem, tuple[tuple[float, ...], ...]]] = {
+    "5 x 4, N = 2048": (Problem(FOURS, (SMALL,)), ((1.15, 1.1, 1.4), (0.75, 0.75, 1.1))),
+    "5 x 4, N = 65,536": (Problem(FOURS, (LARGE,)), ((1.05, 1.1, 1.35), (0.70, 0.85, 1.0))),
+    "ragged 30, N = 65,536": (Problem(None, (LARGE,)), ((1.3, 1.2, 1.45), (0.85, 0.95, 1.1))),
+    "16 x 16, N = 2048": (Problem((16,) * 16, (SMALL,)), ((1.3, 1.25, 1.4), (0.90, 0.95, 1.05))),
+    "500 x 4, N = 2048": (Problem((4,) * 500, (SMALL,)), ((1.05, 1.1, 1.2), (0.65, 0.65, 0.90))),
+    "5 x 4, 8 exponents x 256 rows": (Problem(FOURS, (8, 256), batch=(8, 1)), BATCHED),
+    "5 x 4, 256 rows x 8 exponents": (Problem(FOURS, (256, 8), batch=(8,)), BATCHED),
+    "5 x 4, N = 2048, float64": (
+        Problem(FOURS, (SMALL,), dtype=torch.float64),
+        ((1.5, 1.3, 1.5),) * 2,
+    ),
+    "5 x 4, N = 1": (Problem(FOURS, (1,)), ()),  # no promise: what a call costs
+    "5 x 4, N = 1,000,000": (Problem(FOURS, (MANY,)), ()),
+}
+WIDE = "500 x 4, N = 2048"
+Found = tuple[float, str] | None
+Find = Callable[[list[Row]], Found]
 
 
 @dataclass(frozen=True)
 class Target:
-    """A promise: what `measure` finds in the rows is at most (or at least) the limit."""
+    """A promise: what `find` makes of the rows is at most, or at least, the limit."""
 
     what: str
     limit: float
-    measure: Finder
-    unit: str = "x"
+    find: Find
+    unit: str = ""
     at_least: bool = False
 
-    def met(self, measured: Measured) -> bool:
+    def met(self, value: float) -> bool:
         """By the median alone."""
-        if self.at_least:
-            return measured.value >= self.limit
-        return measured.value <= self.limit
+        return value >= self.limit if self.at_least else value <= self.limit
+
+    def by(self, value: float) -> str:
+        """How far from the limit a value is, in percent of the smaller of the two."""
+        low, high = sorted((value, self.limit))
+        return f"{high / low - 1:.0%}" if low > 0 else f"{high - low:g}"
 
 
-MIG = {"group": "example", "what": "MIG time", "threads": 2}
-QUADRATURE = field("quadrature", "seconds", **MIG)
-ERROR = {"group": "example", "what": "MIG error", "threads": 2}
-LARGE = 65_536
-NORMAL = "in units of Independent(Normal)"
+def column(machine: dict[str, Any]) -> int | None:
+    """Whose limits hold: of the kernel in use, or of what torch has where the reference serves."""
+    used = machine["backends"]["cpu"]
+    name = machine["capability"].lower() if "reference" in used else used
+    return next((k for k in (1, 0) if INSTRUCTIONS[k] in name), None)
 
-TARGETS = (
-    Target(f"log_prob, {SMALL}, N = 2048, {NORMAL}", 2.0, log_prob(FORWARD, 2048)),
-    Target("... and backward in z", 2.0, log_prob(IN_VALUE, 2048)),
-    Target("... and backward in z and exponents", 2.0, log_prob(IN_BOTH, 2048)),
-    Target(f"log_prob, {SMALL}, N = 65,536", 1.8, log_prob(FORWARD, LARGE)),
-    Target("... and backward in z", 2.0, log_prob(IN_VALUE, LARGE)),
+
+def targets(instructions: int | None) -> Iterator[Target]:
+    """All of them; those in units of the normal exist for AVX2 and AVX-512 alone."""
+    for name, (_, limits) in CASES.items():
+        if limits and instructions is not None:
+            for mode, limit in zip(MODES, limits[instructions], strict=True):
+                find = median(OURS, group="log_prob", case=name, mode=mode)
+                yield Target(f"{name}: {mode}", limit, find, f"x {NORMAL}")
+    yield from OTHERS
+
+
+def pick(rows: Iterable[Row], **keys: Any) -> list[Row]:
+    """Those with these keys."""
+    return [row for row in rows if all(row.get(key) == value for key, value in keys.items())]
+
+
+def median(name: str, **keys: Any) -> Find:
+    """The ratio, or the value, of a contender, with its quartiles."""
+
+    def find(rows: list[Row]) -> Found:
+        for row in pick(rows, **keys):
+            found = (row.get("values", {}) | row.get("times", {})).get(name)
+            if found is not None:
+                found = found["ratio"] if isinstance(found, dict) else found
+                many = isinstance(found, list)
+                return (found[0], f"[{found[1]:.3g}, {found[2]:.3g}]") if many else (found, "")
+        return None
+
+    return find
+
+
+def quotient(choose: Callable[..., Any], above: str, below: str, **keys: Any) -> Find:
+    """The least or largest quotient of two contenders over the rows, and where it is."""
+
+    def find(rows: list[Row]) -> Found:
+        found = [
+            (
+                times[above]["ratio"][0] / times[below]["ratio"][0],
+                f"({', '.join(row[key] for key in ('case', 'mode') if key in row)})",
+            )
+            for row in pick(rows, **keys)
+            if {above, below} <= (times := row.get("times", {})).keys()
+        ]
+        return choose(found) if found else None
+
+    return find
+
+
+def refused(rows: list[Row]) -> Found:
+    """How often the compiled library is an error."""
+    tried = [row for row in pick(rows, group="log_prob") if COMPILED in row["times"] | row["errors"]]
+    return (sum(COMPILED in row["errors"] for row in tried), "") if tried else None
+
+
+def lead(what: str, limit: float, peer: str, **keys: Any) -> Target:
+    """How many times slower a peer is than the library, where that is least."""
+    return Target(what, limit, quotient(min, peer, OURS, group="log_prob", **keys), at_least=True)
+
+
+def example(what: str, limit: float, name: str, of: str, unit: str = "") -> Target:
+    """Of the training step and MIG of the example."""
+    return Target(what, limit, median(name, group="example", case=of), unit)
+
+
+OTHERS = (
+    lead("least lead over the recursion", 4, RECURSION),
+    lead("least lead over the recursion, 501 nodes", 10, RECURSION, case=WIDE),
+    lead("least lead over a naive ISA", 3, NAIVE),
+    lead("least lead over the recursion, compiled", 1.5, f"{RECURSION}, compiled"),
+    lead("least lead over a naive ISA, compiled", 1.5, f"{NAIVE}, compiled"),
+    Target("compiled, of eager", 1, quotient(max, COMPILED, OURS, group="log_prob")),
+    Target("cases that torch.compile(fullgraph=True) refuses", 0, refused),
     Target(
-        f"log_prob and backward in z and exponents, {SMALL}, N = 1,000,000",
-        1.0,
-        log_prob(IN_BOTH, 1_000_000),
-    ),
-    Target(f"log_prob, {RAGGED}, N = 65,536", 2.2, log_prob(FORWARD, LARGE, RAGGED)),
-    Target("... and backward in z", 2.5, log_prob(IN_VALUE, LARGE, RAGGED)),
-    Target(f"log_prob, {SQUARE}, N = 2048", 2.0, log_prob(FORWARD, 2048, SQUARE)),
-    Target("lead over the plain recursion in torch, least", 2.0, least_lead(), at_least=True),
-    Target("... of 501 nodes", 5.0, least_lead(WIDE), at_least=True),
-    Target(
-        f"peak memory of log_prob and backward in z, {SMALL}, N = 1,000,000",
-        2.1,
-        statistic(OURS, "value", quantity="peak memory", N=1_000_000, layout=SMALL, mode=IN_VALUE),
+        "peak memory of log_prob and backward in value, 5 x 4, N = 1,000,000",
+        2.5,
+        median(OURS, group="memory", mode=IN_VALUE),
         "sizes of z",
     ),
-    Target(f"kernels of log_prob, {SMALL}", 20, kernels(FORWARD), ""),
-    Target("... and backward in z", 40, kernels(IN_VALUE), ""),
-    Target("kernels of 501 nodes over those of 6", 1.0, wide_over_small),
-    Target(
-        "time per number of 501 nodes, n = 2000, over that of n = 256, N = 65,536",
-        2.0,
-        wide_per_number,
+    Target("sample, N = 65,536", 0.25, median(OURS, group="sample", N=LARGE), f"x {GAMMA}"),
+    Target("sample, N = 2048", 0.30, median(OURS, group="sample", N=SMALL), f"x {GAMMA}"),
+    *(
+        Target(f"constructor, {case}", 2.5, median(OURS, group="constructor", case=case), "x")
+        for case in ("of tensors", "of numbers, validated")
     ),
     Target(
-        f"sample, {SMALL}, N = 65,536, in units of Gamma(1/p).sample of that shape",
-        0.40,
-        statistic(OURS, "ratio", group="sample", layout=SMALL, N=LARGE),
-    ),
-    Target("time grows as N to the power", 1.1, slope("N"), ""),
-    Target("time grows as n to the power", 1.1, slope("n"), ""),
-    Target("a level of a deep tree (8 to 32) over one of a shallow (2 to 8)", 1.5, deep_level),
-    Target("cases that torch.compile(fullgraph=True) refuses", 0, graph_breaks, ""),
-    Target("compiled against eager, largest relative difference", 1e-5, worst_difference, ""),
-    Target("training step with ISA over one with the analytic KL", 1.02, training("ISA")),
-    Target("... with learned p", 1.04, training("ISA, learned p")),
-    Target("training step of the example over the plainest loop", 0.85, training_lead),
-    Target("unpacking a batch, of a training step", 2.0, unpacking, "%"),
-    Target(
-        "import lpnested, after torch",
-        30.0,
-        statistic("lpnested, after torch", "seconds", 1e3, group="import", malloc=None),
-        "ms",
-    ),
-    Target(
-        "drawing dSprites, one core",
-        3.0,
-        statistic("drawing", "seconds", group="example"),
-        "s",
-    ),
-    Target("MIG of all 737,280 images, two cores", 90.0, QUADRATURE, "s"),
-    Target(
-        "... faster than sampling (10,000 samples, its time extrapolated)",
-        100.0,
-        quotient(field("sampled", "seconds_extrapolated", **MIG), QUADRATURE),
+        "least gain by a second thread, N = 1,000,000",
+        1.6,
+        quotient(min, "one thread", "two threads", group="threads"),
         at_least=True,
     ),
+    Target("import, after torch", 30, median(OURS, group="import"), "ms"),
+    example("training step with ISA", 1.02, "ISA", "training step", "x the analytic KL"),
+    example("... with learned p", 1.02, "ISA, learned p", "training step", "x the analytic KL"),
     Target(
-        "... its error over that of sampling (extrapolated to 10,000 samples)",
-        1.0,
-        quotient(
-            field("quadrature", "error", **ERROR), field("sampled", "error_extrapolated", **ERROR)
-        ),
+        "... of the example over the plainest loop",
+        0.85,
+        quotient(max, "ISA", "plainest loop, ISA", group="example"),
     ),
+    example("MIG of all 737,280 images, two threads", 90, "quadrature", "MIG", "s"),
+    example("... of the time of sampling (extrapolated)", 0.01, "quotient", "MIG"),
+    example("... of the error of sampling (extrapolated)", 1, "quotient", "MIG error"),
 )

@@ -1,131 +1,127 @@
-"""Interleaved timing: in every round each contender of a case is called once, in random order.
+"""Rounds of torch's Timer, interleaved between contenders; peak memory; and the machine.
 
 A shared machine drifts by more than two contenders differ, but it drifts for all of them: so the
 ratio to the reference is taken within each round, and then its median and quartiles over rounds.
+The time is the processor's, of all threads of the process: waiting for a busy machine would be
+longer for a call that is longer already. What has several threads, or a GPU, takes torch's clock.
 """
 
-import gc
-import math
+import json
+import os
+import platform
 import random
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.benchmark import Timer
+
+import lpnested
+
 Contender = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """When a case has been measured well enough."""
-
-    seconds: float = 4.0  # of all rounds of a case
-    sample: float = 2e-3  # a shorter call is repeated until a sample lasts this long
-    min_rounds: int = 3  # even where they take longer than `seconds`
-    max_rounds: int = 100
-
-
-FULL = Budget()
-QUICK = Budget(seconds=0.8, max_rounds=40)
+Row = dict[str, Any]
+SAMPLE = 1e-3  # seconds that a timing takes, if a call takes no longer
+LEAST, MOST = 5, 200  # rounds
 
 
 def interleave(
     contenders: Mapping[str, Contender],
     reference: str,
-    budget: Budget = FULL,
-    clock: Callable[[], float] = time.perf_counter,
-    sync: Callable[[], object] = lambda: None,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Time all contenders against one of them.
-
-    Args:
-        contenders: Functions without arguments. One that raises is reported, and left out.
-        reference: The contender that the others are divided by.
-        budget: How long to go on.
-        clock: Seconds.
-        sync: Waits for the device, before and after every sample.
-        seed: Of the order within the rounds.
+    seconds: float,
+    threads: Mapping[str, int] | None = None,
+    clock: Callable[[], float] = time.process_time,
+) -> Row:
+    """Time every contender once in every round, in an order that is drawn anew.
 
     Returns:
-        The reference, the number of rounds, and for each contender ``seconds`` per call and
-        ``ratio`` to the reference, each with median, q1 and q3; or its ``error``.
+        ``times``: for each contender the ``seconds`` of a call and the ``ratio`` to the reference,
+        each as median and quartiles; ``errors`` of those that raised.
     """
-    timer = _Timer(clock, sync)
-    loops, errors = {}, {}
+    timers: dict[str, tuple[Timer, int]] = {}
+    errors, rounds = {}, []
     for name, call in contenders.items():
+        count = (threads or {}).get(name, 1)
+        timer = Timer("call()", timer=clock, globals={"call": call}, num_threads=count)
         try:
-            loops[name] = _repeats(call, budget.sample, timer)
+            timers[name] = timer, max(1, round(SAMPLE / timer.timeit(1).mean))
         except Exception as error:
-            errors[name] = {"error": f"{type(error).__name__}: {error}"[:300]}
-    rounds = []
-    if reference in loops:
-        rounds = list(_rounds(contenders, loops, budget, timer, random.Random(seed)))
-    timed = {name: _statistics(rounds, name, reference) for name in loops} if rounds else {}
-    return {"reference": reference, "rounds": len(rounds), "contenders": timed | errors}
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
-    if len(values) == 1:
-        return {"median": values[0], "q1": values[0], "q3": values[0]}
-    q1, median, q3 = quantiles(values, n=4, method="inclusive")
-    return {"median": median, "q1": q1, "q3": q3}
-
-
-@dataclass(frozen=True)
-class _Timer:
-    clock: Callable[[], float]
-    sync: Callable[[], object]
-
-    def __call__(self, call: Contender, loops: int) -> float:
-        """Mean seconds of a call."""
-        self.sync()
-        began = self.clock()
-        for _ in range(loops):
-            call()
-        self.sync()
-        return (self.clock() - began) / loops
-
-
-def _repeats(call: Contender, sample: float, timer: _Timer) -> int:
-    """Calls in a sample; the first call only warms up."""
-    warm = timer(call, 1)
-    once = min(warm, timer(call, 1)) if warm < 1 else warm
-    return max(1, math.ceil(sample / max(once, 1e-9)))
-
-
-def _rounds(
-    contenders: Mapping[str, Contender],
-    loops: dict[str, int],
-    budget: Budget,
-    timer: _Timer,
-    rng: random.Random,
-) -> Iterator[dict[str, float]]:
-    names, began = list(loops), timer.clock()
-    for count in range(budget.max_rounds):
-        if count >= budget.min_rounds and timer.clock() - began >= budget.seconds:
-            return
+            errors[name] = said(error)
+    names, rng, end = list(timers), random.Random(0), time.perf_counter() + seconds
+    while reference in timers and len(rounds) < MOST:
+        if len(rounds) >= LEAST and time.perf_counter() > end:
+            break
         rng.shuffle(names)
-        with _no_collection():
-            yield {name: timer(contenders[name], loops[name]) for name in names}
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Garbage is collected between rounds, not within one."""
-    gc.collect(0)
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def _statistics(rounds: list[dict[str, float]], name: str, reference: str) -> dict[str, Any]:
-    return {
-        "seconds": spread([r[name] for r in rounds]),
-        "ratio": spread([r[name] / r[reference] for r in rounds]),
+        rounds.append({name: timers[name][0].timeit(timers[name][1]).mean for name in names})
+    times = {
+        name: {
+            "seconds": spread([each[name] for each in rounds]),
+            "ratio": spread([each[name] / each[reference] for each in rounds]),
+        }
+        for name in (timers if rounds else ())
     }
+    return {"reference": reference, "rounds": len(rounds), "times": times, "errors": errors}
+
+
+def spread(values: list[float]) -> list[float]:
+    """Median, lower and upper quartile."""
+    q1, median, q3 = quantiles(values, n=4, method="inclusive")
+    return [median, q1, q3]
+
+
+def said(error: Exception) -> str:
+    """In one line that is not too long."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def peak(call: Contender) -> int:
+    """Bytes allocated at once during a call, its result included, by the profiler's record.
+
+    The resident size is no substitute: it depends on what malloc kept of earlier calls.
+    """
+    call()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        call()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        found.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    held = most = 0
+    for event in events:
+        if event.get("name") == "[memory]":
+            held += event["args"]["Bytes"]
+            most = max(most, held)
+    return most
+
+
+def machine() -> dict[str, Any]:
+    """Hardware, system, versions, and the backends in use; no names of hosts, users or folders."""
+    backends = getattr(lpnested, "backends", lambda: {"cpu": "reference", "cuda": "reference"})
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "capability": torch.backends.cpu.get_cpu_capability(),  # of torch's own kernels
+        "backends": backends(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "load": f"{load:.1f}",
+        "versions": {
+            platform.system(): ".".join(platform.release().split(".")[:2]),
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "lpnested": lpnested.__version__,
+        },
+    }
+
+
+def _cpu() -> str:
+    """As the kernel names it, with family and model: a name alone may say little."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    found = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    name = found.get("model name", platform.processor() or platform.machine())
+    return f"{name} (family {found.get('cpu family', '?')}, model {found.get('model', '?')})"

@@ -1,102 +1,80 @@
-"""From results to tables, verdicts and pictures."""
+"""From rows to verdicts, tables and a picture."""
 
-import json
-
-import curves
 import pytest
 import tables
-from measure_scaling import CURVES
-from targets import TARGETS
+from peers import FORWARD, IN_VALUE, MODES, NORMAL, OURS, RECURSION
+from targets import CASES, column, targets
 
 
-def timed(**seconds):
-    reference = seconds["Independent(Normal)"]
-    return {
-        name: {
-            "seconds": {"median": t, "q1": t, "q3": 2 * t},
-            "ratio": {"median": t / reference, "q1": t / reference, "q3": 2 * t / reference},
-        }
-        for name, t in seconds.items()
+def timed(mode, ours, errors=()):
+    ratios = {OURS: ours, NORMAL: 1.0, RECURSION: 5.0}
+    times = {
+        name: {"seconds": [1e-4 * r, 1e-4 * r, 2e-4 * r], "ratio": [r, r, 2 * r]}
+        for name, r in ratios.items()
     }
+    row = {"group": "log_prob", "case": "5 x 4, N = 2048", "mode": mode, "rounds": 5}
+    return row | {"reference": NORMAL, "times": times, "errors": dict(errors)}
 
 
-@pytest.fixture
-def results():
-    setting = {"threads": 1, "malloc": "tuned", "device": "cpu"}
-    case = {"group": "log_prob", "layout": "5 x 4", "N": 2048} | setting
-    times = {"lpnested": 150e-6, "Independent(Normal)": 100e-6, "recursion in torch": 200e-6}
-    common = {"reference": "Independent(Normal)", "rounds": 3}
-    slow = times | {"lpnested": 350e-6}
-    place = {"seconds": {"median": 1e-3}, "ratio": {"median": 1.0, "q1": 1.0, "q3": 1.0}}
-    rows = [
-        case | common | {"mode": "forward", "contenders": timed(**times)},
-        case | common | {"mode": "backward in z", "contenders": timed(**slow)},
-        case | {"group": "compile", "mode": "forward", "error": "Unsupported: a reason"},
-        setting
-        | {
-            **{"group": "memory", "quantity": "kernels", "layout": "5 x 4", "N": 2048},
-            **{"mode": "forward", "unit": "kernels", "contenders": {"lpnested": {"value": 12}}},
-        },
-        setting
-        | {"group": "scaling", "curve": "N", "fixed": "5 x 4", "mode": "forward", "rounds": 3}
-        | {"contenders": {f"lpnested @ {n}": place for n in CURVES[0].places}},
-    ]
-    machine = {
-        **{"cpu": "a CPU", "instructions": "AVX2", "cores": 2, "memory_gib": 8.0, "gpu": None},
-        **{"system": "Linux 6.1", "libc": "glibc 2.36", "versions": {"torch": "2.13"}},
-    }
-    return {
-        **{"date": "2026-01-01", "quick": True, "complete": False, "minutes": 1.0},
-        **{"machine": machine, "load": [[0.1], [0.2]], "omitted": ["Not measured: x."]},
-        **{"failed": [], "rows": rows},
-    }
+def results(backend="kernel (avx2)", capability="AVX2"):
+    machine = {"cpu": "a CPU", "cores": 2, "capability": capability, "load": "0.1"}
+    machine |= {"backends": {"cpu": backend}, "versions": {"torch": "2.13"}}
+    rows = [timed(FORWARD, 1.1), timed(IN_VALUE, 2.2, {"lpnested, compiled": "a reason"})]
+    rows.append({"group": "import", "unit": "ms", "values": {OURS: [40.0, 39.0, 41.0]}})
+    found = {"date": "2026-01-01", "quick": True, "complete": False, "minutes": 1.0}
+    return found | {"machine": machine, "failed": ["Failed: sample: `x`"], "rows": rows}
 
 
-def test_verdicts_are_honest(results):
-    lines = tables.targets(results).splitlines()
-    small = next(k for k, line in enumerate(lines) if "N = 2048, in units of" in line)
-    assert "1.5 [1.5, 3]" in lines[small]
-    assert lines[small].endswith("met |")
-    assert "3.5 [3.5, 7]" in lines[small + 1]
-    assert lines[small + 1].endswith("**missed** |")
-    assert lines[small + 2].endswith("not measured |")
-    lead = next(line for line in lines if "lead over the plain recursion in torch" in line)
-    assert "0.571" in lead
-    assert lead.endswith("**missed** |")
-    assert len(lines) == 4 + len(TARGETS)
-
-
-def test_the_file_says_what_it_is(results):
-    text = tables.markdown(results)
-    for words in (
-        "Quick run",
-        "Stopped before its end",
-        "a CPU",
-        "torch 2.13",
-        "Not measured: x.",
-    ):
+def test_what_was_met_leads_and_what_was_missed_says_by_how_much():
+    text = tables.markdown(results())
+    assert text.index("## Met") < text.index("## Missed") < text.index("## log_prob")
+    case = "5 x 4, N = 2048"
+    assert f"| {case}: forward | 1.1 [1.1, 2.2] | <= 1.15 x {NORMAL} |" in text
+    assert f"| {case}: + backward in value | 2.2 [2.2, 4.4] | <= 1.1 x {NORMAL} | 100% |" in text
+    assert f"recursion | 2.27 ({case}, + backward in value) | >= 4 | 76% |" in text
+    assert "| import, after torch | 40 [39, 41] | <= 30 ms | 33% |" in text
+    assert f"| {case} | forward | 1.1 [1.1, 2.2] | 100 µs | 5 [5, 10] |" in text
+    for words in ("Quick run", "Stopped before its end", "kernel (avx2)", "`a reason`", "sample: `x`"):
         assert words in text
-    assert "Unsupported: a reason" in text
-    assert "| 5 x 4 | 2,048 | forward | 1 | 1.5 [1.5, 3] | 100 µs | 2 [2, 4] |" in text
-    assert "| N (5 x 4) | forward | lpnested | 262,144 | 1 ms | 1 [1, 1] |" in text
 
 
-def test_every_table_is_rectangular(results):
-    blocks = [b for b in tables.markdown(results).split("\n\n") if b.startswith("|")]
-    assert len(blocks) >= 4
+def test_every_table_is_rectangular():
+    blocks = [b for b in tables.markdown(results()).split("\n\n") if b.startswith("|")]
+    assert len(blocks) == 4
     for block in blocks:
         assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
-def test_pictures(results, tmp_path):
-    written = curves.draw(json.loads(json.dumps(results)), tmp_path)
-    assert [path.name for path in written] == ["log_prob.png", "scaling.png"]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
-    assert sorted(tmp_path.iterdir()) == sorted(written)
+@pytest.mark.parametrize(
+    ("backend", "capability", "expected"),
+    [
+        ("kernel (avx512)", "AVX512", 1),
+        ("kernel (avx2)", "AVX512", 0),
+        ("reference", "AVX512", 1),
+        ("kernel (neon)", "DEFAULT", None),
+    ],
+)
+def test_limits_are_those_of_the_instructions(backend, capability, expected):
+    found = results(backend, capability)
+    assert column(found["machine"]) == expected
+    assert ("no targets in units of the normal" in tables.heading(found)) == (expected is None)
 
 
-def test_no_pictures_without_rows(results, tmp_path):
-    assert curves.draw(results | {"rows": []}, tmp_path) == []
+def test_there_is_a_target_for_every_limit():
+    promised = sum(len(limits) > 0 for _, limits in CASES.values())
+    assert len(list(targets(0))) - len(list(targets(None))) == promised * len(MODES)
+
+
+def test_the_summary_says_what_was_missed():
+    lines = tables.summary(results()).splitlines()
+    assert "log_prob ran on the kernel (avx2)" in lines[0]
+    assert sum(line.startswith("  MISSED") for line in lines) == 4
+
+
+def test_picture(tmp_path):
+    rows = [timed(mode, 1.1) for mode in MODES]
+    tables.draw(rows, tmp_path / "log_prob.png")
+    assert (tmp_path / "log_prob.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
