@@ -1,286 +1,242 @@
-"""The one operation by Triton: shapes, launches, and the gradient.
+"""The operations of :mod:`lpnested.ops.calls` on a GPU, by Triton.
 
-A call is one launch, which also forms the gradient where one is wanted; a backward pass is one
-more for the value and another for parameters. What has derivatives of its own is the reference's.
+A value and its gradient are one launch; a backward pass is one for the value and one more for the
+parameters, or, of the norm, whose gradient is formed anew, two more.
 """
 
 from __future__ import annotations
 
 import math
+from ast import literal_eval
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import cache
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
-from lpnested.ops import reference
-from lpnested.ops.triton_kernels import add_up, evaluate, weigh
-from lpnested.precision import narrow, result_dtype
-from lpnested.tracing import is_transformed
-from lpnested.tree import LpNestedTree
+from lpnested.ops.calls import RADIAL_SLOPES
+from lpnested.ops.structure import structure_of
+from lpnested.ops.triton_kernels import evaluate
+from lpnested.ops.triton_sums import add_up, weigh
 
-__all__ = ["log_density", "log_norm"]
+__all__ = ["density", "density_backward", "norm", "norm_backward"]
 
-Plain: TypeAlias = Callable[..., Tensor]
-
-_TRITON = {torch.float32: tl.float32, torch.float64: tl.float64}
-
-_LANES = 64
-_WARPS = 2
-_COLUMNS = 8  # 32 bytes of float32, the least that a card reads
+_LANES, _WARPS = 64, 2  # one row a lane
+_COLUMNS = 8  # of float32: 32 bytes, the least that a GPU reads
 _PROGRAMS = 8  # for each multiprocessor
-_SCRATCH = 2**26  # bytes: a cache holds it
+_SCRATCH = 2**26  # bytes, about what a cache holds
+# So that a product and a sum may be one operation: nothing here depends on whether they are.
+_OPTIONS = {"num_warps": _WARPS, "enable_fp_fusion": True}
 
 
-class _Structure(NamedTuple):
-    """The tree on a device."""
+class _Tree(NamedTuple):
+    """A tree on a device."""
 
-    integers: Tensor
-    """Of :func:`_integers`."""
+    numbers: Tensor
+    """``[first..., child...]`` as in :class:`lpnested.ops.structure.Structure`, then ``[first_term...,
+    size..., count...]``: of node k, the normaliser has ``count`` times log Gamma(size / p) less for
+    each of its terms."""
     most_terms: int
-    """Of a node in the normaliser."""
+    """Of a node."""
 
 
-_STRUCTURES: dict[tuple[str, torch.device], _Structure] = {}
+_TREES: dict[tuple[str, torch.device], _Tree] = {}
 
 
-def _structure_of(tree: LpNestedTree, device: torch.device) -> _Structure:
-    key = tree.code, device
-    if key not in _STRUCTURES:
-        integers, most_terms = _integers(tree)
-        with torch.inference_mode(False):
-            on_device = torch.tensor(integers, dtype=torch.int32).to(device)
-        _STRUCTURES[key] = _Structure(on_device, most_terms)
-    return _STRUCTURES[key]
+def _tree_on(device: torch.device, code: str) -> _Tree:
+    tree = _TREES.get((code, device))
+    if tree is None:
+        terms = _terms(literal_eval(code))
+        numbers = [*accumulate(map(len, terms), initial=0)]
+        numbers += [size for row in terms for size, _ in row]
+        numbers += [count for row in terms for _, count in row]
+        with torch.inference_mode(False):  # what is kept must serve training too
+            both = [structure_of(code).numbers[2:], torch.tensor(numbers, dtype=torch.int32)]
+            tree = _Tree(torch.cat(both).to(device), max(map(len, terms)))
+        _TREES[code, device] = tree
+    return tree
 
 
-def _integers(tree: LpNestedTree) -> tuple[list[int], int]:
-    """Children and normaliser of each node, and the most terms that one has in it.
-
-    They are the number of leaves, that of nodes, where the children of each node start, and the
-    children, leaf i as i and node k as dim + k; then where the terms of each node start, and for
-    each term a number of leaves and how often log Gamma of it occurs.
-    """
-    sizes, terms = [0] * tree.num_nodes, [[(0, 0)]] * tree.num_nodes
-    for k, row in reversed(list(enumerate(tree.children))):
+def _terms(children: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
+    """Of each node, the numbers of leaves of its children and less its own, each with its count."""
+    sizes: list[int] = [0] * len(children)
+    terms: list[list[tuple[int, int]]] = [[] for _ in children]
+    for k, row in reversed([*enumerate(children)]):
         counts = Counter(1 if child >= 0 else sizes[~child] for child in row)
         sizes[k] = sum(size * count for size, count in counts.items())
         counts[sizes[k]] -= 1
         terms[k] = [(size, count) for size, count in counts.items() if count]
-    integers = [tree.dim, tree.num_nodes, *_starts(tree.children)]
-    integers += [c if c >= 0 else tree.dim + ~c for row in tree.children for c in row]
-    integers += _starts(terms)
-    integers += [size for of_node in terms for size, _ in of_node]
-    integers += [count for of_node in terms for _, count in of_node]
-    return integers, max(len(of_node) for of_node in terms)
+    return terms
 
 
-def _starts(groups: Sequence[Sequence[object]]) -> list[int]:
-    return [0, *accumulate(len(group) for group in groups)]
+class _Rows(NamedTuple):
+    """What every launch takes."""
 
-
-class _Arguments(NamedTuple):
-    """What a launch takes: values ``(samples, batch, dim)``, parameters ``(batch, ...)``."""
-
-    value: Tensor
-    exponents: Tensor
-    radius: tuple[Tensor, ...]
-    """The dimension, exponent and scale of the radius; nothing for a norm."""
-    shape: torch.Size
-    """Of the result."""
-    batch: torch.Size
-    """The last dimensions of that, in which parameters differ."""
-
-
-def _arguments(value: Tensor, exponents: Tensor, *radius: Tensor) -> _Arguments:
-    batch = torch.broadcast_shapes(exponents.shape[:-1], *(x.shape for x in radius))
-    shape = torch.broadcast_shapes(value.shape[:-1], batch)
-    batch = shape[len(shape) - len(batch) :] if batch.numel() > 1 else torch.Size()
-    num, leaves, nodes = batch.numel(), value.shape[-1], exponents.shape[-1]
-    if not batch:  # one row of parameters, whatever the number of its dimensions
-        exponents, radius = exponents.reshape(nodes), tuple(x.reshape(()) for x in radius)
-    return _Arguments(
-        value.expand(*shape, leaves).reshape(shape.numel() // num, num, leaves),
-        exponents.expand(*batch, nodes).reshape(num, nodes),
-        tuple(x.expand(batch).reshape(num) for x in radius),
-        shape,
-        batch,
-    )
-
-
-class _Grid(NamedTuple):
-    """How rows are shared out: each program has columns of the batch and blocks of samples."""
-
-    samples: int
-    """Of a block, times the batch columns a number of lanes."""
-    batch: int
+    parameters: list[Tensor]
+    """Exponents ``(batch, nodes)``; dimension, exponent and scale ``(batch,)``, or stand-ins."""
+    strides: list[int]
+    """Of these."""
+    sizes: list[int]
+    """Samples, batch, leaves and nodes."""
+    lanes: dict[str, int]
+    """The samples and the columns of the batch that a block has."""
     blocks: int
     tiles: int
-    programs: tuple[int, int]
+    programs: int
+    """That share the blocks of one tile."""
+    tree: _Tree
 
-    @classmethod
-    def of(cls, value: Tensor, most: int) -> _Grid:
-        samples, batch, _ = value.shape
-        columns = min(_LANES, triton.next_power_of_2(batch))
-        blocks, tiles = triton.cdiv(samples, _LANES // columns), triton.cdiv(batch, columns)
-        across = min(tiles, most)
-        return cls(
-            _LANES // columns, columns, blocks, tiles, (across, min(blocks, most // across))
-        )
+
+def _rows(
+    shape: torch.Size, code: str, leaves: int, exponents: Tensor, *radius: Tensor | None
+) -> _Rows:
+    """For a result of some shape."""
+    batch, nodes = exponents.shape[:-1].numel(), exponents.shape[-1]
+    samples = shape.numel() // batch
+    exponents = exponents.reshape(batch, nodes)
+    others = [exponents[:, 0] if x is None else x.reshape(batch) for x in radius or [None] * 3]
+    columns = min(_LANES, triton.next_power_of_2(batch))
+    blocks, tiles = triton.cdiv(samples, _LANES // columns), triton.cdiv(batch, columns)
+    return _Rows(
+        [exponents, *others],
+        [*exponents.stride(), *(x.stride(0) for x in others)],
+        [samples, batch, leaves, nodes],
+        {"SAMPLES": _LANES // columns, "BATCH": columns},
+        blocks,
+        tiles,
+        max(1, min(blocks, _PROGRAMS * _multiprocessors(exponents.device) // tiles)),
+        _tree_on(exponents.device, code),
+    )
 
 
 @cache
 def _multiprocessors(device: torch.device) -> int:
-    if device.type != "cuda":  # the interpreter: more than one, so that there is something to add
-        return 2
+    if device.type != "cuda":  # the interpreter
+        return 1
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def _most_programs(device: torch.device, bytes_each: int) -> int:
-    """At most what fits the scratch memory, and as many at least as keep the device busy."""
-    processors = _multiprocessors(device)
-    return max(2 * processors, min(_PROGRAMS * processors, _SCRATCH // bytes_each))
-
-
-def _launch_forward(
-    tree: LpNestedTree, arguments: _Arguments, *, with_gradient: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The result, its gradient in the value, and the slopes of each row in the parameters."""
-    value, exponents, radius, shape, _ = arguments
-    dtype = result_dtype(value, exponents, *radius[1:])
-    structure = _structure_of(tree, value.device)
-    samples, batch, leaves = value.shape
-    nodes, rows = exponents.shape[-1], samples * batch
-    new = partial(torch.empty, device=value.device)
+def _evaluate(
+    rows: _Rows, value: Tensor, weights: Tensor | None, outputs: Sequence[Tensor], **of: bool
+) -> None:
+    """Fill result, gradient in the value and slopes, or those of them that are not empty."""
+    samples, batch, leaves, nodes = rows.sizes
+    value = value.reshape(samples, batch, leaves)
+    given = value[..., 0] if weights is None else weights.reshape(samples, batch)
     each = 3 * (leaves + nodes) * _LANES
-    grid = _Grid.of(value, _most_programs(value.device, each * dtype.itemsize))
-    result = new(shape, dtype=result_dtype(value, exponents) if radius else torch.float64)
-    gradient = new((rows, leaves) if with_gradient else 0, dtype=dtype)
-    slopes = new((_num_slopes(nodes, radius), rows) if with_gradient else 0, dtype=dtype)
-    dim, p, scale = radius or (exponents,) * 3
+    room = _SCRATCH // (each * value.element_size())
+    room = max(room, 2 * _multiprocessors(value.device))
+    grid = min(rows.tiles, room), min(rows.programs, max(1, room // rows.tiles))
+    scratch = value.new_empty(math.prod(grid) * each)
     with torch.cuda.device_of(value):
-        evaluate[grid.programs](
-            value, exponents, dim, p, scale, structure.integers,
-            new(math.prod(grid.programs) * each, dtype=dtype), result, gradient, slopes,
-            *value.stride(), *exponents.stride(), dim.stride(0), p.stride(0), scale.stride(0),
-            samples, batch, leaves, nodes, structure.most_terms, grid.blocks, grid.tiles,
-            DTYPE=_TRITON[dtype], SAMPLES=grid.samples, BATCH=grid.batch, COLUMNS=_COLUMNS,
-            RADIUS=bool(radius), GRADIENT=with_gradient, num_warps=_WARPS,
+        evaluate[grid](
+            value, *rows.parameters, given, rows.tree.numbers, scratch, *outputs,
+            *value.stride(), *rows.strides, *given.stride(), *rows.sizes, rows.tree.most_terms,
+            rows.blocks, rows.tiles, **rows.lanes, COLUMNS=_COLUMNS, WEIGHTED=weights is not None,
+            IN_VALUE=outputs[1].numel() > 0, SLOPES=outputs[2].numel() > 0, **of, **_OPTIONS,
         )  # fmt: skip
-    return result, gradient, slopes
 
 
-def _num_slopes(nodes: int, radius: tuple[Tensor, ...]) -> int:
-    return nodes + (len(radius) + 1 if radius else 0)
-
-
-def _launch_backward(
-    tree: LpNestedTree,
-    arguments: _Arguments,
-    above: Tensor,
-    gradient: Tensor,
-    slopes: Tensor,
-    needed: Sequence[bool],
-) -> tuple[Tensor, ...]:
-    """The gradients in value, exponents, and dimension, exponent and scale of the radius."""
-    value, exponents, radius, shape, trailing = arguments
-    samples, batch, leaves = value.shape
-    nodes, count = exponents.shape[-1], len(slopes)
-    structure = _structure_of(tree, value.device)
-    grid = _Grid.of(value, _most_programs(value.device, 1))
-    parts = grid.programs[1]
-    above = above.reshape(samples, batch)
-    in_value = torch.empty(value.shape if needed[0] else 0, dtype=value.dtype, device=value.device)
-    parameters = any(needed[1:])
-    sums = gradient.new_empty(parts * count * batch if parameters else 0, dtype=torch.float64)
-    results = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (exponents, *radius)]
-    with torch.cuda.device_of(value):
-        weigh[grid.tiles, parts](
-            above, gradient, slopes, in_value, sums, *above.stride(),
-            samples, batch, leaves, count, grid.blocks,
-            SAMPLES=grid.samples, BATCH=grid.batch, COLUMNS=_COLUMNS,
-            IN_VALUE=needed[0], IN_PARAMETERS=parameters, num_warps=_WARPS,
+def _weigh(
+    rows: _Rows, weights: Tensor | None, saved: Sequence[Tensor], in_value: Tensor,
+    in_parameters: Tensor, **of: bool,
+) -> None:  # fmt: skip
+    """Fill the gradients, from what was formed for each row."""
+    samples, batch, leaves, nodes = rows.sizes
+    slopes = saved[1]
+    given = slopes if weights is None else weights.reshape(samples, batch)
+    strides = (0, 0) if weights is None else given.stride()
+    columns = nodes + (RADIAL_SLOPES + 1 if of["RADIUS"] else 0)
+    num = columns * rows.programs * batch if slopes.numel() else 0
+    sums = slopes.new_empty(num, dtype=torch.float64)
+    with torch.cuda.device_of(slopes):
+        weigh[rows.tiles, rows.programs](
+            given, *saved, in_value, sums, *strides, *rows.sizes, rows.blocks,
+            **rows.lanes, COLUMNS=_COLUMNS, RADIUS=of["RADIUS"], WEIGHTED=weights is not None,
+            IN_VALUE=in_value.numel() > 0, SLOPES=num > 0, **_OPTIONS,
         )  # fmt: skip
-        if parameters:
-            dim, p, scale = radius or (exponents,) * 3
-            in_exponents, in_dim, in_p, in_scale = results if radius else results * 4
-            add_up[grid.tiles, nodes + len(radius)](
-                sums, exponents, dim, p, scale, structure.integers,
-                in_exponents, in_dim, in_p, in_scale,
-                *exponents.stride(), dim.stride(0), p.stride(0), scale.stride(0),
-                batch, nodes, structure.most_terms, parts,
-                SAMPLES=grid.samples, BATCH=grid.batch, RADIUS=bool(radius), num_warps=_WARPS,
+        if num:
+            add_up[rows.tiles, in_parameters.shape[-1]](
+                sums, *rows.parameters, rows.tree.numbers, in_parameters, *rows.strides,
+                *rows.sizes[1:], rows.tree.most_terms, rows.programs, **rows.lanes, **of,
+                **_OPTIONS,
             )  # fmt: skip
-    return (
-        in_value.reshape(*shape, leaves) if needed[0] else in_value,
-        results[0].reshape(*trailing, nodes),
-        *(x.reshape(trailing) for x in results[1:]),
-    )
 
 
-def _differentiable_backward(
-    plain: Plain, inputs: Sequence[Tensor], above: Tensor, needed: Sequence[bool]
-) -> list[Tensor | None]:
-    """The gradients as functions that have gradients, as of plain operations."""
-    with torch.enable_grad():
-        result = plain(*inputs)
-    wanted = [x for x, need in zip(inputs, needed, strict=True) if need]
-    grads = torch.autograd.grad(result, wanted, above, create_graph=torch.is_grad_enabled())
-    formed = iter(grads)
-    return [next(formed) if need else None for need in needed]
+def density(
+    value: Tensor,
+    exponents: Tensor,
+    dim: Tensor | None,
+    p: Tensor,
+    scale: Tensor,
+    code: str,
+    in_value: bool,
+    slopes: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The log density; its gradient in the value and its slopes in the parameters, or nothing."""
+    result = value.new_empty(value.shape[:-1])
+    columns = exponents.shape[-1] + RADIAL_SLOPES
+    gradient = value.new_empty(value.shape if in_value else (0,))
+    of_rows = value.new_empty((columns, *result.shape) if slopes else (0,))
+    if result.numel():
+        rows = _rows(result.shape, code, value.shape[-1], exponents, dim, p, scale)
+        outputs = (result, gradient, of_rows)
+        _evaluate(rows, value, None, outputs, RADIUS=True, HAS_DIM=dim is not None)
+    return result, gradient, of_rows
 
 
-def _in_shape_of(gradient: Tensor, x: Tensor) -> Tensor:
-    if gradient.numel() == x.numel():
-        return gradient.reshape(x.shape)
-    return gradient.sum_to_size(x.shape)
+def density_backward(
+    weights: Tensor,
+    in_value: Tensor,
+    slopes: Tensor,
+    exponents: Tensor,
+    dim: Tensor | None,
+    p: Tensor,
+    scale: Tensor,
+    code: str,
+) -> tuple[Tensor, Tensor]:
+    """The gradients in the value, and in exponents, dimension, exponent and scale side by side."""
+    columns = exponents.shape[-1] + RADIAL_SLOPES
+    shape = (*exponents.shape[:-1], columns) if slopes.dim() > 1 else (0,)
+    gradient, in_parameters = torch.empty_like(in_value), exponents.new_zeros(shape)
+    if weights.numel():
+        leaves = in_value.shape[-1]
+        rows = _rows(weights.shape, code, leaves, exponents, dim, p, scale)
+        of = {"RADIUS": True, "HAS_DIM": dim is not None}
+        _weigh(rows, weights, (in_value, slopes), gradient, in_parameters, **of)
+    return gradient, in_parameters
 
 
-class _Evaluate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tree: LpNestedTree, plain: Plain, *inputs: Tensor) -> Tensor:
-        result, *formed = _launch_forward(tree, _arguments(*inputs), with_gradient=True)
-        ctx.tree, ctx.plain = tree, plain
-        ctx.save_for_backward(*formed, *inputs)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, slopes, *inputs = ctx.saved_tensors
-        needed = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled() or is_transformed(above):
-            return None, None, *_differentiable_backward(ctx.plain, inputs, above, needed)
-        arguments = _arguments(*inputs)
-        grads = _launch_backward(ctx.tree, arguments, above, gradient, slopes, needed)
-        each = zip(grads, inputs, needed, strict=True)
-        return None, None, *(_in_shape_of(g, x) if need else None for g, x, need in each)
+def norm(value: Tensor, exponents: Tensor, code: str) -> Tensor:
+    """The logarithm of the norm, float64."""
+    result = value.new_empty(value.shape[:-1], dtype=torch.float64)
+    if result.numel():
+        rows, nothing = _rows(result.shape, code, value.shape[-1], exponents), value.new_empty(0)
+        outputs = (result, nothing, nothing)
+        _evaluate(rows, value, None, outputs, RADIUS=False, HAS_DIM=False)
+    return result
 
 
-def _evaluated(tree: LpNestedTree, plain: Plain, *inputs: Tensor) -> Tensor:
-    if not all(x.numel() for x in inputs):
-        return plain(*inputs)
-    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
-        return _Evaluate.apply(tree, plain, *inputs)  # type: ignore[no-any-return]
-    return _launch_forward(tree, _arguments(*inputs), with_gradient=False)[0]
-
-
-def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
-    """See :func:`lpnested.ops.norm.log_norm`."""
-    return _evaluated(tree, partial(reference.log_norm, tree=tree), value, exponents)
-
-
-def log_density(
-    value: Tensor, exponents: Tensor, dim: Tensor, p: Tensor, scale: Tensor, tree: LpNestedTree
-) -> Tensor:
-    """See :func:`lpnested.ops.gamma.log_density`."""
-    return _evaluated(tree, partial(_plain, tree=tree), value, exponents, dim, p, scale)
-
-
-def _plain(value: Tensor, exponents: Tensor, *radius: Tensor, tree: LpNestedTree) -> Tensor:
-    density = reference.gamma_log_density(value, exponents, *radius, tree)
-    return narrow(density, result_dtype(value, exponents))
+def norm_backward(
+    weights: Tensor,
+    value: Tensor,
+    exponents: Tensor,
+    code: str,
+    in_value: bool,
+    in_exponents: bool,
+) -> tuple[Tensor, Tensor]:
+    """The gradients in value and exponents, for weights in float64, of any size."""
+    gradient = value.new_empty(value.shape if in_value else (0,))
+    result = exponents.new_zeros(exponents.shape if in_exponents else (0,))
+    if weights.numel():
+        rows = _rows(weights.shape, code, value.shape[-1], exponents)
+        num = rows.sizes[-1] * weights.numel() if in_exponents else 0
+        slopes, of = value.new_empty(num), {"RADIUS": False, "HAS_DIM": False}
+        _evaluate(rows, value, weights, (weights, gradient, slopes), **of)
+        if in_exponents:
+            _weigh(rows, None, (slopes, slopes), value.new_empty(0), result, **of)
+    return gradient, result

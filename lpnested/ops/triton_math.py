@@ -18,19 +18,26 @@ import triton.language as tl
 
 __all__ = [
     "FAR",
+    "LARGEST_32",
+    "LARGEST_64",
     "LN2",
+    "bounded",
     "digamma",
+    "exp2_fraction",
     "log2_pair",
     "log_gamma",
     "natural_log",
+    "positive",
     "saturated",
     "scaled",
     "share",
+    "significand",
     "split",
     "times",
 ]
 
 LN2 = tl.constexpr(0.6931471805599453)
+LARGEST_32, LARGEST_64 = tl.constexpr(3.4028234663852886e38), tl.constexpr(1.7976931348623157e308)
 FAR = tl.constexpr(1e6)  # the exponent of an infinity, and with a minus sign of a zero
 
 # Highest power first. Relative minimax fits: of 2^f for |f| <= 1/2, of log2(1 + t) / t for
@@ -204,21 +211,36 @@ def scaled(factor: tl.tensor, exponent: tl.tensor, fraction: tl.tensor) -> tl.te
 
 
 @triton.jit
-def saturated(x: tl.tensor, dtype: tl.constexpr) -> tl.tensor:
-    """To a dtype, as its largest number where it has no larger one; a NaN stays one."""
-    if dtype == tl.float64:
-        result = x.to(tl.float64)
-        result = tl.where(result > 1.7976931348623157e308, 1.7976931348623157e308, result)
-        result = tl.where(result < -1.7976931348623157e308, -1.7976931348623157e308, result)
+def bounded(x: tl.tensor, largest: tl.constexpr) -> tl.tensor:
+    """The number, or the nearest of at most that size; a NaN stays one."""
+    return tl.where(x > largest, largest, tl.where(x < -largest, -largest, x))
+
+
+@triton.jit
+def saturated(x: tl.tensor) -> tl.tensor:
+    """The number, or in place of an infinity the largest one."""
+    if x.dtype == tl.float32:
+        result = bounded(x, LARGEST_32)
     else:
-        if dtype == tl.float32:
-            largest: tl.constexpr = 3.4028234663852886e38
-        elif dtype == tl.bfloat16:
-            largest: tl.constexpr = 3.3895313892515355e38
-        else:
-            largest: tl.constexpr = 65504.0
-        result = tl.where(x > largest, largest, tl.where(x < -largest, -largest, x)).to(dtype)
+        result = bounded(x, LARGEST_64)
     return result
+
+
+@triton.jit
+def positive(x: tl.tensor) -> tl.tensor:
+    """The number, or NaN where it is not positive and finite."""
+    return tl.where((x > 0.0) & (x < float("inf")), x, float("nan"))
+
+
+@triton.jit
+def significand(x: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
+    """A float64 number as one of about 1, or 0, times 2 to an integer, which is float64 too."""
+    bits = x.to(tl.int64, bitcast=True)
+    biased = (bits >> 52) & 0x7FF
+    normal = (biased > 0) & (biased < 0x7FF)
+    about_1 = (bits - ((biased - 1023) << 52)).to(tl.float64, bitcast=True)
+    exponent = tl.where(normal, biased - 1023, 0).to(tl.float64)
+    return tl.where(normal, about_1, tl.where(biased == 0, 0.0, x)), exponent
 
 
 @triton.jit
