@@ -202,8 +202,10 @@ def density_backward(
     """The gradients in the value, and in exponents, dimension, exponent and scale side by side."""
     columns = exponents.shape[-1] + RADIAL_SLOPES
     shape = (*exponents.shape[:-1], columns) if slopes.dim() > 1 else (0,)
-    gradient, in_parameters = torch.empty_like(in_value), exponents.new_zeros(shape)
-    if weights.numel():
+    gradient, in_parameters = torch.empty_like(in_value), exponents.new_empty(shape)
+    if not weights.numel():
+        in_parameters.zero_()
+    else:
         leaves = in_value.shape[-1]
         rows = _rows(weights.shape, code, leaves, exponents, dim, p, scale)
         of = {"RADIUS": True, "HAS_DIM": dim is not None}
@@ -231,8 +233,10 @@ def norm_backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients in value and exponents, for weights in float64, of any size."""
     gradient = value.new_empty(value.shape if in_value else (0,))
-    result = exponents.new_zeros(exponents.shape if in_exponents else (0,))
-    if weights.numel():
+    result = exponents.new_empty(exponents.shape if in_exponents else (0,))
+    if not weights.numel():
+        result.zero_()
+    else:
         rows = _rows(weights.shape, code, value.shape[-1], exponents)
         num = rows.sizes[-1] * weights.numel() if in_exponents else 0
         slopes, of = value.new_empty(num), {"RADIUS": False, "HAS_DIM": False}

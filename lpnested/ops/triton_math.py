@@ -251,19 +251,16 @@ def natural_log(x: tl.tensor) -> tl.tensor:
 
 @triton.jit
 def log_gamma(a: tl.tensor) -> tl.tensor:
-    """log Gamma(a) for a > 0 in float64: below 3 by a polynomial, from there on by Stirling."""
-    near = a < 3.0
-    t = tl.where(a < 1.0, a, tl.where(a < 2.0, a - 1.0, a - 2.0))
-    by_polynomial = t * (t - 1.0) * polynomial(t, LOG_GAMMA)
-    large = a > 1e9
-    z = tl.where(large, a, a + 6.0)
-    by_stirling = (z - 0.5) * natural_log(z) - z + HALF_LOG_2_PI
-    by_stirling += polynomial(1.0 / (z * z), STIRLING) / z
-    b = tl.where(large, 1.0, a)
-    rising = b * (b + 1.0) * (b + 2.0) * (b + 3.0) * (b + 4.0) * (b + 5.0)
-    below = tl.where(a < 1.0, a, tl.where(a < 2.0, 1.0, 1.0 / (a - 1.0)))
-    factor = tl.where(near, below, tl.where(large, 1.0, rising))
-    return tl.where(near, by_polynomial, by_stirling) - natural_log(factor)
+    """log Gamma(a) for a > 0 in float64: below 8 by a polynomial, from there on by Stirling."""
+    near = a < 8.0
+    below = tl.floor(a)
+    t = a - below
+    factors = tl.where(a < 1.0, 1.0 / a, 1.0)
+    for k in tl.static_range(1, 7):
+        factors *= tl.where(k < below, t + k, 1.0)
+    log = natural_log(tl.where(near, factors, a))
+    by_stirling = (a - 0.5) * log - a + HALF_LOG_2_PI + polynomial(1.0 / (a * a), STIRLING) / a
+    return tl.where(near, t * (t - 1.0) * polynomial(t, LOG_GAMMA) + log, by_stirling)
 
 
 @triton.jit
