@@ -1,0 +1,246 @@
+"""The operations of :mod:`lpnested.ops.calls` on a GPU, by Triton.
+
+A value and its gradient are one launch; a backward pass is one for the value and one more for the
+parameters, or, of the norm, whose gradient is formed anew, two more.
+"""
+
+from __future__ import annotations
+
+import math
+from ast import literal_eval
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from lpnested.ops.calls import RADIAL_SLOPES
+from lpnested.ops.structure import structure_of
+from lpnested.ops.triton_kernels import evaluate
+from lpnested.ops.triton_sums import add_up, weigh
+
+__all__ = ["density", "density_backward", "norm", "norm_backward"]
+
+_LANES, _WARPS = 64, 2  # one row a lane
+_COLUMNS = 8  # of float32: 32 bytes, the least that a GPU reads
+_PROGRAMS = 8  # for each multiprocessor
+_SCRATCH = 2**26  # bytes, about what a cache holds
+# So that a product and a sum may be one operation: nothing here depends on whether they are.
+_OPTIONS = {"num_warps": _WARPS, "enable_fp_fusion": True}
+
+
+class _Tree(NamedTuple):
+    """A tree on a device."""
+
+    numbers: Tensor
+    """``[first..., child...]`` as in :class:`lpnested.ops.structure.Structure`, then ``[first_term...,
+    size..., count...]``: of node k, the normaliser has ``count`` times log Gamma(size / p) less for
+    each of its terms."""
+    most_terms: int
+    """Of a node."""
+
+
+_TREES: dict[tuple[str, torch.device], _Tree] = {}
+
+
+def _tree_on(device: torch.device, code: str) -> _Tree:
+    tree = _TREES.get((code, device))
+    if tree is None:
+        terms = _terms(literal_eval(code))
+        numbers = [*accumulate(map(len, terms), initial=0)]
+        numbers += [size for row in terms for size, _ in row]
+        numbers += [count for row in terms for _, count in row]
+        with torch.inference_mode(False):  # what is kept must serve training too
+            both = [structure_of(code).numbers[2:], torch.tensor(numbers, dtype=torch.int32)]
+            tree = _Tree(torch.cat(both).to(device), max(map(len, terms)))
+        _TREES[code, device] = tree
+    return tree
+
+
+def _terms(children: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
+    """Of each node, the numbers of leaves of its children and less its own, each with its count."""
+    sizes: list[int] = [0] * len(children)
+    terms: list[list[tuple[int, int]]] = [[] for _ in children]
+    for k, row in reversed([*enumerate(children)]):
+        counts = Counter(1 if child >= 0 else sizes[~child] for child in row)
+        sizes[k] = sum(size * count for size, count in counts.items())
+        counts[sizes[k]] -= 1
+        terms[k] = [(size, count) for size, count in counts.items() if count]
+    return terms
+
+
+class _Rows(NamedTuple):
+    """What every launch takes."""
+
+    parameters: list[Tensor]
+    """Exponents ``(batch, nodes)``; dimension, exponent and scale ``(batch,)``, or stand-ins."""
+    strides: list[int]
+    """Of these."""
+    sizes: list[int]
+    """Samples, batch, leaves and nodes."""
+    lanes: dict[str, int]
+    """The samples and the columns of the batch that a block has."""
+    blocks: int
+    tiles: int
+    programs: int
+    """That share the blocks of one tile."""
+    tree: _Tree
+
+
+def _rows(
+    shape: torch.Size, code: str, leaves: int, exponents: Tensor, *radius: Tensor | None
+) -> _Rows:
+    """For a result of some shape."""
+    batch, nodes = exponents.shape[:-1].numel(), exponents.shape[-1]
+    samples = shape.numel() // batch
+    exponents = exponents.reshape(batch, nodes)
+    others = [exponents[:, 0] if x is None else x.reshape(batch) for x in radius or [None] * 3]
+    columns = min(_LANES, triton.next_power_of_2(batch))
+    blocks, tiles = triton.cdiv(samples, _LANES // columns), triton.cdiv(batch, columns)
+    return _Rows(
+        [exponents, *others],
+        [*exponents.stride(), *(x.stride(0) for x in others)],
+        [samples, batch, leaves, nodes],
+        {"SAMPLES": _LANES // columns, "BATCH": columns},
+        blocks,
+        tiles,
+        max(1, min(blocks, _PROGRAMS * _multiprocessors(exponents.device) // tiles)),
+        _tree_on(exponents.device, code),
+    )
+
+
+@cache
+def _multiprocessors(device: torch.device) -> int:
+    if device.type != "cuda":  # the interpreter
+        return 1
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _evaluate(
+    rows: _Rows, value: Tensor, weights: Tensor | None, outputs: Sequence[Tensor], **of: bool
+) -> None:
+    """Fill result, gradient in the value and slopes, or those of them that are not empty."""
+    samples, batch, leaves, nodes = rows.sizes
+    value = value.reshape(samples, batch, leaves)
+    given = value[..., 0] if weights is None else weights.reshape(samples, batch)
+    each = 3 * (leaves + nodes) * _LANES
+    room = _SCRATCH // (each * value.element_size())
+    room = max(room, 2 * _multiprocessors(value.device))
+    grid = min(rows.tiles, room), min(rows.programs, max(1, room // rows.tiles))
+    scratch = value.new_empty(math.prod(grid) * each)
+    with torch.cuda.device_of(value):
+        evaluate[grid](
+            value, *rows.parameters, given, rows.tree.numbers, scratch, *outputs,
+            *value.stride(), *rows.strides, *given.stride(), *rows.sizes, rows.tree.most_terms,
+            rows.blocks, rows.tiles, **rows.lanes, COLUMNS=_COLUMNS, WEIGHTED=weights is not None,
+            IN_VALUE=outputs[1].numel() > 0, SLOPES=outputs[2].numel() > 0, **of, **_OPTIONS,
+        )  # fmt: skip
+
+
+def _weigh(
+    rows: _Rows, weights: Tensor | None, saved: Sequence[Tensor], in_value: Tensor,
+    in_parameters: Tensor, **of: bool,
+) -> None:  # fmt: skip
+    """Fill the gradients, from what was formed for each row."""
+    samples, batch, leaves, nodes = rows.sizes
+    slopes = saved[1]
+    given = slopes if weights is None else weights.reshape(samples, batch)
+    strides = (0, 0) if weights is None else given.stride()
+    columns = nodes + (RADIAL_SLOPES + 1 if of["RADIUS"] else 0)
+    num = columns * rows.programs * batch if slopes.numel() else 0
+    sums = slopes.new_empty(num, dtype=torch.float64)
+    with torch.cuda.device_of(slopes):
+        weigh[rows.tiles, rows.programs](
+            given, *saved, in_value, sums, *strides, *rows.sizes, rows.blocks,
+            **rows.lanes, COLUMNS=_COLUMNS, RADIUS=of["RADIUS"], WEIGHTED=weights is not None,
+            IN_VALUE=in_value.numel() > 0, SLOPES=num > 0, **_OPTIONS,
+        )  # fmt: skip
+        if num:
+            add_up[rows.tiles, in_parameters.shape[-1]](
+                sums, *rows.parameters, rows.tree.numbers, in_parameters, *rows.strides,
+                *rows.sizes[1:], rows.tree.most_terms, rows.programs, **rows.lanes, **of,
+                **_OPTIONS,
+            )  # fmt: skip
+
+
+def density(
+    value: Tensor,
+    exponents: Tensor,
+    dim: Tensor | None,
+    p: Tensor,
+    scale: Tensor,
+    code: str,
+    in_value: bool,
+    slopes: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The log density; its gradient in the value and its slopes in the parameters, or nothing."""
+    result = value.new_empty(value.shape[:-1])
+    columns = exponents.shape[-1] + RADIAL_SLOPES
+    gradient = value.new_empty(value.shape if in_value else (0,))
+    of_rows = value.new_empty((columns, *result.shape) if slopes else (0,))
+    if result.numel():
+        rows = _rows(result.shape, code, value.shape[-1], exponents, dim, p, scale)
+        outputs = (result, gradient, of_rows)
+        _evaluate(rows, value, None, outputs, RADIUS=True, HAS_DIM=dim is not None)
+    return result, gradient, of_rows
+
+
+def density_backward(
+    weights: Tensor,
+    in_value: Tensor,
+    slopes: Tensor,
+    exponents: Tensor,
+    dim: Tensor | None,
+    p: Tensor,
+    scale: Tensor,
+    code: str,
+) -> tuple[Tensor, Tensor]:
+    """The gradients in the value, and in exponents, dimension, exponent and scale side by side."""
+    columns = exponents.shape[-1] + RADIAL_SLOPES
+    shape = (*exponents.shape[:-1], columns) if slopes.dim() > 1 else (0,)
+    gradient, in_parameters = torch.empty_like(in_value), exponents.new_empty(shape)
+    if not weights.numel():
+        in_parameters.zero_()
+    else:
+        leaves = in_value.shape[-1]
+        rows = _rows(weights.shape, code, leaves, exponents, dim, p, scale)
+        of = {"RADIUS": True, "HAS_DIM": dim is not None}
+        _weigh(rows, weights, (in_value, slopes), gradient, in_parameters, **of)
+    return gradient, in_parameters
+
+
+def norm(value: Tensor, exponents: Tensor, code: str) -> Tensor:
+    """The logarithm of the norm, float64."""
+    result = value.new_empty(value.shape[:-1], dtype=torch.float64)
+    if result.numel():
+        rows, nothing = _rows(result.shape, code, value.shape[-1], exponents), value.new_empty(0)
+        outputs = (result, nothing, nothing)
+        _evaluate(rows, value, None, outputs, RADIUS=False, HAS_DIM=False)
+    return result
+
+
+def norm_backward(
+    weights: Tensor,
+    value: Tensor,
+    exponents: Tensor,
+    code: str,
+    in_value: bool,
+    in_exponents: bool,
+) -> tuple[Tensor, Tensor]:
+    """The gradients in value and exponents, for weights in float64, of any size."""
+    gradient = value.new_empty(value.shape if in_value else (0,))
+    result = exponents.new_empty(exponents.shape if in_exponents else (0,))
+    if not weights.numel():
+        result.zero_()
+    else:
+        rows = _rows(weights.shape, code, value.shape[-1], exponents)
+        num = rows.sizes[-1] * weights.numel() if in_exponents else 0
+        slopes, of = value.new_empty(num), {"RADIUS": False, "HAS_DIM": False}
+        _evaluate(rows, value, weights, (weights, gradient, slopes), **of)
+        if in_exponents:
+            _weigh(rows, None, (slopes, slopes), value.new_empty(0), result, **of)
+    return gradient, result

@@ -1,0 +1,45 @@
+"""The kernels compile for cards, which needs none, and which the interpreter does not show."""
+
+from typing import Any
+
+import pytest
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from lpnested.ops.triton_calls import _OPTIONS
+from lpnested.ops.triton_kernels import evaluate
+from lpnested.ops.triton_sums import add_up, weigh
+
+REALS = {"value", "exponents", "dim", "p", "scale", "scratch", "result", "gradient", "slopes"}
+REALS |= {"in_value", "in_parameters", "weights"}
+
+
+def compiled(function: Any, real: str, **constants: int) -> str:
+    """The assembly for a card of compute capability 8.0."""
+    types = {**dict.fromkeys(REALS, f"*{real}"), "structure": "*i32", "sums": "*fp64"}
+    names = function.arg_names
+    signature = {x: "constexpr" if x in constants else types.get(x, "i32") for x in names}
+    places = {(names.index(x),): number for x, number in constants.items()}
+    source = ASTSource(fn=function, signature=signature, constexprs=places)
+    target = GPUTarget("cuda", 80, 32)
+    text: str = triton.compile(source, target=target, options=_OPTIONS).asm["ptx"]
+    return text
+
+
+@pytest.mark.parametrize("real", ["fp32", "fp64"])
+def test_the_density_and_its_backward_pass_compile(real: str) -> None:
+    lanes = {"SAMPLES": 16, "BATCH": 4}
+    formed = {"COLUMNS": 8, "IN_VALUE": True, "SLOPES": True}
+    radius = {"RADIUS": True, "HAS_DIM": True}
+    assert compiled(evaluate, real, **lanes, **formed, **radius, WEIGHTED=False)
+    assert compiled(weigh, real, **lanes, **formed, RADIUS=True, WEIGHTED=True)
+    assert compiled(add_up, real, **lanes, **radius)
+
+
+def test_per_row_nothing_of_float32_is_float64() -> None:
+    """float64 is for what a norm leaves, one number a row."""
+    lanes = {"SAMPLES": 64, "BATCH": 1, "COLUMNS": 8, "RADIUS": False, "HAS_DIM": False}
+    text = compiled(evaluate, "fp32", **lanes, WEIGHTED=True, IN_VALUE=True, SLOPES=True)
+    arithmetic = [line for line in text.splitlines() if ".f64" in line]
+    assert all("ld.global" in line or "cvt" in line or "mov" in line for line in arithmetic)
