@@ -119,10 +119,16 @@ class ISA(LpNested):
     @property
     def exponents(self) -> Tensor:  # type: ignore[override]
         """The exponents of the tree, those of the root first, shape ``(*batch, num_nodes)``."""
-        p0, p = without_repetition(self.p0.unsqueeze(-1), self.p)
-        p = p.expand(*p.shape[:-1], len(self.tree.root))
-        exponents = torch.cat([p0, p], -1).to(result_dtype(p0, p, self.scale))
-        return exponents.expand(*self.p0.shape, -1)
+        rows = (self.p0.unsqueeze(-1), self.p)
+        if not self._batch_shape:
+            return self._in_common_dtype(torch.cat(rows, -1))
+        p0, p = without_repetition(*rows)
+        p = p.expand(*p.shape[:-1], self.tree.num_nodes - 1)
+        return self._in_common_dtype(torch.cat([p0, p], -1)).expand(*self.p0.shape, -1)
+
+    def _in_common_dtype(self, exponents: Tensor) -> Tensor:
+        dtype = result_dtype(exponents, self.scale)
+        return exponents if exponents.dtype == dtype else exponents.to(dtype)
 
     def _log_density(self, value: Tensor) -> Tensor:
         return gamma.log_density(value, self.exponents, None, self.p0, self.scale, self.tree)

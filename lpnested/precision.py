@@ -135,6 +135,9 @@ def default_dtype() -> torch.dtype:
 
 def result_dtype(*tensors: Tensor) -> torch.dtype:
     """What tensors promote to; integers count as Python numbers do."""
+    first = tensors[0].dtype
+    if first in LARGEST_EXPONENT and all(x.dtype == first for x in tensors):
+        return first
     dtypes = [x.dtype if x.is_floating_point() else default_dtype() for x in tensors]
     dtype = reduce(torch.promote_types, dtypes)
     return torch.float32 if dtype in _HALF else dtype

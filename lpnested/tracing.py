@@ -25,7 +25,10 @@ def is_transformed(*tensors: Tensor) -> bool:
     return not torch.compiler.is_compiling() and (
         torch._C._are_functorch_transforms_active()
         or any(torch._C._functorch.is_legacy_batchedtensor(x) for x in tensors)  # is_grads_batched
-        or any(forward_ad.unpack_dual(x).tangent is not None for x in tensors)
+        or (
+            forward_ad._current_level >= 0  # within a dual_level
+            and any(forward_ad.unpack_dual(x).tangent is not None for x in tensors)
+        )
     )
 
 

@@ -159,19 +159,23 @@ def _arguments(
 ) -> tuple[bytes, int, list[Tensor | None]]:
     """What the library is given, the number of rows, and what must live until it is done."""
     dtype, batch_shape = exponents.dtype, exponents.shape[:-1]
-    batch = batch_shape.numel()
     if dtype not in _DTYPES or exponents.shape[-1] != structure.num_nodes:
         raise ValueError(
             f"expected exponents of {structure.num_nodes} nodes in float32 or float64, "
             f"but got {_shown(exponents)}"
         )
-    exponents = exponents.reshape(batch, structure.num_nodes)
-    rows = None if value is None else _rows(value, structure.dim, batch_shape, dtype)
-    of_batch = [x if x is None else x.reshape(batch) for x in radius]
-    kept = [rows, exponents, *of_batch]
+    rows = value if value is None else _rows(value, structure.dim, batch_shape)
+    for x in radius:
+        if x is not None and x.shape != batch_shape:
+            raise ValueError(f"expected shape {tuple(batch_shape)}, but got {_shown(x)}")
+    if len(batch_shape) > 1:
+        exponents = exponents.flatten(0, -2)
+        radius = [x if x is None else x.flatten() for x in radius]
+    kept = [rows, exponents, *radius]
     for x in kept:
         if x is not None and (x.dtype != dtype or x.device.type != "cpu"):
             raise ValueError(f"expected {dtype} on the CPU, but got {_shown(x)}")
+    batch, has_batch = batch_shape.numel(), bool(batch_shape)
     num = 0 if rows is None else rows.shape[0] * batch
     packed = _pack(
         library.parallel_for,
@@ -179,24 +183,32 @@ def _arguments(
         dtype == torch.float64,
         num,
         batch,
-        *((0, 0, 0) if rows is None else (rows.data_ptr(), rows.stride(0), rows.stride(1))),
-        exponents.data_ptr(),
-        *exponents.stride(),
-        *(n for x in of_batch for n in ((0, 0) if x is None else (x.data_ptr(), x.stride(0)))),
+        *((0, 0) if rows is None else (rows.data_ptr(), rows.stride(0))),
+        rows.stride(1) if rows is not None and has_batch else 0,
+        *_of_batch(exponents, has_batch),
+        exponents.stride(-1),
+        *(number for x in radius for number in _of_batch(x, has_batch)),
     )
     return packed, num, kept
 
 
-def _rows(value: Tensor, dim: int, batch_shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """A value as ``(samples, batch, dim)``, whose last stride is 1."""
+def _of_batch(x: Tensor | None, has_batch: bool) -> tuple[int, int]:
+    """The address of a tensor and its stride over the batch."""
+    return (0, 0) if x is None else (x.data_ptr(), x.stride(0) if has_batch else 0)
+
+
+def _rows(value: Tensor, dim: int, batch_shape: torch.Size) -> Tensor:
+    """A value as ``(samples, batch, dim)``, or without batch where there is none."""
     samples = value.dim() - 1 - len(batch_shape)
     if samples < 0 or value.shape[samples:] != (*batch_shape, dim):
         raise ValueError(
             f"expected a value (*sample, {', '.join(map(str, (*batch_shape, dim)))}), "
             f"but got {_shown(value)}"
         )
-    rows = value.reshape(value.shape[:samples].numel(), batch_shape.numel(), dim)
-    return rows if dim == 1 or rows.stride(2) == 1 else rows.contiguous()
+    batch = (batch_shape.numel(),) if batch_shape else ()
+    if samples != 1 or len(batch_shape) > 1:
+        value = value.reshape(value.shape[:samples].numel(), *batch, dim)
+    return value if dim == 1 or value.stride(-1) == 1 else value.contiguous()
 
 
 def _weights(weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:

@@ -198,7 +198,9 @@ def density_at_root(
     density = tl.where(beyond | (density < -largest), -largest, density)
     has_slope = (density > -largest) | (density != density)
     exponent = tl.where((excess == 0.0) | (whole > 0.0), whole, 0.0)
-    slope = scaled(excess, -exponent, excess * 0.0) - p * scaled(about_1, whole - exponent, e * 0.0)
+    slope = scaled(excess, -exponent, excess * 0.0) - p * scaled(
+        about_1, whole - exponent, e * 0.0
+    )
     log_ratio = ((e - scale_e) + (f - scale_f)) * LN2
     return density, has_slope, power, log_ratio, slope, exponent
 
