@@ -105,8 +105,7 @@ class GeneralizedNormal(Univariate):
         return self.mean
 
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
-        one = torch.ones_like(self.p)
-        return self.loc.detach() + signed_gamma(one, self.p, self.scale, sample_shape)
+        return self.loc.detach() + signed_gamma(None, self.p, self.scale, sample_shape)
 
     def _own(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.loc, self.scale, self.p

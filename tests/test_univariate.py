@@ -697,6 +697,7 @@ class Storages(TorchDispatchMode):
 
 @families
 def test_draws_take_little_memory_beside_the_result(name: str) -> None:
+    """Copies of parameters that lie in no order, and one of the draws."""
     first = torch.full((1000, 800), 2.0)
     for parameters, shape in (
         ([torch.tensor(2.0)] * 3, (800_000,)),
@@ -707,8 +708,7 @@ def test_draws_take_little_memory_beside_the_result(name: str) -> None:
         with Storages() as made:
             draws = dist.sample(shape)
         made.bytes.pop(first.data_ptr(), None)
-        large = [address for address, size in made.bytes.items() if size > draws.nbytes / 4]
-        assert draws.numel() == 800_000 and large == [draws.data_ptr()]
+        assert draws.numel() == 800_000 and sum(made.bytes.values()) < 4.1 * draws.nbytes
 
 
 @families

@@ -99,16 +99,19 @@ def _log_radius(
     return scale.log() + log_gamma_sample(shape, size, dtype) / p
 
 
-def signed_gamma(dim: Tensor, p: Tensor, scale: Tensor, sample_shape: Sequence[int]) -> Tensor:
+def signed_gamma(
+    dim: Tensor | None, p: Tensor, scale: Tensor, sample_shape: Sequence[int]
+) -> Tensor:
     """Draws of a generalized gamma variable with a random sign, in the dtype of all parameters.
 
     Args:
-        dim: The dimension, shape ``(*batch)``, as p and scale.
+        dim: The dimension, shape ``(*batch)``, as p and scale; None for 1.
         p: The exponent.
         scale: The scale.
         sample_shape: The shape of independent draws.
     """
-    dtype, radius = result_dtype(dim, p, scale), [x.detach() for x in (p, scale, dim)]
+    radius = [x.detach() for x in ((p, scale) if dim is None else (p, scale, dim))]
+    dtype = result_dtype(*radius)
     if served_by_kernels(*radius):
         exponents = p.new_ones(1, dtype=dtype)  # that of an only child is no matter
         return _by_kernel(exponents, radius, None, _LINE, sample_shape, dtype).squeeze(-1)
