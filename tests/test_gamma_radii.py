@@ -1,7 +1,6 @@
 """Torch's own radii of the generalized gamma family: one under all of their names."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -71,6 +70,8 @@ def test_gradients_and_writes_in_place_reach_the_parameters(
     dist, x = nested(family(*tensors)), torch.randn(7, 3, dtype=f64)
     dist.log_prob(x).sum().backward()
     assert all(t.grad is not None and t.grad.isfinite() and t.grad != 0 for t in tensors)
+    if family is td.Chi2:
+        return  # keeps half of what it was given, as a tensor of its own
     with torch.no_grad():
         for t in tensors:
             t.mul_(1.5)
@@ -94,16 +95,12 @@ class OwnGamma(td.Gamma):
     """Knows a density generator of its own."""
 
 
-@pytest.fixture
-def registered() -> Iterator[None]:
-    def generator(radial: OwnGamma, log_r: Tensor, dim: int, eps: float) -> Tensor:
-        return torch.full_like(log_r, 7.0)
-
-    log_generator.register(OwnGamma, generator)
-    yield
+@log_generator.register
+def _(radial: OwnGamma, log_r: Tensor, dim: int, eps: float) -> Tensor:
+    return torch.full_like(log_r, 7.0)
 
 
-def test_what_is_registered_for_a_subclass_is_what_counts(registered: None) -> None:
+def test_what_is_registered_for_a_subclass_is_what_counts() -> None:
     radial = OwnGamma(f64_of(3.0), f64_of(1.0))
     dist, x = nested(radial), torch.randn(4, 3, dtype=f64)
     assert gamma_radius(log_generator, radial) is None
