@@ -77,7 +77,10 @@ class Problem:
 
 
 def contenders(
-    problem: Problem, names: Sequence[str] = (), compiled: Sequence[str] = ()
+    problem: Problem,
+    names: Sequence[str] = (),
+    compiled: Sequence[str] = (),
+    backend: str = "inductor",
 ) -> dict[str, Contender]:
     """Functions without arguments: all, or those of these names; some also as compiled."""
     z, (p0, p) = problem.value(), problem.exponents()
@@ -90,7 +93,8 @@ def contenders(
         found[NAIVE] = naive(problem.tree, problem.sizes, p0, p)
     chosen = {name: found[name] for name in names or found}
     torch._dynamo.reset()
-    chosen |= {f"{name}, compiled": whole(found[name]) for name in compiled if name in found}
+    for name in found.keys() & set(compiled):
+        chosen[f"{name}, compiled"] = whole(found[name], backend)
     return {
         name: step(density, z, *(() if name.startswith(NORMAL) else (p0, p)))
         for name, density in chosen.items()
@@ -103,7 +107,7 @@ def step(density: Density, z: Tensor, *parameters: Tensor) -> Contender:
     return lambda: torch.autograd.grad(density(z).sum(), inputs) if inputs else density(z)
 
 
-def whole(function: Density, backend: str = "inductor") -> Density:
+def whole(function: Density, backend: str) -> Density:
     """Compiled; a graph break is an error."""
 
     def call(z: Tensor) -> Tensor:

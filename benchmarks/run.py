@@ -225,7 +225,12 @@ def told(row: Row) -> str:
     """In one line: what it is, and ours."""
     names = [name for name in (*row.get("times", ()), *row.get("values", ())) if name != NORMAL]
     found = "".join(f"  {name} {tables.cell(row, name)}" for name in names[:2])
-    return ", ".join(tables.words(row)) + ":" + found + "".join(f"  {e}" for e in row.get("errors", {}).values())
+    return (
+        ", ".join(tables.words(row))
+        + ":"
+        + found
+        + "".join(f"  {e}" for e in row.get("errors", {}).values())
+    )
 
 
 def finish(results: dict[str, Any], folder: Path) -> int:

@@ -50,10 +50,10 @@ def heading(results: Results) -> str:
         f"log_prob ran on the **{machine['backends']['cpu']}**, which {limits}. {machine['cpu']}, "
         f"{machine['cores']} cores, torch with {machine['capability']}; {versions}; processes "
         f"running when it began: {machine['load']}.\n\n"
-        "One thread, float32 and `validate_args=False` unless a row says otherwise; malloc is told "
-        "to keep large temporaries. Numbers are medians over interleaved rounds, in brackets their "
-        "quartiles, in units of the contender that is given as a time: the processor's, but for "
-        "two threads. At 501 nodes no peer is compiled: that takes more than ten minutes."
+        "One thread, float32 and `validate_args=False` unless a row says otherwise; malloc is "
+        "told to keep large temporaries. Numbers are medians over interleaved rounds, in brackets "
+        "their quartiles, in units of the contender that is given as a time: the processor's, but "
+        "for two threads. At 501 nodes no peer is compiled: that takes more than ten minutes."
     )
 
 
@@ -156,7 +156,9 @@ def draw(rows: list[Row], path: Path) -> None:
     matplotlib.use("Agg")  # draws into files: no display needed
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, len(MODES), figsize=(12, 3.8), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(MODES), figsize=(12, 3.8), sharey=True, layout="constrained"
+    )
     names = dict.fromkeys(name for row in rows for name in row["times"] if name != NORMAL)
     for ax, mode in zip(axes, MODES, strict=True):
         for name in names:

@@ -112,7 +112,9 @@ def quotient(choose: Callable[..., Any], above: str, below: str, **keys: Any) ->
 
 def refused(rows: list[Row]) -> Found:
     """How often the compiled library is an error."""
-    tried = [row for row in pick(rows, group="log_prob") if COMPILED in row["times"] | row["errors"]]
+    tried = [
+        row for row in pick(rows, group="log_prob") if COMPILED in row["times"] | row["errors"]
+    ]
     return (sum(COMPILED in row["errors"] for row in tried), "") if tried else None
 
 

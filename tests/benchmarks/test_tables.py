@@ -34,7 +34,13 @@ def test_what_was_met_leads_and_what_was_missed_says_by_how_much():
     assert f"recursion | 2.27 ({case}, + backward in value) | >= 4 | 76% |" in text
     assert "| import, after torch | 40 [39, 41] | <= 30 ms | 33% |" in text
     assert f"| {case} | forward | 1.1 [1.1, 2.2] | 100 µs | 5 [5, 10] |" in text
-    for words in ("Quick run", "Stopped before its end", "kernel (avx2)", "`a reason`", "sample: `x`"):
+    for words in (
+        "Quick run",
+        "Stopped before its end",
+        "kernel (avx2)",
+        "`a reason`",
+        "sample: `x`",
+    ):
         assert words in text
 
 

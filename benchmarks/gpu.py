@@ -1,0 +1,238 @@
+"""Measure lpnested on a GPU: `python benchmarks/gpu.py [--help]`."""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_rows import plan
+from peers import NORMAL, OURS
+from tables import duration, spread, table
+from timing import Row, machine
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+BACKENDS = {"reference": {}, "triton": {"LPNESTED_TRITON": "1"}}
+UNTIL = {"reference": 0.45, "triton": 1.0}  # of the minutes; who is done early leaves more
+HELP = """\
+Times log_prob, its gradients and sampling on a GPU, in float32, against Independent(Normal) and
+Gamma(1/p): eager, replayed as a CUDA graph, and by torch.compile; and counts the launches of a
+call. All that by the reference, and by Triton (LPNESTED_TRITON=1), each in a process of its own:
+one that fails takes none along. Every row is written as it comes; what did not fit is listed.
+
+examples:
+  bash benchmarks/gpu.sh                        # the tests on the GPU, then this: 2.5 minutes
+  python benchmarks/gpu.py                      # this alone: 1.5 minutes
+  python benchmarks/gpu.py --minutes 5          # with time for all that is compiled
+  python benchmarks/gpu.py --device cpu --tiny --out runs/gpu    # a rehearsal where none is
+
+files: gpu.json has every number, with the card and the versions; gpu.md has them as tables
+"""
+
+
+def process(
+    backend: str, until: float, chosen: argparse.Namespace, failed: list[str]
+) -> Iterator[Row]:
+    """Rows of one backend as they come; it is ended a little after its time."""
+    command = [sys.executable, str(HERE / "gpu_rows.py"), str(until), chosen.device]
+    command += ["tiny"] if chosen.tiny else []
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as messages:
+        child = subprocess.Popen(
+            command,
+            env=os.environ | BACKENDS[backend],
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            text=True,
+            start_new_session=True,  # with what it starts to compile
+        )
+        killer = threading.Timer(max(0, until + 1 - time.time()), end, [child])
+        killer.start()
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                if line.endswith("\n"):  # who is killed may leave half a line
+                    yield json.loads(line)
+            if child.wait():
+                messages.seek(0)
+                tail = " ".join(messages.read()[-500:].split())
+                late = child.returncode == -signal.SIGKILL
+                reason = "cut off when its time was up" if late else f"ended: {tail}"
+                failed.append(f"{backend}: {reason}")
+        finally:
+            killer.cancel()
+            end(child)
+            with child:  # closes what was read, and waits
+                pass
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    """With all of its group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def options(argv: Sequence[str]) -> argparse.Namespace:
+    """Flags."""
+    parser = argparse.ArgumentParser(
+        prog="gpu.py", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=1.5, help="it ends then (default 1.5)")
+    parser.add_argument("--out", type=Path, help="folder of the files: benchmarks/results")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="a few rows: does all of it run?")
+    chosen = parser.parse_args(argv)
+    if reason := refusal(chosen):
+        parser.error(reason)
+    return chosen
+
+
+def refusal(chosen: argparse.Namespace) -> str:
+    """Why these flags make no sense, or nothing."""
+    if not 0 < chosen.minutes < float("inf"):
+        return f"--minutes must be positive, but is {chosen.minutes}"
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        return "torch finds no GPU here; to rehearse, add `--device cpu --tiny --out FOLDER`"
+    if (chosen.device == "cpu" or chosen.tiny) and (chosen.out or RESULTS).resolve() == RESULTS:
+        return "a rehearsal is no result: name another folder by --out"
+    return ""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status: 0 something was measured, 1 nothing was, 130 stopped."""
+    began, chosen = time.time(), options(argv)
+    results = {
+        "date": datetime.now().astimezone().isoformat(timespec="minutes"),
+        "rehearsal": chosen.tiny or chosen.device == "cpu",
+        "left_out": [],
+        "machine": machine(),
+        "card": card() if chosen.device == "cuda" else "no GPU",
+        "backends": {},
+        "failed": [],
+        "rows": [],
+    }
+    folder, stopped = chosen.out or RESULTS, False
+    folder.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for name in BACKENDS:
+            until = began + 60 * chosen.minutes * UNTIL[name]
+            for row in process(name, until, chosen, results["failed"]):
+                if "backends" in row:
+                    results["backends"][name] = row["backends"]
+                else:
+                    results["rows"].append({"backend": name} | row)
+                results["minutes"] = (time.time() - began) / 60
+                write(results, folder)
+    except KeyboardInterrupt:
+        stopped = True
+        print("stopped; what was measured is kept", file=sys.stderr)
+    write(results, folder)
+    print(f"{times(results)}\nWritten to {folder}: gpu.json, gpu.md", flush=True)
+    return 130 if stopped else int(not any(row.get("times") for row in results["rows"]))
+
+
+def card() -> str:
+    """The GPU, its driver and CUDA."""
+    found = torch.cuda.get_device_properties(0)
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        driver = done.stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        driver = "unknown"
+    return (
+        f"{found.name} ({found.total_memory / 2**30:.1f} GiB, compute capability "
+        f"{found.major}.{found.minor}, driver {driver}, CUDA {torch.version.cuda})"
+    )
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    """Both files, each whole or not at all."""
+    results["left_out"] = left_out(results)
+    text = json.dumps(results | {"rows": []}, indent=2)
+    lines = ",\n".join("    " + json.dumps(row) for row in results["rows"])
+    text = text.replace('"rows": []', f'"rows": [\n{lines}\n  ]') + "\n"
+    for name, content in (("gpu.json", text), ("gpu.md", markdown(results))):
+        temporary = folder / f".{name}"
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(folder / name)
+
+
+KEYS = ("way", "layout", "N", "call")
+
+
+def left_out(results: dict[str, Any]) -> list[str]:
+    """The cases that were planned and have no row."""
+    there = {(row["backend"], *(row[key] for key in KEYS)) for row in results["rows"]}
+    cases = [(name, *case) for name in BACKENDS for case in plan(results["rehearsal"])]
+    return [", ".join(map(str, case)) for case in cases if case not in there]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The card, what was timed, what was launched, what failed, what there was no time for."""
+    kind = "**A rehearsal, no result.** " if results["rehearsal"] else ""
+    used = "; ".join(f"{name}: `{found}`" for name, found in results["backends"].items())
+    versions = ", ".join(f"{k} {v}" for k, v in results["machine"]["versions"].items())
+    errors = results["failed"] + [
+        f"{', '.join(str(row[key]) for key in ('backend', *KEYS))}, {name}: `{error}`"
+        for row in results["rows"]
+        for name, error in row.get("errors", {}).items()
+    ]
+    parts = [
+        f"{kind}{results['card']}. {results['date']}, {results['minutes']:.1f} minutes; "
+        f"{versions}. Backends: {used}.",
+        "float32; medians over interleaved rounds, in brackets their quartiles, in units of the "
+        "normal or, of sampling, of as many gammas; + in exponents in units of the normal's "
+        "backward in value.",
+        times(results),
+        "## Launches of a call\n\n" + counts(results),
+    ]
+    for title, lines in (("Errors", errors), ("No time for", results["left_out"])):
+        parts += [f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines)] if lines else []
+    return "\n\n".join(parts) + "\n"
+
+
+def by_case(results: dict[str, Any], what: str) -> dict[tuple[Any, ...], dict[str, Row]]:
+    """For each case that has such numbers the row of each backend."""
+    found: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in results["rows"]:
+        if row.get(what):
+            found.setdefault(tuple(row[key] for key in KEYS), {})[row["backend"]] = row
+    return found
+
+
+def times(results: dict[str, Any]) -> str:
+    """Ours by each backend, in units of what the first of them has."""
+    lines = []
+    for (way, layout, count, call), rows in by_case(results, "times").items():
+        row = next(iter(rows.values()))
+        unit = duration(row["times"][row["reference"]]["seconds"][0])
+        ours = [rows[name]["times"].get(OURS) if name in rows else None for name in BACKENDS]
+        cells = [spread(each["ratio"]) if each else "-" for each in ours]
+        lines.append([layout, f"{count:,}", call, way, unit, *cells])
+    return table(("layout", "N", "call", "way", "normal or gammas", *BACKENDS), lines)
+
+
+def counts(results: dict[str, Any]) -> str:
+    """Of ours by each backend, and of the normal."""
+    lines = []
+    for (_, layout, _, call), rows in by_case(results, "values").items():
+        normal = next(iter(rows.values()))["values"][NORMAL]
+        ours = [str(rows[name]["values"][OURS]) if name in rows else "-" for name in BACKENDS]
+        lines.append([layout, call, str(normal), *ours])
+    return table(("layout", "call", NORMAL, *BACKENDS), lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
