@@ -7,24 +7,25 @@ tensor that is not asked for is empty.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lpnested.ops import library
-from lpnested.ops.structure import Structure, structure_of
+from lpnested.ops.packing import (
+    RADIAL_SLOPES,
+    address,
+    arguments,
+    check_saved,
+    shown,
+    weights_and_stride,
+)
+from lpnested.ops.structure import structure_of
 
-__all__ = ["density", "density_backward", "norm", "norm_backward"]
+__all__ = ["density", "density_backward", "norm", "norm_backward", "serve_by"]
 
-_DTYPES = (torch.float32, torch.float64)
 _NO_RADIUS = (None, None, None)
-RADIAL_SLOPES = 3  # in the dimension, the exponent and the scale of the radius
-
-
-# `struct Arguments` in interface.cpp: addresses, sizes and strides.
-_pack = struct.Struct("17q").pack
 
 
 _ops = torch.library.Library("lpnested", "DEF")
@@ -58,10 +59,10 @@ def _density(
     slopes: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     structure = structure_of(tree)
-    given, rows, kept = _arguments(structure, value, exponents, (dim, p, scale))
+    given, rows, kept = arguments(structure, value, exponents, (dim, p, scale))
     outputs = _density_outputs(value, exponents, in_value, slopes)
     if rows:
-        library.call("lpnested_density", given, *map(_address, outputs))
+        library.call("lpnested_density", given, *map(address, outputs))
     del kept
     return outputs
 
@@ -86,12 +87,12 @@ def _density_backward(
     tree: str,
 ) -> tuple[Tensor, Tensor]:
     structure = structure_of(tree)
-    given, _, kept = _arguments(structure, None, exponents, (dim, p, scale))
-    weights, stride = _weights(weights, p.dtype)
-    _check_saved(in_value, slopes, weights, structure, p.dtype)
+    given, _, kept = arguments(structure, None, exponents, (dim, p, scale))
+    weights, stride = weights_and_stride(weights, p.dtype)
+    check_saved(in_value, slopes, weights, structure, p.dtype)
     outputs = _density_backward_outputs(weights, in_value, slopes, exponents)
     if weights.numel():
-        pointers = [_address(x) for x in (in_value, slopes, *outputs)]
+        pointers = [address(x) for x in (in_value, slopes, *outputs)]
         library.call(
             "lpnested_density_backward",
             given,
@@ -115,7 +116,7 @@ def _density_backward_outputs(
 
 
 def _norm(value: Tensor, exponents: Tensor, tree: str) -> Tensor:
-    given, rows, kept = _arguments(structure_of(tree), value, exponents, _NO_RADIUS)
+    given, rows, kept = arguments(structure_of(tree), value, exponents, _NO_RADIUS)
     result = value.new_empty(value.shape[:-1], dtype=torch.float64)
     if rows:
         library.call("lpnested_norm", given, result.data_ptr())
@@ -131,14 +132,14 @@ def _norm_backward(
     in_value: bool,
     in_exponents: bool,
 ) -> tuple[Tensor, Tensor]:
-    given, rows, kept = _arguments(structure_of(tree), value, exponents, _NO_RADIUS)
+    given, rows, kept = arguments(structure_of(tree), value, exponents, _NO_RADIUS)
     weights = weights.contiguous()
     if weights.dtype != torch.float64 or weights.numel() != rows or weights.device.type != "cpu":
-        raise ValueError(f"expected {rows} weights in float64, but got {_shown(weights)}")
+        raise ValueError(f"expected {rows} weights in float64, but got {shown(weights)}")
     outputs = _norm_backward_outputs(value, exponents, in_value, in_exponents)
     if rows:
         room = value.new_empty((exponents.shape[-1], rows) if in_exponents else (0,))
-        pointers = [_address(x) for x in (outputs[0], room, outputs[1])]
+        pointers = [address(x) for x in (outputs[0], room, outputs[1])]
         library.call("lpnested_norm_backward", given, weights.data_ptr(), *pointers)
     else:
         outputs[1].zero_()
@@ -154,87 +155,10 @@ def _norm_backward_outputs(
     return gradient, exponents.new_empty(in_exponents_shape)
 
 
-def _arguments(
-    structure: Structure, value: Tensor | None, exponents: Tensor, radius: Sequence[Tensor | None]
-) -> tuple[bytes, int, list[Tensor | None]]:
-    """What the library is given, the number of rows, and what must live until it is done."""
-    dtype, batch_shape = exponents.dtype, exponents.shape[:-1]
-    if dtype not in _DTYPES or exponents.shape[-1] != structure.num_nodes:
-        raise ValueError(
-            f"expected exponents of {structure.num_nodes} nodes in float32 or float64, "
-            f"but got {_shown(exponents)}"
-        )
-    rows = value if value is None else _rows(value, structure.dim, batch_shape)
-    for x in radius:
-        if x is not None and x.shape != batch_shape:
-            raise ValueError(f"expected shape {tuple(batch_shape)}, but got {_shown(x)}")
-    if len(batch_shape) > 1:
-        exponents = exponents.flatten(0, -2)
-        radius = [x if x is None else x.flatten() for x in radius]
-    kept = [rows, exponents, *radius]
-    for x in kept:
-        if x is not None and (x.dtype != dtype or x.device.type != "cpu"):
-            raise ValueError(f"expected {dtype} on the CPU, but got {_shown(x)}")
-    batch, has_batch = batch_shape.numel(), bool(batch_shape)
-    num = 0 if rows is None else rows.shape[0] * batch
-    packed = _pack(
-        library.parallel_for,
-        structure.address,
-        dtype == torch.float64,
-        num,
-        batch,
-        *((0, 0) if rows is None else (rows.data_ptr(), rows.stride(0))),
-        rows.stride(1) if rows is not None and has_batch else 0,
-        *_of_batch(exponents, has_batch),
-        exponents.stride(-1),
-        *(number for x in radius for number in _of_batch(x, has_batch)),
-    )
-    return packed, num, kept
-
-
-def _of_batch(x: Tensor | None, has_batch: bool) -> tuple[int, int]:
-    """The address of a tensor and its stride over the batch."""
-    return (0, 0) if x is None else (x.data_ptr(), x.stride(0) if has_batch else 0)
-
-
-def _rows(value: Tensor, dim: int, batch_shape: torch.Size) -> Tensor:
-    """A value as ``(samples, batch, dim)``, or without batch where there is none."""
-    samples = value.dim() - 1 - len(batch_shape)
-    if samples < 0 or value.shape[samples:] != (*batch_shape, dim):
-        raise ValueError(
-            f"expected a value (*sample, {', '.join(map(str, (*batch_shape, dim)))}), "
-            f"but got {_shown(value)}"
-        )
-    batch = (batch_shape.numel(),) if batch_shape else ()
-    if samples != 1 or len(batch_shape) > 1:
-        value = value.reshape(value.shape[:samples].numel(), *batch, dim)
-    return value if dim == 1 or value.stride(-1) == 1 else value.contiguous()
-
-
-def _weights(weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
-    """A gradient as one row of numbers, and its stride, which is 0 for that of a sum."""
-    if weights.dtype != dtype or weights.device.type != "cpu":
-        raise ValueError(f"expected weights in {dtype} on the CPU, but got {_shown(weights)}")
-    weights = weights.reshape(-1)
-    return weights, weights.stride(0)
-
-
-def _check_saved(
-    in_value: Tensor, slopes: Tensor, weights: Tensor, structure: Structure, dtype: torch.dtype
-) -> None:
-    rows = weights.numel()
-    columns = structure.num_nodes + RADIAL_SLOPES
-    for x, numbers in ((in_value, rows * structure.dim), (slopes, rows * columns)):
-        if x.numel() not in (0, numbers) or x.dtype != dtype or not x.is_contiguous():
-            raise ValueError(f"expected {numbers} contiguous numbers, but got {_shown(x)}")
-
-
-def _address(x: Tensor) -> int | None:
-    return x.data_ptr() if x.numel() else None
-
-
-def _shown(x: Tensor) -> str:
-    return f"shape {tuple(x.shape)}, {x.dtype}, {x.device}"
+def serve_by(backend: Any, device: str) -> None:
+    """Register a module with a function for each operation as its backend on a kind of device."""
+    for name in ("density", "density_backward", "norm", "norm_backward"):
+        _ops.impl(name, getattr(backend, name), device)
 
 
 _ops.impl("density", _density, "CPU")

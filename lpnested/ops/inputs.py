@@ -17,8 +17,7 @@ __all__ = ["differentiable_gradient", "in_batch", "served_by_kernels"]
 def served_by_kernels(value: Tensor, *parameters: Tensor) -> bool:
     """Whether there are kernels for these; transforms and `torch.jit` take plain operations."""
     return (
-        bool(library.in_use())
-        and value.device.type == "cpu"
+        bool(library.in_use(value.device.type))
         and not torch.jit.is_tracing()  # type: ignore[attr-defined]
         and not is_transformed(value, *parameters)
     )

@@ -18,7 +18,7 @@ import torch
 
 from lpnested.ops.digest import digest
 
-__all__ = ["LIBRARY", "SOURCES", "call", "in_use", "parallel_for", "status", "using"]
+__all__ = ["LIBRARY", "SOURCES", "call", "in_use", "parallel_for", "serve_cuda", "status", "using"]
 
 SOURCES = Path(__file__).parent / "native"
 LIBRARY = Path(__file__).parent / "_kernels.so"  # by this name on every platform
@@ -42,12 +42,19 @@ _SIGNATURES = {
 
 _library: ctypes.CDLL | None = None
 _in_use = ""
+_on_cuda = ""
 _why_not = "no compiled kernels here: there was no C++ compiler when lpnested was installed"
 
 
-def in_use() -> str:
-    """The instruction set of the kernels in use, or an empty string."""
-    return _in_use
+def in_use(device: str = "cpu") -> str:
+    """What kernels are in use on a type of device; an empty string for none."""
+    return _in_use if device == "cpu" else _on_cuda if device == "cuda" else ""
+
+
+def serve_cuda(name: str) -> None:
+    """Say that kernels of this name serve CUDA, as their registration does."""
+    global _on_cuda
+    _on_cuda = name
 
 
 def status() -> str:

@@ -18,7 +18,7 @@ import torch
 import triton
 from torch import Tensor
 
-from lpnested.ops.calls import RADIAL_SLOPES
+from lpnested.ops.packing import RADIAL_SLOPES
 from lpnested.ops.structure import structure_of
 from lpnested.ops.triton_kernels import evaluate
 from lpnested.ops.triton_sums import add_up, weigh
