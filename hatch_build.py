@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,27 +82,31 @@ def compile_kernels(root: Path) -> str:
     if found is None:
         return f"no C++ compiler was found ({', '.join(names)})"
     compiler = [*shlex.split(found), *FLAGS.split(), *shlex.split(os.environ.get("CXXFLAGS", ""))]
-    source = digest(ops / "native")
+    jobs = [("interface.cpp", [f'-DSOURCE="{digest(ops / "native")}"'])]
+    for name, (flags, width) in targets.items():
+        own = [*flags.split(), f"-DTARGET={name}", f"-DBYTES={width}"]
+        jobs += [("kernels.cpp", own), ("draws.cpp", own)]
     with tempfile.TemporaryDirectory() as folder:
-        jobs = [("interface", [f'-DSOURCE="{source}"'], "interface.cpp")]
-        for name, (flags, width) in targets.items():
-            own = [*flags.split(), f"-DTARGET={name}", f"-DBYTES={width}"]
-            jobs += [(name, own, "kernels.cpp"), (f"{name}_draws", own, "draws.cpp")]
-        objects = [str(Path(folder, f"{name}.o")) for name, _, _ in jobs]
-        commands = [
-            [*compiler, *flags, "-c", str(ops / "native" / file), "-o", target]
-            for (_, flags, file), target in zip(jobs, objects, strict=True)
-        ]
+        objects = [str(Path(folder, f"{k}.o")) for k in range(len(jobs))]
         library = str(Path(folder, "library"))
-        commands.append([*compiler, "-shared", *objects, "-o", library])
-        for command in commands:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                return f"{shlex.join(command)} failed:\n{done.stderr}"
-        unfinished = ops / "_kernels.so.part"
-        shutil.copyfile(library, unfinished)
-        unfinished.replace(ops / "_kernels.so")
-    return ""
+        failure = all_done(
+            [*compiler, *flags, "-c", str(ops / "native" / file), "-o", target]
+            for (file, flags), target in zip(jobs, objects, strict=True)
+        ) or all_done([[*compiler, "-shared", *objects, "-o", library]])
+        if not failure:
+            unfinished = ops / "_kernels.so.part"
+            shutil.copyfile(library, unfinished)
+            unfinished.replace(ops / "_kernels.so")
+    return failure
+
+
+def all_done(commands: Iterable[list[str]]) -> str:
+    """Run commands side by side. Returns what the first one that failed said, or nothing."""
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    running = [(command, subprocess.Popen(command, **pipes)) for command in commands]
+    said = [(command, process.communicate()[1], process) for command, process in running]
+    failed = (f"{shlex.join(c)} failed:\n{text}" for c, text, x in said if x.returncode)
+    return next(failed, "")
 
 
 def digest(sources: Path) -> str:
