@@ -121,7 +121,7 @@ private:
     void fill_edge(int k, int32_t child) {
         for (int r = 0; r < rows; r += L::width) {
             const int64_t cell = (int64_t)child * rows + r;
-            const Vector shape = (Real)sizes[child] * L::load(reciprocals + k * rows + r);
+            const Vector shape = (Real)sizes[child] * L::load(reciprocals + (int64_t)k * rows + r);
             const Vector d = gammas.set_shape(cell, shape + Real(1));
             L::store(log2_depth + cell, log2_of<L>(d).sum());
         }
@@ -131,7 +131,8 @@ private:
     // move all draws: the constant is in double.
     void fill_radius(int r, int64_t b) {
         const double n = task.dim.at(b), p = task.exponent.at(b), scale = task.scale.at(b);
-        invalid[r] |= !(n > 0 && p > 0 && scale > 0 && n + p + scale - (n + p + scale) == 0);
+        const double sum = n + p + scale + n / p;
+        invalid[r] |= !(n > 0 && p > 0 && scale > 0 && sum - sum == 0);
         gamma_shapes[r] = n / p;
         constant[r] = __builtin_log2(scale);
         by_v[r] = 1 / p;
@@ -172,7 +173,8 @@ private:
         for (int r = 0; r < rows; ++r) {
             double log2_radius = 0;
             if (task.gamma_radius)
-                log2_radius = constant[r] + by_v[r] * (double)whole[r] + by_u[r] * (double)fraction[r];
+                log2_radius = constant[r] + by_v[r] * (double)whole[r]
+                    + by_u[r] * (double)fraction[r];
             else if (task.log_radius && r < num)
                 log2_radius = task.log_radius[start + r] / ln2;
             log2_radius = log2_radius < -beyond ? -beyond : log2_radius;
