@@ -30,7 +30,7 @@ from lpnested.univariate import (
 )
 from lpnested.validation import initialize
 
-__all__ = ["GeneralizedGamma", "mean_log_ratio"]
+__all__ = ["GeneralizedGamma", "log_density", "mean_log_ratio"]
 
 
 class GeneralizedGamma(Univariate):
@@ -66,6 +66,7 @@ class GeneralizedGamma(Univariate):
         "scale": constraints.positive,
     }
     support = constraints.nonnegative
+    _names = ("dim", "p", "scale")
 
     def __init__(
         self,
@@ -79,22 +80,11 @@ class GeneralizedGamma(Univariate):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> GeneralizedGamma:
         new: GeneralizedGamma = self._get_checked_instance(GeneralizedGamma, _instance)
-        batch_shape = torch.Size(batch_shape)
-        for name in GeneralizedGamma.arg_constraints:
-            setattr(new, name, getattr(self, name).expand(batch_shape))
-        super(GeneralizedGamma, new).__init__(batch_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+        return self._expand_into(new, batch_shape)
 
     def log_prob(self, value: Tensor | float) -> Tensor:
         value = self._checked(value)
-        n, p, scale = self._widened()
-        constant = p.log() - scale.log() - (n / p).lgamma()
-        r, slope = widen(value), n - 1
-        log_z, inside = log_ratio(r, scale)
-        end = torch.where(r < 1, torch.xlogy(slope.detach(), 0.0), -r.detach())
-        shape_of_r = torch.where(inside, slope * log_z - exp(p * log_z), end)
-        return narrow(constant + shape_of_r, self._dtype_of(value))
+        return narrow(log_density(widen(value), *self._widened()), self._dtype_of(value))
 
     def entropy(self) -> Tensor:
         n, p, scale = self._widened()
@@ -140,9 +130,6 @@ class GeneralizedGamma(Univariate):
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         return signed_gamma(self.dim, self.p, self.scale, sample_shape).abs_()
 
-    def _own(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.dim, self.p, self.scale
-
     def _stddev(self) -> Tensor:
         r"""By :math:`\mathrm{E}\, r^2 / (\mathrm{E}\, r)^2 = e^D`, which loses no digits."""
         n, p, scale = self._widened()
@@ -169,6 +156,14 @@ class GeneralizedGamma(Univariate):
         n, p, scale = parameters
         log_power = log_gamma_sample(n / p, size, dtype)
         return exp_within_range(log_power / p + scale.log())
+
+
+def log_density(r: Tensor, n: Tensor, p: Tensor, scale: Tensor) -> Tensor:
+    """Of a generalized gamma variable, in float64; its gradient at 0 and infinity is 0."""
+    constant, slope = p.log() - scale.log() - (n / p).lgamma(), n - 1
+    log_z, inside = log_ratio(r, scale)
+    end = torch.where(r < 1, torch.xlogy(slope.detach(), 0.0), -r.detach())
+    return constant + torch.where(inside, slope * log_z - exp(p * log_z), end)
 
 
 def mean_log_ratio(n: Tensor, p: Tensor) -> Tensor:

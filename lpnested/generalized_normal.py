@@ -13,6 +13,7 @@ from torch.distributions import constraints
 from lpnested.gamma import symmetric_uniform
 from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.gamma_tail import log_gamma_1p
+from lpnested.generalized_gamma import log_density
 from lpnested.incomplete_gamma import log_gammaincinv, log_tails
 from lpnested.ops.sampling import signed_gamma
 from lpnested.precision import as_parameters, exp, narrow, widen
@@ -20,7 +21,6 @@ from lpnested.univariate import (
     Univariate,
     exp_within_range,
     log_power,
-    log_ratio,
     quantile_end,
     times_exp,
 )
@@ -63,6 +63,7 @@ class GeneralizedNormal(Univariate):
         "p": constraints.positive,
     }
     support = constraints.real
+    _names = ("loc", "scale", "p")
 
     def __init__(
         self,
@@ -76,21 +77,14 @@ class GeneralizedNormal(Univariate):
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> GeneralizedNormal:
         new: GeneralizedNormal = self._get_checked_instance(GeneralizedNormal, _instance)
-        batch_shape = torch.Size(batch_shape)
-        for name in GeneralizedNormal.arg_constraints:
-            setattr(new, name, getattr(self, name).expand(batch_shape))
-        super(GeneralizedNormal, new).__init__(batch_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+        return self._expand_into(new, batch_shape)
 
     def log_prob(self, value: Tensor | float) -> Tensor:
         value = self._checked(value)
         loc, scale, p = self._widened()
-        constant = p.log() - _LOG_2 - scale.log() - (1 / p).lgamma()
-        distance = (widen(value) - loc).abs()
-        log_z, inside = log_ratio(distance, scale)
-        power = torch.where(inside, exp(p * log_z), distance.detach())
-        return narrow(constant - power, self._dtype_of(value))
+        distance = (widen(value) - loc).abs()  # a generalized gamma variable of dimension 1
+        density = log_density(distance, torch.ones_like(p), p, scale) - _LOG_2
+        return narrow(density, self._dtype_of(value))
 
     def entropy(self) -> Tensor:
         _, scale, p = self._widened()
@@ -106,9 +100,6 @@ class GeneralizedNormal(Univariate):
 
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         return self.loc.detach() + signed_gamma(None, self.p, self.scale, sample_shape)
-
-    def _own(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.loc, self.scale, self.p
 
     def _stddev(self) -> Tensor:
         r""":math:`s\, (\Gamma(3/p) / \Gamma(1/p))^{1/2}`."""

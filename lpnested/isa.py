@@ -78,8 +78,8 @@ class ISA(LpNested):
     ) -> None:
         tree = LpNestedTree.isa(sizes)
         num = tree.num_nodes - 1
-        others = {name: x for name, x in (("p0", p0), ("scale", scale)) if not is_number(x)}
-        like = [as_parameter(name, x) for name, x in others.items()]
+        others = ("p0", p0), ("scale", scale)
+        like = [as_parameter(name, x) for name, x in others if not is_number(x)]
         of_subspaces = as_parameter("p", p, like)
         if of_subspaces.dim() and of_subspaces.shape[-1] not in (1, num):
             raise ValueError(

@@ -32,7 +32,7 @@ from lpnested.ops import gamma
 from lpnested.ops.norm import log_norm
 from lpnested.ops.reference import log_surface_area
 from lpnested.precision import at_most, exp, narrow, result_dtype, spacing, widen
-from lpnested.radii import dtype_of
+from lpnested.radii import dtype_of, is_bounded
 from lpnested.tree import LpNestedTree
 
 __all__ = ["log_beta", "log_density", "log_generator"]
@@ -56,7 +56,8 @@ def log_density(
     fused = gamma_radius(log_generator, radial)
     if fused is not None:
         return gamma.log_density(value, exponents, fused.dim, fused.p, fused.scale, tree)
-    log_r = log_norm(value, exponents, tree)
+    # At a bound the density jumps: there a radius must be righter than its coordinates.
+    log_r = log_norm(widen(value) if is_bounded(radial) else value, exponents, tree)
     infinite = log_r == math.inf
     log_r = torch.where(infinite, 0.0, log_r)
     density = log_generator(radial, log_r, tree.dim, spacing(value, exponents))

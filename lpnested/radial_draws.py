@@ -62,7 +62,7 @@ def sample_nested(
     if not is_bounded(radial):
         return draws
     # Rounding moves the radius of a draw, and must not move it out of the support.
-    excess = log_radius - log_norm(draws, exponents.detach(), tree)
+    excess = log_radius - log_norm(widen(draws), exponents.detach(), tree)
     return draws * excess.clamp(-1, 1).exp().to(draws.dtype).unsqueeze(-1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from lpnested.precision import LARGEST_EXPONENT, at_most, narrow, result_dtype, 
 
 __all__ = ["Univariate", "exp_within_range", "log_power", "log_ratio", "quantile_end", "times_exp"]
 
+U = TypeVar("U", bound=Distribution)
+
 
 class Univariate(Distribution):
     """A distribution of one number, elementwise in its parameters, which are its only state.
@@ -24,6 +26,7 @@ class Univariate(Distribution):
     """
 
     has_rsample = True
+    _names: ClassVar[tuple[str, str, str]]
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         size, dtype = self._extended_shape(torch.Size(sample_shape)), self._dtype_of()
@@ -105,7 +108,16 @@ class Univariate(Distribution):
 
     def _own(self) -> tuple[Tensor, Tensor, Tensor]:
         """The parameters, in the order of the constructor."""
-        raise NotImplementedError
+        first, second, third = self._names
+        return getattr(self, first), getattr(self, second), getattr(self, third)
+
+    def _expand_into(self, new: U, batch_shape: Sequence[int]) -> U:
+        shape = torch.Size(batch_shape)
+        for name in self._names:
+            setattr(new, name, getattr(self, name).expand(shape))
+        Distribution.__init__(new, shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def _log_tails(self, value: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
