@@ -8,7 +8,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from lpnested.ops.triton_calls import _OPTIONS
-from lpnested.ops.triton_kernels import evaluate
+from lpnested.ops.triton_kernels import density, norm
 from lpnested.ops.triton_sums import add_up, weigh
 
 REALS = {"value", "exponents", "dim", "p", "scale", "scratch", "result", "gradient", "slopes"}
@@ -18,6 +18,8 @@ REALS |= {"in_value", "in_parameters", "weights"}
 def compiled(function: Any, real: str, **constants: int) -> str:
     """The assembly for a card of compute capability 8.0."""
     types = {**dict.fromkeys(REALS, f"*{real}"), "structure": "*i32", "sums": "*fp64"}
+    if function is norm:
+        types |= {"weights": "*fp64", "result": "*fp64"}
     names = function.arg_names
     signature = {x: "constexpr" if x in constants else types.get(x, "i32") for x in names}
     places = {(names.index(x),): number for x, number in constants.items()}
@@ -32,14 +34,14 @@ def test_the_density_and_its_backward_pass_compile(real: str) -> None:
     lanes = {"SAMPLES": 16, "BATCH": 4}
     formed = {"COLUMNS": 8, "IN_VALUE": True, "SLOPES": True}
     radius = {"RADIUS": True, "HAS_DIM": True}
-    assert compiled(evaluate, real, **lanes, **formed, **radius, WEIGHTED=False)
+    assert compiled(density, real, **lanes, **formed, HAS_DIM=True)
     assert compiled(weigh, real, **lanes, **formed, RADIUS=True, WEIGHTED=True)
     assert compiled(add_up, real, **lanes, **radius)
 
 
 def test_per_row_nothing_of_float32_is_float64() -> None:
-    """float64 is for what a norm leaves, one number a row."""
-    lanes = {"SAMPLES": 64, "BATCH": 1, "COLUMNS": 8, "RADIUS": False, "HAS_DIM": False}
-    text = compiled(evaluate, "fp32", **lanes, WEIGHTED=True, IN_VALUE=True, SLOPES=True)
+    """Of float64 are the weights of a norm, and they are only taken apart."""
+    lanes = {"SAMPLES": 64, "BATCH": 1, "COLUMNS": 8}
+    text = compiled(norm, "fp32", **lanes, VALUE=False, IN_VALUE=True, SLOPES=True)
     arithmetic = [line for line in text.splitlines() if ".f64" in line]
     assert all("ld.global" in line or "cvt" in line or "mov" in line for line in arithmetic)

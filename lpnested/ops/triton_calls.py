@@ -18,10 +18,10 @@ import torch
 import triton
 from torch import Tensor
 
+from lpnested.ops import triton_kernels as kernels
+from lpnested.ops import triton_sums as sums
 from lpnested.ops.packing import RADIAL_SLOPES
 from lpnested.ops.structure import structure_of
-from lpnested.ops.triton_kernels import evaluate
-from lpnested.ops.triton_sums import add_up, weigh
 
 __all__ = ["density", "density_backward", "norm", "norm_backward"]
 
@@ -37,9 +37,8 @@ class _Tree(NamedTuple):
     """A tree on a device."""
 
     numbers: Tensor
-    """``[first..., child...]`` as in :class:`lpnested.ops.structure.Structure`, then ``[first_term...,
-    size..., count...]``: of node k, the normaliser has ``count`` times log Gamma(size / p) less for
-    each of its terms."""
+    """The structure's ``[first..., child...]``, then ``[first_term..., size..., count...]``: for
+    each of its terms, the normaliser of a node has log Gamma(size / p) so often less."""
     most_terms: int
     """Of a node."""
 
@@ -62,7 +61,7 @@ def _tree_on(device: torch.device, code: str) -> _Tree:
 
 
 def _terms(children: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
-    """Of each node, the numbers of leaves of its children and less its own, each with its count."""
+    """Of each node: the numbers of leaves of its children, and less its own, with their counts."""
     sizes: list[int] = [0] * len(children)
     terms: list[list[tuple[int, int]]] = [[] for _ in children]
     for k, row in reversed([*enumerate(children)]):
@@ -120,25 +119,17 @@ def _multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def _evaluate(
-    rows: _Rows, value: Tensor, weights: Tensor | None, outputs: Sequence[Tensor], **of: bool
-) -> None:
-    """Fill result, gradient in the value and slopes, or those of them that are not empty."""
-    samples, batch, leaves, nodes = rows.sizes
-    value = value.reshape(samples, batch, leaves)
-    given = value[..., 0] if weights is None else weights.reshape(samples, batch)
+def _grid(rows: _Rows, dtype: torch.dtype) -> tuple[tuple[int, int], int]:
+    """Programs, and how many numbers of scratch memory they share.
+
+    That is at most what a cache holds, or what keeps every multiprocessor busy.
+    """
+    _, _, leaves, nodes = rows.sizes
     each = 3 * (leaves + nodes) * _LANES
-    room = _SCRATCH // (each * value.element_size())
-    room = max(room, 2 * _multiprocessors(value.device))
+    processors = _multiprocessors(rows.tree.numbers.device)
+    room = max(_SCRATCH // (each * dtype.itemsize), 2 * processors)
     grid = min(rows.tiles, room), min(rows.programs, max(1, room // rows.tiles))
-    scratch = value.new_empty(math.prod(grid) * each)
-    with torch.cuda.device_of(value):
-        evaluate[grid](
-            value, *rows.parameters, given, rows.tree.numbers, scratch, *outputs,
-            *value.stride(), *rows.strides, *given.stride(), *rows.sizes, rows.tree.most_terms,
-            rows.blocks, rows.tiles, **rows.lanes, COLUMNS=_COLUMNS, WEIGHTED=weights is not None,
-            IN_VALUE=outputs[1].numel() > 0, SLOPES=outputs[2].numel() > 0, **of, **_OPTIONS,
-        )  # fmt: skip
+    return grid, math.prod(grid) * each
 
 
 def _weigh(
@@ -146,22 +137,22 @@ def _weigh(
     in_parameters: Tensor, **of: bool,
 ) -> None:  # fmt: skip
     """Fill the gradients, from what was formed for each row."""
-    samples, batch, leaves, nodes = rows.sizes
+    samples, batch, _, nodes = rows.sizes
     slopes = saved[1]
     given = slopes if weights is None else weights.reshape(samples, batch)
     strides = (0, 0) if weights is None else given.stride()
     columns = nodes + (RADIAL_SLOPES + 1 if of["RADIUS"] else 0)
     num = columns * rows.programs * batch if slopes.numel() else 0
-    sums = slopes.new_empty(num, dtype=torch.float64)
+    parts = slopes.new_empty(num, dtype=torch.float64)
     with torch.cuda.device_of(slopes):
-        weigh[rows.tiles, rows.programs](
-            given, *saved, in_value, sums, *strides, *rows.sizes, rows.blocks,
+        sums.weigh[rows.tiles, rows.programs](
+            given, *saved, in_value, parts, *strides, *rows.sizes, rows.blocks,
             **rows.lanes, COLUMNS=_COLUMNS, RADIUS=of["RADIUS"], WEIGHTED=weights is not None,
             IN_VALUE=in_value.numel() > 0, SLOPES=num > 0, **_OPTIONS,
         )  # fmt: skip
         if num:
-            add_up[rows.tiles, in_parameters.shape[-1]](
-                sums, *rows.parameters, rows.tree.numbers, in_parameters, *rows.strides,
+            sums.add_up[rows.tiles, in_parameters.shape[-1]](
+                parts, *rows.parameters, rows.tree.numbers, in_parameters, *rows.strides,
                 *rows.sizes[1:], rows.tree.most_terms, rows.programs, **rows.lanes, **of,
                 **_OPTIONS,
             )  # fmt: skip
@@ -182,10 +173,18 @@ def density(
     columns = exponents.shape[-1] + RADIAL_SLOPES
     gradient = value.new_empty(value.shape if in_value else (0,))
     of_rows = value.new_empty((columns, *result.shape) if slopes else (0,))
-    if result.numel():
-        rows = _rows(result.shape, code, value.shape[-1], exponents, dim, p, scale)
-        outputs = (result, gradient, of_rows)
-        _evaluate(rows, value, None, outputs, RADIUS=True, HAS_DIM=dim is not None)
+    if not result.numel():
+        return result, gradient, of_rows
+    rows = _rows(result.shape, code, value.shape[-1], exponents, dim, p, scale)
+    grid, room = _grid(rows, value.dtype)
+    value = value.reshape(rows.sizes[:3])
+    with torch.cuda.device_of(value):
+        kernels.density[grid](
+            value, *rows.parameters, rows.tree.numbers, value.new_empty(room), result, gradient,
+            of_rows, *value.stride(), *rows.strides, *rows.sizes, rows.tree.most_terms,
+            rows.blocks, rows.tiles, **rows.lanes, COLUMNS=_COLUMNS, HAS_DIM=dim is not None,
+            IN_VALUE=in_value, SLOPES=slopes, **_OPTIONS,
+        )  # fmt: skip
     return result, gradient, of_rows
 
 
@@ -201,7 +200,7 @@ def density_backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients in the value, and in exponents, dimension, exponent and scale side by side."""
     columns = exponents.shape[-1] + RADIAL_SLOPES
-    shape = (*exponents.shape[:-1], columns) if slopes.dim() > 1 else (0,)
+    shape = (*exponents.shape[:-1], columns) if slopes.shape != (0,) else (0,)
     gradient, in_parameters = torch.empty_like(in_value), exponents.new_empty(shape)
     if not weights.numel():
         in_parameters.zero_()
@@ -218,8 +217,7 @@ def norm(value: Tensor, exponents: Tensor, code: str) -> Tensor:
     result = value.new_empty(value.shape[:-1], dtype=torch.float64)
     if result.numel():
         rows, nothing = _rows(result.shape, code, value.shape[-1], exponents), value.new_empty(0)
-        outputs = (result, nothing, nothing)
-        _evaluate(rows, value, None, outputs, RADIUS=False, HAS_DIM=False)
+        _norm(rows, value, None, (result, nothing, nothing))
     return result
 
 
@@ -235,12 +233,26 @@ def norm_backward(
     gradient = value.new_empty(value.shape if in_value else (0,))
     result = exponents.new_empty(exponents.shape if in_exponents else (0,))
     if not weights.numel():
-        result.zero_()
-    else:
-        rows = _rows(weights.shape, code, value.shape[-1], exponents)
-        num = rows.sizes[-1] * weights.numel() if in_exponents else 0
-        slopes, of = value.new_empty(num), {"RADIUS": False, "HAS_DIM": False}
-        _evaluate(rows, value, weights, (weights, gradient, slopes), **of)
-        if in_exponents:
-            _weigh(rows, None, (slopes, slopes), value.new_empty(0), result, **of)
+        return gradient, result.zero_()
+    rows = _rows(weights.shape, code, value.shape[-1], exponents)
+    slopes = value.new_empty(exponents.shape[-1] * weights.numel() if in_exponents else 0)
+    _norm(rows, value, weights, (slopes, gradient, slopes))
+    if in_exponents:
+        nothing, of = value.new_empty(0), {"RADIUS": False, "HAS_DIM": False}
+        _weigh(rows, None, (slopes, slopes), nothing, result, **of)
     return gradient, result
+
+
+def _norm(rows: _Rows, value: Tensor, weights: Tensor | None, outputs: Sequence[Tensor]) -> None:
+    """Fill the result, or gradient and slopes where there are weights."""
+    samples, batch, leaves, _ = rows.sizes
+    grid, room = _grid(rows, value.dtype)
+    value = value.reshape(samples, batch, leaves)
+    given = outputs[0].reshape(samples, -1) if weights is None else weights.reshape(samples, batch)
+    with torch.cuda.device_of(value):
+        kernels.norm[grid](
+            value, rows.parameters[0], given, rows.tree.numbers, value.new_empty(room), *outputs,
+            *value.stride(), *rows.strides[:2], *given.stride(), *rows.sizes, rows.blocks,
+            rows.tiles, **rows.lanes, COLUMNS=_COLUMNS, VALUE=weights is None,
+            IN_VALUE=outputs[1].numel() > 0, SLOPES=outputs[2].numel() > 0, **_OPTIONS,
+        )  # fmt: skip

@@ -25,6 +25,42 @@ def weight_of(
     return weight
 
 
+@triton.jit
+def weigh_gradient(
+    weight: tl.tensor, row: tl.tensor, inside: tl.tensor, gradient: tl.tensor,
+    in_value: tl.tensor, leaves: tl.tensor, COLUMNS: tl.constexpr,
+) -> None:  # fmt: skip
+    """Of a block."""
+    for start in range(0, leaves, COLUMNS):
+        leaf = start + tl.arange(0, COLUMNS)[None, :]
+        there = (leaf < leaves) & inside[:, None]
+        at = row[:, None] * leaves + leaf
+        product = weight[:, None] * tl.load(gradient + at, mask=there, other=0.0)
+        tl.store(in_value + at, saturated(product), mask=there)
+
+
+@triton.jit
+def slopes_of_block(
+    slopes: tl.tensor, rows: tl.tensor, which: tl.tensor, nodes: tl.tensor, inside: tl.tensor,
+    RADIUS: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
+    """Some slopes of some rows; after those of the radius, whether it has any.
+
+    A density that has none is at the end of its range, where that of its constant does not count.
+    """
+    if RADIUS:
+        there = (which < nodes + 3) & inside
+        in_dim = tl.load(slopes + nodes * rows, mask=inside, other=0.0)
+        in_scale = tl.load(slopes + (nodes + 2) * rows, mask=inside, other=0.0)
+        last = tl.where((in_dim != 0.0) | (in_scale != 0.0), 1.0, 0.0)
+        found = tl.load(slopes + which * rows, mask=there, other=0.0)
+        found = tl.where(which == nodes + 3, last, found)
+    else:
+        there = (which < nodes) & inside
+        found = tl.load(slopes + which * rows, mask=there, other=0.0)
+    return found
+
+
 @triton.jit(do_not_specialize=["samples", "batch", "leaves", "nodes", "blocks"])
 def weigh(
     weights: tl.tensor, gradient: tl.tensor, slopes: tl.tensor, in_value: tl.tensor,
@@ -33,56 +69,35 @@ def weigh(
     SAMPLES: tl.constexpr, BATCH: tl.constexpr, COLUMNS: tl.constexpr, RADIUS: tl.constexpr,
     WEIGHTED: tl.constexpr, IN_VALUE: tl.constexpr, SLOPES: tl.constexpr,
 ) -> None:  # fmt: skip
-    """The weighted gradient in the value, and the weighted slopes, added up by each program.
-
-    With a radius there is one sum more, of the weights of rows whose density has a slope: all
-    slopes of the radius are 0 elsewhere.
-    """
-    ROWS: tl.constexpr = SAMPLES * BATCH
-    lane = tl.arange(0, ROWS)
-    rows = samples.to(tl.int64) * batch
+    """The weighted gradient in the value, and the weighted slopes, added up by each program."""
+    lane = tl.arange(0, SAMPLES * BATCH)
+    first, step = tl.program_id(1), tl.num_programs(1)
     column = (tl.program_id(0) * BATCH + lane % BATCH).to(tl.int64)
     given = (weights, along_samples, along_batch)
-    first, step = tl.program_id(1), tl.num_programs(1)
     if IN_VALUE:
         for block in range(first, blocks, step):
             sample = (block * SAMPLES + lane // BATCH).to(tl.int64)
             inside = (column < batch) & (sample < samples)
-            weight = weight_of(given, sample, column, inside, WEIGHTED)[:, None]
-            row = (sample * batch + column)[:, None]
-            for start in range(0, leaves, COLUMNS):
-                leaf = start + tl.arange(0, COLUMNS)[None, :]
-                there = (leaf < leaves) & inside[:, None]
-                at = row * leaves + leaf
-                product = weight * tl.load(gradient + at, mask=there, other=0.0)
-                tl.store(in_value + at, saturated(product), mask=there)
+            weight = weight_of(given, sample, column, inside, WEIGHTED)
+            row = sample * batch + column
+            weigh_gradient(weight, row, inside, gradient, in_value, leaves, COLUMNS)
     if SLOPES:
-        columns = (tl.program_id(0) * BATCH + tl.arange(0, BATCH)).to(tl.int64)
-        count = nodes
-        if RADIUS:
-            count = nodes + 4
+        rows = samples.to(tl.int64) * batch
+        count = nodes + 4 if RADIUS else nodes
+        own = (tl.program_id(0) * BATCH + tl.arange(0, BATCH)).to(tl.int64)[None, :]
         for start in range(0, count, COLUMNS):
             which = start + tl.arange(0, COLUMNS)[:, None]
-            total = tl.zeros((COLUMNS, ROWS), slopes.dtype.element_ty)
+            total = tl.zeros((COLUMNS, SAMPLES * BATCH), slopes.dtype.element_ty)
             for block in range(first, blocks, step):
                 sample = (block * SAMPLES + lane // BATCH).to(tl.int64)
                 inside = (column < batch) & (sample < samples)
                 weight = weight_of(given, sample, column, inside, WEIGHTED)[None, :]
-                at = slopes + sample * batch + column
-                there = (which < count) & inside[None, :]
-                if RADIUS:
-                    in_dim = tl.load(at + nodes * rows, mask=inside, other=0.0)
-                    in_scale = tl.load(at + (nodes + 2) * rows, mask=inside, other=0.0)
-                    has_slope = (in_dim != 0.0) | (in_scale != 0.0)
-                    there = there & (which < nodes + 3)
-                of = tl.load(at[None, :] + which * rows, mask=there, other=0.0)
-                if RADIUS:
-                    of = tl.where((which == nodes + 3) & has_slope[None, :], 1.0, of)
-                total = saturated(total + weight * of)
+                at = (slopes + sample * batch + column)[None, :]
+                found = slopes_of_block(at, rows, which, nodes, inside[None, :], RADIUS)
+                total = saturated(total + weight * found)
             parts = tl.reshape(total.to(tl.float64), (COLUMNS, SAMPLES, BATCH))
-            at = sums + (first * count + which).to(tl.int64) * batch + columns[None, :]
-            there = (which < count) & (columns < batch)[None, :]
-            tl.store(at, tl.sum(parts, axis=1), mask=there)
+            at = sums + (first * count + which).to(tl.int64) * batch + own
+            tl.store(at, tl.sum(parts, axis=1), mask=(which < count) & (own < batch))
 
 
 @triton.jit
