@@ -133,7 +133,7 @@ class ISA(LpNested):
     def _log_density(self, value: Tensor) -> Tensor:
         return gamma.log_density(value, self.exponents, None, self.p0, self.scale, self.tree)
 
-    def _draws(self, sample_shape: Sequence[int]) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         radius = None, self.p0, self.scale
         return sampling.gamma_nested(self.exponents, *radius, self.tree, sample_shape)
 

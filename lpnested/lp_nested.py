@@ -80,8 +80,7 @@ class LpNested(Distribution):
         if not isinstance(tree, LpNestedTree):
             raise TypeError(f"tree must be an LpNestedTree, but got {tree!r}")
         like = checked_parameters(radial, validate_args)
-        exponents = as_parameter("exponents", exponents, like)
-        exponents = check_exponents(exponents, tree)
+        exponents = check_exponents(as_parameter("exponents", exponents, like), tree)
         batch_shape = common_shape(exponents.shape[:-1], radial.batch_shape)
         self.exponents = fitted(exponents, (*batch_shape, tree.num_nodes))
         self._set_up(tree, batch_shape, validate_args, radial)
@@ -133,9 +132,6 @@ class LpNested(Distribution):
 
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         """Exact draws, shape ``(*sample_shape, *batch, dim)``, without gradient."""
-        return self._draws(sample_shape)
-
-    def _draws(self, sample_shape: Sequence[int]) -> Tensor:
         return sample_nested(self.radial, self.exponents, self.tree, sample_shape)
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> NoReturn:
