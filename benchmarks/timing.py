@@ -100,13 +100,12 @@ def peak(call: Contender) -> int:
 
 def machine() -> dict[str, Any]:
     """Hardware, system, versions, and the backends in use; no names of hosts, users or folders."""
-    backends = getattr(lpnested, "backends", lambda: {"cpu": "reference", "cuda": "reference"})
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "capability": torch.backends.cpu.get_cpu_capability(),  # of torch's own kernels
-        "backends": backends(),
+        "backends": lpnested.backends(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load": f"{load:.1f}",
         "versions": {

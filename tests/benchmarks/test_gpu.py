@@ -27,8 +27,8 @@ def copy_of_what_is_tracked(folder):
     for name in ("lpnested", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name, ignore=hidden)
     (folder / "tests").mkdir()
-    for name in ("tests/conftest.py", "tests/cases.py", "tests/test_cuda.py", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder / name)
+    for path in [*(ROOT / "tests").glob("*.py"), ROOT / "pyproject.toml"]:
+        shutil.copy(path, folder / path.relative_to(ROOT))
 
 
 def test_the_rehearsal_runs_from_a_copy_in_another_folder(tmp_path):
