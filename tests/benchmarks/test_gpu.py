@@ -42,9 +42,8 @@ def test_the_rehearsal_runs_from_a_copy_in_another_folder(tmp_path):
         command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    reference, triton = done.stdout.splitlines()[-2:]
-    assert reference.startswith("CUDA tests, reference, done: ")
-    assert triton.startswith("CUDA tests, triton, done: ")
+    for name in gpu.BACKENDS:
+        assert f"CUDA tests, {name}, done: " in done.stdout
     assert (out / "gpu-tests.txt").read_text().startswith("no GPU")
     results = json.loads((out / "gpu.json").read_text())
     assert results["left_out"] == results["failed"] == []
@@ -93,7 +92,7 @@ def test_what_was_measured_is_kept_on_ctrl_c(monkeypatch, tmp_path, capsys):
     assert gpu.main(["--device", "cpu", "--tiny", "--out", str(tmp_path)]) == 130
     kept = json.loads((tmp_path / "gpu.json").read_text())
     assert kept["rows"] == [{"backend": "reference"} | row]
-    assert len(kept["left_out"]) == 2 * len(gpu.plan(True)) - 1
+    assert len(kept["left_out"]) == len(gpu.BACKENDS) * len(gpu.plan(True)) - 1
     assert "kept" in capsys.readouterr().err
 
 
@@ -101,18 +100,18 @@ def process(script, seconds, monkeypatch, folder):
     (folder / "gpu_rows.py").write_text(script)
     monkeypatch.setattr(gpu, "HERE", folder)
     failed = []
-    return list(gpu.process("triton", time.time() + seconds, CHOSEN, failed)), failed
+    return list(gpu.process("reference", time.time() + seconds, CHOSEN, failed)), failed
 
 
 def test_a_process_that_is_stuck_is_cut_off_and_its_rows_are_kept(monkeypatch, tmp_path):
     script = "import time\nprint('{\"N\": 1}', flush=True)\nprint('{\"N', end='', flush=True)"
     found, failed = process(f"{script}\ntime.sleep(600)", 8, monkeypatch, tmp_path)
-    assert found == [{"N": 1}] and failed == ["triton: cut off when its time was up"]
+    assert found == [{"N": 1}] and failed == ["reference: cut off when its time was up"]
 
 
 def test_a_process_that_fails_says_why(monkeypatch, tmp_path):
     found, failed = process("raise SystemExit('no such card')", 60, monkeypatch, tmp_path)
-    assert found == [] and failed == ["triton: ended: no such card"]
+    assert found == [] and failed == ["reference: ended: no such card"]
 
 
 def test_what_does_not_fit_the_time_is_left_out():
@@ -161,7 +160,8 @@ def test_kernels_on_the_device_are_counted_not_what_launches_or_annotates_them(m
     assert gpu_rows.launches(lambda: z.T.unsqueeze(0).exp().sum(), "cpu") == "2 operations"
 
 
-def test_the_table_has_both_backends_and_what_is_missing():
+def test_the_table_has_both_backends_and_what_is_missing(monkeypatch):
+    monkeypatch.setattr(gpu, "BACKENDS", {"reference": "0", "triton": "1"})
     way, layout, count, call = case = gpu.plan(False)[0]
     assert (layout, call) == ("5 x 4", MODES[0])
     times = {name: {"seconds": [2e-6] * 3, "ratio": [1.5] * 3} for name in (OURS, "unit")}
