@@ -65,8 +65,8 @@ INSTRUCTION_SETS = {
 }
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 FLAGS = (
-    "-std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-math-errno "
-    "-fno-trapping-math -ffp-contract=fast -Wall -Wextra -Wno-psabi"
+    "-fno-fast-math -std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-math-errno "
+    "-fno-trapping-math -ffp-contract=fast -D_REENTRANT -Wall -Wextra -Wno-psabi"
 )
 
 
@@ -77,11 +77,12 @@ def compile_kernels(root: Path) -> str:
     targets = INSTRUCTION_SETS.get(MACHINES.get(machine, machine))
     if targets is None:
         return f"there are none for {machine}"
-    names = [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++", "clang++"]
+    chosen = os.environ.get("CXX", "").strip()
+    names = [chosen] if chosen else ["c++", "g++", "clang++"]
     found = next((name for name in names if shutil.which(shlex.split(name)[0])), None)
     if found is None:
         return f"no C++ compiler was found ({', '.join(names)})"
-    compiler = [*shlex.split(found), *FLAGS.split(), *shlex.split(os.environ.get("CXXFLAGS", ""))]
+    compiler = [*shlex.split(found), *shlex.split(os.environ.get("CXXFLAGS", "")), *FLAGS.split()]
     jobs = [("interface.cpp", [f'-DSOURCE="{digest(ops / "native")}"'])]
     for name, (flags, width) in targets.items():
         own = [*flags.split(), f"-DTARGET={name}", f"-DBYTES={width}"]
@@ -94,7 +95,7 @@ def compile_kernels(root: Path) -> str:
             for (file, flags), target in zip(jobs, objects, strict=True)
         ) or all_done([[*compiler, "-shared", *objects, "-o", library]])
         if not failure:
-            unfinished = ops / "_kernels.so.part"
+            unfinished = ops / f"_kernels.so.{os.getpid()}"
             shutil.copyfile(library, unfinished)
             unfinished.replace(ops / "_kernels.so")
     return failure

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from lpnested.ops import calls, reference
-from lpnested.ops.inputs import differentiable_gradient, in_batch, served_by_kernels
+from lpnested.ops.inputs import (
+    differentiable_gradient,
+    in_batch,
+    in_order,
+    served_by_kernels,
+)
 from lpnested.precision import narrow, result_dtype
 from lpnested.tracing import is_transformed
 from lpnested.tree import LpNestedTree
@@ -39,14 +44,16 @@ def log_density(
     if not served_by_kernels(value, exponents, *radius):
         return _by_reference(value, exponents, dim, p, scale, tree)
     dtype = result_dtype(value, exponents)
-    inputs = in_batch(value, exponents, radius, result_dtype(value, exponents, *radius))
+    working = result_dtype(value, exponents, *radius)
+    inputs, shared = in_batch(value, exponents, radius, working)
     value, exponents, p, scale = inputs[:4]
     dim = dim if dim is None else inputs[4]
     if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
         result = _Density.apply(value, exponents, dim, p, scale, tree)
     else:
         result = calls.density(value, exponents, dim, p, scale, tree.code, False, False)[0]
-    return result if result.dtype == dtype else narrow(result, dtype)
+    result = in_order(result, shared)
+    return result if working == dtype else narrow(result, dtype)
 
 
 def _by_reference(

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from lpnested.ops import calls, reference
-from lpnested.ops.inputs import differentiable_gradient, in_batch, served_by_kernels
+from lpnested.ops.inputs import (
+    differentiable_gradient,
+    in_batch,
+    in_order,
+    served_by_kernels,
+)
 from lpnested.precision import result_dtype
 from lpnested.tracing import is_transformed
 from lpnested.tree import LpNestedTree
@@ -21,10 +26,13 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     """The logarithm, float64 where the device has it, shape ``(*sample, *batch)``."""
     if not served_by_kernels(value, exponents):
         return reference.log_norm(value, exponents, tree)
-    value, exponents = in_batch(value, exponents, (), result_dtype(value, exponents))
+    inputs, shared = in_batch(value, exponents, (), result_dtype(value, exponents))
+    value, exponents = inputs
     if torch.is_grad_enabled() and (value.requires_grad or exponents.requires_grad):
-        return _LogNorm.apply(value, exponents, tree)  # type: ignore[no-any-return]
-    return calls.norm(value, exponents, tree.code)  # type: ignore[no-any-return]
+        result = _LogNorm.apply(value, exponents, tree)
+    else:
+        result = calls.norm(value, exponents, tree.code)
+    return in_order(result, shared)
 
 
 class _LogNorm(torch.autograd.Function):

@@ -31,7 +31,8 @@ def structure_of(code: str) -> Structure:
     structure = _STRUCTURES.get(code)
     if structure is None:
         with torch.inference_mode(False):  # what is kept must serve training too
-            structure = _STRUCTURES[code] = _make_structure(literal_eval(code))
+            made = _make_structure(literal_eval(code))
+        structure = _STRUCTURES.setdefault(code, made)  # another thread may have been first
     return structure
 
 

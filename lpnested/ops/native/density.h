@@ -114,7 +114,8 @@ private:
             const double* mine = task.parameters + b * columns;
             invalid[r] = false;
             for (int k = 0; k < tree.nodes; ++k) {
-                invalid[r] |= !(mine[k] > 0 && mine[k] <= Form::largest);
+                invalid[r] |= !(mine[k] <= Form::largest && 1 / mine[k] <= Form::largest);
+                invalid[r] |= !(mine[k] > 0);
                 exponents[k * block + r] = (Real)mine[k];
                 reciprocals[k * block + r] = (Real)(1 / mine[k]);
             }
@@ -198,19 +199,19 @@ private:
                         const Vector sum = total + power, added = sum - total;
                         lost += (total - (sum - added)) + (power - added);
                         total = sum;
-                        mean += power * log_power;
+                        mean += power * L::max(log_power, L::all(-2 * Form::bias));
                     } else {
                         total += power;
                     }
                 }
-                Log log_total = log2_of<L>(total);
+                const Log log_total = log2_of<L>(total);
                 if constexpr (slopes) {
-                    log_total.fraction += lost / total * Real(1 / ln2);
-                    L::store(inner_slopes + own + r, mean / total - log_total.sum());
+                    const Vector log_lost = lost / total * Real(1 / ln2);
+                    L::store(inner_slopes + own + r, mean / total - (log_total.sum() + log_lost));
                 }
                 const Vector reciprocal = L::load(reciprocals + own + r);
                 const Vector steps = L::round(log_total.sum() * reciprocal);
-                const Vector rest = (log_total.whole - steps * p) + log_total.fraction;
+                const Vector rest = L::fma(-steps, p, log_total.whole) + log_total.fraction;
                 const Vector fraction_ = largest.fraction + rest * reciprocal;
                 const Vector carried = L::round(fraction_);
                 put(node + r, {largest.whole + steps + carried, fraction_ - carried});
@@ -223,7 +224,7 @@ private:
         const Vector small = p * x.fraction;
         log_power = p * x.whole + small;
         const Vector whole_ = L::round(log_power);
-        const Vector rest = (p * x.whole - whole_) + small;
+        const Vector rest = L::fma(p, x.whole, -whole_) + small;
         const Vector power = L::exp2_fraction(rest) * L::power_of_two(whole_);
         return log_power > Real(-Form::bias) ? power : Vector{};  // what it was is no power then
     }
@@ -260,17 +261,18 @@ private:
             const Vector small = p * ratio.fraction;
             const Vector y = L::clamp(p * ratio.whole + small, -40 * Form::bias, 2 * Form::bias);
             const Vector whole_ = L::round(y);
-            const Vector rest = L::clamp((p * ratio.whole - whole_) + small, Real(-.5), Real(.5));
+            const Vector rest =
+                L::clamp(L::fma(p, ratio.whole, -whole_) + small, Real(-.5), Real(.5));
             const Vector mantissa = L::exp2_fraction(rest);
             const Bits beyond = y >= Real(log2_largest_power<Real>);
             const Vector t = scaled<L>(mantissa, whole_);
-            const Vector log2_f = f.sum();
-            const Vector log_f = L::clamp(log2_f, Real(-1022), Real(1024)) * Real(ln2);
+            const Bits at_origin = f.whole <= Form::zero / 2;
+            const Vector log_f = (at_origin ? L::all(-1022) : f.sum()) * Real(ln2);
             const Vector density = constant + power * log_f - t;
             L::store(result + r, L::max(beyond ? L::all(-Form::largest) : density,
                                         L::all(-Form::largest)));
             if (!gradient) continue;
-            const Bits flat = beyond | (log2_f <= Real(-1022));
+            const Bits flat = beyond | at_origin;
             const Vector shift = power == Real(0) ? whole_ : L::max(whole_, Vector{});
             const Vector unshift = L::clamp(-shift, -Form::bias, Form::bias);
             const Vector slope = power * L::power_of_two(unshift)
@@ -279,8 +281,8 @@ private:
             L::store(factor_power + r, shift);
             const Vector in_y = beyond ? Vector{} : t;
             L::store(in_power + r, log_f);
-            L::store(in_exponent + r, in_y * y * Real(-ln2) / p);
-            L::store(in_scale + r, in_y * p);
+            L::store(in_exponent + r, in_y * (y * Real(-ln2) / p));
+            L::store(in_scale + r, in_y);
         }
         Real* out = (Real*)task.result + start;
         for (int r = 0; r < num; ++r) out[r] = result[r];
@@ -289,7 +291,7 @@ private:
         for (int r = 0; r < num; ++r) {
             slopes[r] = in_power[r];
             slopes[task.rows + r] = saturated(in_exponent[r]);
-            slopes[2 * task.rows + r] = saturated(in_scale[r]);
+            slopes[2 * task.rows + r] = in_scale[r];
         }
     }
 
@@ -333,8 +335,9 @@ private:
         for (int r = 0; r < block; r += width) {
             const Vector y = L::max(L::load(share + node + r), L::all(-4 * Form::bias));
             const Vector whole_ = L::round(y), reciprocal = L::load(reciprocals + own + r);
-            const Vector slope = L::load(factor + r) * L::load(inner_slopes + own + r)
-                * (reciprocal * reciprocal * Real(ln2)) * L::exp2_fraction(y - whole_);
+            const Vector inner = L::load(inner_slopes + own + r) * reciprocal * reciprocal;
+            const Vector slope =
+                L::load(factor + r) * inner * Real(ln2) * L::exp2_fraction(y - whole_);
             L::store(found + r, scaled<L>(slope, whole_ + L::load(factor_power + r)));
         }
         Real* slopes = (Real*)task.slopes + k * task.rows + start;

@@ -1,6 +1,7 @@
 // The C interface, and the choice of an instruction set. Baseline code: it runs on every CPU.
 //
 // Python has checked every size, stride and type. A function returns 0, or 1 where memory is short.
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,10 +70,11 @@ static void parallel(ParallelFor parallel_for, int64_t num, int64_t grain, Funct
         if (num) work((int64_t)0, num);
         return;
     }
-    parallel_for(
+    const int status = parallel_for(
         0, num, grain,
         [](int64_t first, int64_t last, void* context) { (*(Function*)context)(first, last); },
         &work);
+    if (status) work((int64_t)0, num);
 }
 
 static Tree tree_of(const int32_t* structure) {
@@ -202,6 +204,8 @@ EXPORT int lpnested_norm(const Arguments* given, double* result) {
 }
 
 static void store(bool is_double, void* to, int64_t place, double x) {
+    const double largest = is_double ? DBL_MAX : FLT_MAX;
+    x = x > largest ? largest : x < -largest ? -largest : x;  // and NaN stays
     if (is_double) ((double*)to)[place] = x;
     else ((float*)to)[place] = (float)x;
 }
@@ -247,7 +251,7 @@ EXPORT int lpnested_density_backward(
             constant_slopes(tree, sizes, exponents, radius, of_constant, of_constant + tree.nodes);
         }
         double* mine = sums + b * columns;
-        mine[tree.nodes + 2] /= radius.scale;
+        mine[tree.nodes + 2] *= radius.exponent / radius.scale;
         for (int64_t k = 0; k < columns; ++k)
             store(is_double, in_parameters, b * columns + k, mine[k] + weight * of_constant[k]);
     }

@@ -73,8 +73,8 @@ void reduce(
         const Real* of_batch = weights + b * stride;
         double& sum = sums[b * sums_stride];
         if (batch > 1) sum = weighted_sum(of_batch, batch * stride, slopes + b, batch, samples);
-        else if (stride) sum = weighted_sum(of_batch, 1, slopes, 1, samples);
-        else sum = weighted_sum(of_batch, 0, slopes, 1, samples);
+        else if (stride == 1) sum = weighted_sum(of_batch, 1, slopes, 1, samples);
+        else sum = weighted_sum(of_batch, stride, slopes, 1, samples);
     }
 }
 

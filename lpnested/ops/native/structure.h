@@ -33,8 +33,8 @@ struct Density {
     const double* weights;  // with which the norm's gradients are multiplied, (rows)
     void* result;           // (rows), or null
     void* in_value;         // the gradient in the value, (rows, dim), or null
-    // The derivatives in the exponents, and in power, exponent and log scale of the generator,
-    // (nodes + 3, rows), or null; those of the constant apart.
+    // The derivatives in the exponents, in power and exponent of the generator, and its last term
+    // (f / scale)^exponent, (nodes + 3, rows), or null; those of the constant apart.
     void* slopes;
 };
 

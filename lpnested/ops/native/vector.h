@@ -10,6 +10,12 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#else
+#include <arm_neon.h>
+#endif
+
 #ifndef BYTES
 #error "BYTES is the width of a vector: 16, 32 or 64"
 #endif
@@ -32,7 +38,7 @@ struct Format<float> {
     using Integer = int32_t;
     static constexpr int mantissa = 23, bias = 127, lift = 24;
     static constexpr float smallest = 1.17549435e-38f, largest = 3.40282347e38f;
-    static constexpr float zero = -1e6f;  // log2 of 0: finite, so that no inf meets inf
+    static constexpr float zero = -1e30f;  // log2 of 0: finite, so that no inf meets inf
     static constexpr Integer sqrt_half = 0x3f3504f3;
     // 2^x on [-1/2, 1/2]; log2(1 + x) / x on [sqrt(1/2) - 1, sqrt(2) - 1].
     static constexpr float exp2[] = {
@@ -51,7 +57,7 @@ struct Format<double> {
     static constexpr int mantissa = 52, bias = 1023, lift = 54;
     static constexpr double smallest = 2.2250738585072014e-308;
     static constexpr double largest = 1.7976931348623157e308;
-    static constexpr double zero = -1e9;
+    static constexpr double zero = -1e30;
     static constexpr Integer sqrt_half = 0x3fe6a09e667f3bcdLL;
     static constexpr double exp2[] = {
         1.0, 0.69314718055994530835, 0.24022650695910071228, 0.055504108664821698992,
@@ -93,6 +99,30 @@ struct Lanes {
     // 2^k for integral k from -bias (which gives 0) to bias.
     INLINE Vector power_of_two(Vector k) {
         return (Vector)((Bits)(k + (rounder + Real(Form::bias))) << Form::mantissa);
+    }
+    // a b + c, rounded once, where digits depend on it: contraction of a sum promises nothing.
+    INLINE Vector fma(Vector a, Vector b, Vector c) {
+#if defined(__x86_64__) && BYTES == 64
+        if constexpr (sizeof(Real) == 4)
+            return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+        else
+            return (Vector)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__x86_64__) && BYTES == 32
+        if constexpr (sizeof(Real) == 4)
+            return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+        else
+            return (Vector)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#elif defined(__x86_64__)
+        if constexpr (sizeof(Real) == 4)
+            return (Vector)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
+        else
+            return (Vector)_mm_fmadd_pd((__m128d)a, (__m128d)b, (__m128d)c);
+#else
+        if constexpr (sizeof(Real) == 4)
+            return (Vector)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+        else
+            return (Vector)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#endif
     }
     INLINE bool any(Bits mask) {
         Integer found = 0;
