@@ -13,6 +13,8 @@ from backends import KERNELS
 
 from lpnested.ops import library
 
+pytest.importorskip("hatchling")  # hatch_build.py is a hook of its
+
 HERE = Path(__file__).parent
 BUILD: dict[str, Any] = runpy.run_path(str(HERE.parent.parent / "hatch_build.py"))
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g"]
