@@ -66,7 +66,7 @@ INSTRUCTION_SETS = {
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 FLAGS = (
     "-fno-fast-math -std=c++17 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-math-errno "
-    "-fno-trapping-math -ffp-contract=fast -D_REENTRANT -Wall -Wextra -Wno-psabi"
+    "-fno-trapping-math -ffp-contract=fast -fwrapv -D_REENTRANT -Wall -Wextra -Wno-psabi"
 )
 
 
