@@ -84,10 +84,10 @@ def density_at_root(
 @triton.jit
 def store_slopes(
     slopes: tl.tensor, rows: tl.tensor, has_slope: tl.tensor, log_ratio: tl.tensor,
-    power: tl.tensor, p: tl.tensor, scale: tl.tensor, inside: tl.tensor,
+    power: tl.tensor, p: tl.tensor, inside: tl.tensor,
 ) -> None:  # fmt: skip
-    """In dimension, exponent and scale of the radius, without those of the constant."""
-    in_p, in_scale = saturated(-power * log_ratio), saturated(power * p / scale)
+    """In dimension, exponent and, times it, scale of the radius: without those of the constant."""
+    in_p, in_scale = saturated(-power * log_ratio), saturated(power * p)
     tl.store(slopes, tl.where(has_slope, log_ratio, 0.0), mask=inside)
     tl.store(slopes + rows, tl.where(has_slope, in_p, 0.0), mask=inside)
     tl.store(slopes + 2 * rows, tl.where(has_slope, in_scale, 0.0), mask=inside)
@@ -136,7 +136,7 @@ def density(
             has_slope &= infinite == 0
             if SLOPES:
                 at = slopes + nodes * rows + row
-                store_slopes(at, rows, has_slope, log_ratio, power, q, s, inside)
+                store_slopes(at, rows, has_slope, log_ratio, power, q, inside)
             gradient_of_block(
                 here, along_leaves, gradient + row * leaves, tree, powers, room,
                 (slopes + row, rows), (tl.where(moves & has_slope, slope, 0.0), exponent),
