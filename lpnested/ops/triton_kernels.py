@@ -54,7 +54,7 @@ def rows_of_block(
 
 @triton.jit
 def density_at_root(
-    norm: tl.tuple, constant: tl.tensor, excess: tl.tensor, p: tl.tensor, scale: tl.tensor
+    norm: tl.tuple, constant: tl.tuple, excess: tl.tensor, p: tl.tensor, scale: tl.tensor
 ) -> tl.tuple:
     """The density; whether it has a slope; (f/s)^p and log(f/s); the slope in log f, in two parts.
 
@@ -69,8 +69,7 @@ def density_at_root(
     largest = LARGEST_32 if e.dtype == tl.float32 else LARGEST_64
     about_1 = exp2_fraction(rest)
     power = scaled(1.0 + e * 0.0, whole, rest)
-    high = constant.to(e.dtype)
-    low = (constant - high.to(tl.float64)).to(e.dtype)
+    high, low = constant
     density = ((high - power) + low) + excess * ((e + f) * LN2)
     density = tl.where(beyond | (density < -largest), -largest, density)
     has_slope = (density > -largest) | (density != density)
@@ -118,6 +117,8 @@ def density(
         )  # fmt: skip
         q = positive(tl.load(p + column * along_p, mask=column < batch, other=1.0))
         s = positive(tl.load(scale + column * along_scale, mask=column < batch, other=1.0))
+        high = constant.to(q.dtype)
+        low = (constant - high.to(tl.float64)).to(q.dtype)
         excess = q * 0.0
         if HAS_DIM:
             excess = tl.load(dim + column * along_dim, mask=column < batch, other=1.0) - leaves
@@ -130,7 +131,7 @@ def density(
                 COLUMNS, SLOPES,
             )  # fmt: skip
             found, has_slope, power, log_ratio, slope, exponent = density_at_root(
-                (e, f), constant, excess, q, s
+                (e, f), (high, low), excess, q, s
             )
             tl.store(result + row, tl.where(infinite, float("-inf"), found), mask=inside)
             has_slope &= infinite == 0
