@@ -379,6 +379,46 @@ def test_cuda_graph_of_sample_draws_anew_from_the_same_law(case: Case) -> None:
     assert_same_law(torch.cat(replays), case)
 
 
+# By Triton --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_triton() -> Iterator[None]:
+    from triton_backend import serving
+
+    with serving():
+        yield
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("by_triton")
+@each_dtype
+@each()
+def test_cuda_triton_log_prob_and_gradients_are_those_of_the_cpu(
+    case: Case, dtype: torch.dtype
+) -> None:
+    value = values(case, dtype)
+    expected = learned(case, dtype, value)()
+    call = learned(case, dtype, value.detach().cuda())
+    assert_near(call(), expected, case)
+    if case in LEARNED:
+        assert_never_waits(call)
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("by_triton")
+@each_dtype
+@each(LEARNED)
+def test_cuda_triton_graph_replays_on_new_values(case: Case, dtype: torch.dtype) -> None:
+    first, second = values(case, dtype).cuda(), values(case, dtype).cuda()
+    expected = learned(case, dtype, second.clone())()
+    graph, results = capture(learned(case, dtype, first))
+    with torch.no_grad():
+        first.copy_(second)
+    graph.replay()
+    assert_near(results, expected, case)
+
+
 # Compiled: minutes the first time --------------------------------------------------------------
 
 

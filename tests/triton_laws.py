@@ -11,7 +11,7 @@ import pytest
 import strategies
 import torch
 import units
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
@@ -48,7 +48,7 @@ SUBJECTS = {
 
 @dtypes
 @pytest.mark.parametrize("name", SUBJECTS)
-@settings(max_examples=3)
+@settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
 @given(st.data())
 def test_errors_are_within_the_condition(
     name: str, dtype: torch.dtype, data: st.DataObject

@@ -54,7 +54,7 @@ def rows_of_block(
 
 @triton.jit
 def density_at_root(
-    norm: tl.tuple, constant: tl.tensor, excess: tl.tensor, p: tl.tensor, scale: tl.tensor
+    norm: tl.tuple, constant: tl.tuple, excess: tl.tensor, p: tl.tensor, scale: tl.tensor
 ) -> tl.tuple:
     """The density; whether it has a slope; (f/s)^p and log(f/s); the slope in log f, in two parts.
 
@@ -69,8 +69,7 @@ def density_at_root(
     largest = LARGEST_32 if e.dtype == tl.float32 else LARGEST_64
     about_1 = exp2_fraction(rest)
     power = scaled(1.0 + e * 0.0, whole, rest)
-    high = constant.to(e.dtype)
-    low = (constant - high.to(tl.float64)).to(e.dtype)
+    high, low = constant
     density = ((high - power) + low) + excess * ((e + f) * LN2)
     density = tl.where(beyond | (density < -largest), -largest, density)
     has_slope = (density > -largest) | (density != density)
@@ -84,10 +83,10 @@ def density_at_root(
 @triton.jit
 def store_slopes(
     slopes: tl.tensor, rows: tl.tensor, has_slope: tl.tensor, log_ratio: tl.tensor,
-    power: tl.tensor, p: tl.tensor, scale: tl.tensor, inside: tl.tensor,
+    power: tl.tensor, p: tl.tensor, inside: tl.tensor,
 ) -> None:  # fmt: skip
-    """In dimension, exponent and scale of the radius, without those of the constant."""
-    in_p, in_scale = saturated(-power * log_ratio), saturated(power * p / scale)
+    """In dimension, exponent and, times it, scale of the radius: without those of the constant."""
+    in_p, in_scale = saturated(-power * log_ratio), saturated(power * p)
     tl.store(slopes, tl.where(has_slope, log_ratio, 0.0), mask=inside)
     tl.store(slopes + rows, tl.where(has_slope, in_p, 0.0), mask=inside)
     tl.store(slopes + 2 * rows, tl.where(has_slope, in_scale, 0.0), mask=inside)
@@ -118,6 +117,8 @@ def density(
         )  # fmt: skip
         q = positive(tl.load(p + column * along_p, mask=column < batch, other=1.0))
         s = positive(tl.load(scale + column * along_scale, mask=column < batch, other=1.0))
+        high = constant.to(q.dtype)
+        low = (constant - high.to(tl.float64)).to(q.dtype)
         excess = q * 0.0
         if HAS_DIM:
             excess = tl.load(dim + column * along_dim, mask=column < batch, other=1.0) - leaves
@@ -130,13 +131,13 @@ def density(
                 COLUMNS, SLOPES,
             )  # fmt: skip
             found, has_slope, power, log_ratio, slope, exponent = density_at_root(
-                (e, f), constant, excess, q, s
+                (e, f), (high, low), excess, q, s
             )
             tl.store(result + row, tl.where(infinite, float("-inf"), found), mask=inside)
             has_slope &= infinite == 0
             if SLOPES:
                 at = slopes + nodes * rows + row
-                store_slopes(at, rows, has_slope, log_ratio, power, q, s, inside)
+                store_slopes(at, rows, has_slope, log_ratio, power, q, inside)
             gradient_of_block(
                 here, along_leaves, gradient + row * leaves, tree, powers, room,
                 (slopes + row, rows), (tl.where(moves & has_slope, slope, 0.0), exponent),

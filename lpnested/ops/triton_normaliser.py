@@ -160,8 +160,8 @@ def slopes_in_radius(
     column: tl.tensor,
     inside: tl.tensor,
     HAS_DIM: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """The derivatives of the constant and n log s in dimension, exponent and scale."""
+) -> tl.tuple:
+    """The derivatives of the constant in dimension, less -log s, and in exponent and scale."""
     _, leaves, _, _ = tree
     dim, p, scale, along_dim, along_p, along_scale = radius
     n = tl.zeros_like(column).to(tl.float64) + leaves

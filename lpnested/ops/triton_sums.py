@@ -142,6 +142,8 @@ def add_up(
         else:
             radius = (dim, p, scale, along_dim, along_p, along_scale)
             in_dim, in_p, in_scale = slopes_in_radius(tree, radius, column, inside, HAS_DIM)
+            if which == nodes + 2:
+                total /= tl.load(scale + column * along_scale, mask=inside, other=1.0)
             slope = tl.where(which == nodes, in_dim, tl.where(which == nodes + 1, in_p, in_scale))
             total += weight * slope
         at = in_parameters + column * (nodes + 3) + which
