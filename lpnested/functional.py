@@ -63,9 +63,6 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     return operation.log_norm(value, exponents, tree).to(result_dtype(value, exponents))
 
 
-log_radius = operation.log_norm
-
-
 def norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     r"""The :math:`L_p`-nested function :math:`f(x)` itself; see :func:`log_norm`.
 
