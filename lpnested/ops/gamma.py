@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lpnested.ops import calls, reference
 from lpnested.ops.inputs import differentiable_gradient, in_batch, served_by_kernels
-from lpnested.precision import narrow, result_dtype
+from lpnested.precision import result_dtype, rounded_to
 from lpnested.tracing import is_transformed
 from lpnested.tree import LpNestedTree
 
@@ -46,7 +46,7 @@ def log_density(
         result = _Density.apply(value, exponents, dim, p, scale, tree)
     else:
         result = calls.density(value, exponents, dim, p, scale, tree.code, False, False)[0]
-    return result if result.dtype == dtype else narrow(result, dtype)
+    return rounded_to(result, dtype)
 
 
 def _by_reference(
@@ -58,7 +58,7 @@ def _by_reference(
     tree: LpNestedTree,
 ) -> Tensor:
     density = reference.gamma_log_density(value, exponents, dim, p, scale, tree)
-    return narrow(density, result_dtype(value, exponents))
+    return rounded_to(density, result_dtype(value, exponents))
 
 
 class _Density(torch.autograd.Function):
