@@ -18,7 +18,7 @@ from lpnested.arguments import check_exponents, prepare, rows_of
 from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.ops import norm as operation
 from lpnested.ops import reference
-from lpnested.precision import as_parameter, narrow, result_dtype
+from lpnested.precision import as_parameter, result_dtype, rounded_to
 from lpnested.sphere import sample_sphere
 from lpnested.traversal import align, climb, column, in_layout_order, path_sums
 from lpnested.tree import LpNestedTree
@@ -63,9 +63,6 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     return operation.log_norm(value, exponents, tree).to(result_dtype(value, exponents))
 
 
-log_radius = operation.log_norm
-
-
 def norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     r"""The :math:`L_p`-nested function :math:`f(x)` itself; see :func:`log_norm`.
 
@@ -77,7 +74,7 @@ def norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         tensor(5.)
     """
     exponents = check_exponents(exponents, tree)
-    return narrow(reference.norm(value, exponents, tree), result_dtype(value, exponents))
+    return rounded_to(reference.norm(value, exponents, tree), result_dtype(value, exponents))
 
 
 def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -99,7 +96,7 @@ def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
         tensor(6.2832)
     """
     exponents = check_exponents(exponents, tree)
-    return narrow(reference.log_surface_area(exponents, tree), result_dtype(exponents))
+    return rounded_to(reference.log_surface_area(exponents, tree), result_dtype(exponents))
 
 
 def log_volume(exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -111,7 +108,7 @@ def log_volume(exponents: Tensor, tree: LpNestedTree) -> Tensor:
     """
     exponents = check_exponents(exponents, tree)
     area = reference.log_surface_area(exponents, tree)
-    return narrow(area - math.log(tree.dim), result_dtype(exponents))
+    return rounded_to(area - math.log(tree.dim), result_dtype(exponents))
 
 
 def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -149,7 +146,7 @@ def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     nodes = log_gamma_ratio(node_sizes / p_node, node_orders / p_node).sum(0)
     edges = log_gamma_ratio(edge_sizes / p_edge, edge_orders / p_edge).sum(0)
     result = torch.where(singular, _at_singularity(tree), edges - nodes)
-    return narrow(result, result_dtype(orders, exponents))
+    return rounded_to(result, result_dtype(orders, exponents))
 
 
 def log_coordinate_moment(order: float, exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -177,7 +174,7 @@ def log_coordinate_moment(order: float, exponents: Tensor, tree: LpNestedTree) -
     ratios = log_gamma_ratio(sizes / p_edge, step) - log_gamma_ratio(parent_sizes / p_edge, step)
     moments = path_sums(ratios, layout).movedim(0, -1)
     moments = torch.where(singular, _at_singularity(tree), moments)
-    return narrow(moments, result_dtype(exponents))
+    return rounded_to(moments, result_dtype(exponents))
 
 
 def _at_singularity(tree: LpNestedTree) -> float:

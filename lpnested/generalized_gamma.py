@@ -19,7 +19,7 @@ from lpnested.gamma_ratio import (
 )
 from lpnested.incomplete_gamma import log_gammaincinv, log_tails
 from lpnested.ops.sampling import signed_gamma
-from lpnested.precision import as_parameters, exp, narrow, widen
+from lpnested.precision import as_parameters, exp, rounded_to, widen
 from lpnested.univariate import (
     Univariate,
     exp_within_range,
@@ -84,12 +84,12 @@ class GeneralizedGamma(Univariate):
 
     def log_prob(self, value: Tensor | float) -> Tensor:
         value = self._checked(value)
-        return narrow(log_density(widen(value), *self._widened()), self._dtype_of(value))
+        return rounded_to(log_density(widen(value), *self._widened()), self._dtype_of(value))
 
     def entropy(self) -> Tensor:
         n, p, scale = self._widened()
         entropy = scaled_log_gamma_entropy(n / p) + (scale / n).log() + mean_log_ratio(n, p)
-        return narrow(entropy, self._dtype_of())
+        return rounded_to(entropy, self._dtype_of())
 
     def log_moment(self, order: Tensor | float) -> Tensor:
         r"""The logarithm of :math:`\mathrm{E}\, r^k = s^k\, \Gamma((n + k)/p) / \Gamma(n/p)`.
@@ -108,7 +108,7 @@ class GeneralizedGamma(Univariate):
         infinite = (order <= -n) | (order == math.inf)
         order = torch.where(infinite, 0.0, order)
         log_moment = order * scale.log() + log_gamma_ratio(n / p, order / p)
-        return narrow(torch.where(infinite, math.inf, log_moment), self._dtype_of())
+        return rounded_to(torch.where(infinite, math.inf, log_moment), self._dtype_of())
 
     @property
     def mean(self) -> Tensor:

@@ -16,7 +16,7 @@ from lpnested.gamma_tail import log_gamma_1p
 from lpnested.generalized_gamma import log_density
 from lpnested.incomplete_gamma import log_gammaincinv, log_tails
 from lpnested.ops.sampling import signed_gamma
-from lpnested.precision import as_parameters, exp, narrow, widen
+from lpnested.precision import as_parameters, exp, rounded_to, widen
 from lpnested.univariate import (
     Univariate,
     exp_within_range,
@@ -84,11 +84,11 @@ class GeneralizedNormal(Univariate):
         loc, scale, p = self._widened()
         distance = (widen(value) - loc).abs()  # a generalized gamma variable of dimension 1
         density = log_density(distance, torch.ones_like(p), p, scale) - _LOG_2
-        return narrow(density, self._dtype_of(value))
+        return rounded_to(density, self._dtype_of(value))
 
     def entropy(self) -> Tensor:
         _, scale, p = self._widened()
-        return narrow(1 / p + _LOG_2 + scale.log() + log_gamma_1p(1 / p), self._dtype_of())
+        return rounded_to(1 / p + _LOG_2 + scale.log() + log_gamma_1p(1 / p), self._dtype_of())
 
     @property
     def mean(self) -> Tensor:

@@ -28,8 +28,8 @@ __all__ = [
     "exp",
     "fitted",
     "is_number",
-    "narrow",
     "result_dtype",
+    "rounded_to",
     "spacing",
     "widen",
     "without_repetition",
@@ -104,7 +104,7 @@ def without_repetition(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tensors
 
 
-def narrow(x: Tensor, dtype: torch.dtype) -> Tensor:
+def rounded_to(x: Tensor, dtype: torch.dtype) -> Tensor:
     """From the working precision to a result's: what overflows saturates, infinities stay."""
     return x if x.dtype == dtype else torch.where(x.isinf(), x, _saturated(x, dtype)).to(dtype)
 

@@ -31,7 +31,7 @@ from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.ops import gamma
 from lpnested.ops.norm import log_norm
 from lpnested.ops.reference import log_surface_area
-from lpnested.precision import at_most, exp, narrow, result_dtype, spacing, widen
+from lpnested.precision import at_most, exp, result_dtype, rounded_to, spacing, widen
 from lpnested.radii import dtype_of, is_bounded
 from lpnested.tree import LpNestedTree
 
@@ -62,7 +62,7 @@ def log_density(
     log_r = torch.where(infinite, 0.0, log_r)
     density = log_generator(radial, log_r, tree.dim, spacing(value, exponents))
     density = density - log_surface_area(exponents, tree)
-    return narrow(torch.where(infinite, -math.inf, density), result_dtype(value, exponents))
+    return rounded_to(torch.where(infinite, -math.inf, density), result_dtype(value, exponents))
 
 
 @by_radial

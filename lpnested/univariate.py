@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from lpnested.digits import shown
-from lpnested.precision import LARGEST_EXPONENT, at_most, narrow, result_dtype, widen
+from lpnested.precision import LARGEST_EXPONENT, at_most, result_dtype, rounded_to, widen
 
 __all__ = ["Univariate", "exp_within_range", "log_power", "log_ratio", "quantile_end", "times_exp"]
 
@@ -30,7 +30,7 @@ class Univariate(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         size, dtype = self._extended_shape(torch.Size(sample_shape)), self._dtype_of()
-        return narrow(self._draw(size, dtype, *self._widened()), dtype)
+        return rounded_to(self._draw(size, dtype, *self._widened()), dtype)
 
     def cdf(self, value: Tensor | float) -> Tensor:
         r"""The distribution function :math:`F(x) = \mathrm{P}(X \leq x)`, exact in both tails.
@@ -62,7 +62,7 @@ class Univariate(Distribution):
             tensor([-1.0006e+04, -2.0685e-37])
         """
         value = self._checked(value)
-        return narrow(self._log_tails(value)[0], self._dtype_of(value))
+        return rounded_to(self._log_tails(value)[0], self._dtype_of(value))
 
     def log_survival_function(self, value: Tensor | float) -> Tensor:
         r"""The logarithm :math:`\log(1 - F(x))` of the upper tail, as exact as :meth:`log_cdf`.
@@ -77,7 +77,7 @@ class Univariate(Distribution):
             tensor([-1.0000e-06, -1.0000e+04])
         """
         value = self._checked(value)
-        return narrow(self._log_tails(value)[1], self._dtype_of(value))
+        return rounded_to(self._log_tails(value)[1], self._dtype_of(value))
 
     def icdf(self, value: Tensor | float) -> Tensor:
         r"""The quantile :math:`F^{-1}(u)`, with gradients in the value and in every parameter.

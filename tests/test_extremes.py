@@ -24,6 +24,7 @@ from lpnested import (
     parse,
 )
 from lpnested import functional as F
+from lpnested.ops import library
 
 f64 = torch.float64
 DTYPES = [torch.float32, f64]
@@ -171,6 +172,9 @@ print(total)
 """
 
 
+@pytest.mark.skipif(
+    not library.in_use("cpu"), reason="torch's threads round differently where they meet"
+)
 def test_draws_are_the_same_for_any_number_of_threads() -> None:
     def run(threads: int) -> str:
         command = [sys.executable, "-c", DRAWS, str(threads)]

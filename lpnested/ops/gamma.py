@@ -15,7 +15,7 @@ from lpnested.ops.inputs import (
     in_order,
     served_by_kernels,
 )
-from lpnested.precision import narrow, result_dtype
+from lpnested.precision import result_dtype, rounded_to
 from lpnested.tracing import is_transformed
 from lpnested.tree import LpNestedTree
 
@@ -53,7 +53,7 @@ def log_density(
     else:
         result = calls.density(value, exponents, dim, p, scale, tree.code, False, False)[0]
     result = in_order(result, shared)
-    return result if working == dtype else narrow(result, dtype)
+    return result if working == dtype else rounded_to(result, dtype)
 
 
 def _by_reference(
@@ -65,7 +65,7 @@ def _by_reference(
     tree: LpNestedTree,
 ) -> Tensor:
     density = reference.gamma_log_density(value, exponents, dim, p, scale, tree)
-    return narrow(density, result_dtype(value, exponents))
+    return rounded_to(density, result_dtype(value, exponents))
 
 
 class _Density(torch.autograd.Function):

@@ -11,7 +11,7 @@ from torch import Tensor
 from lpnested.gamma import log_gamma_sample, symmetric_uniform
 from lpnested.ops import draw_calls, reference_sampling
 from lpnested.ops.inputs import served_by_kernels
-from lpnested.precision import exp, narrow, result_dtype, widen
+from lpnested.precision import exp, result_dtype, rounded_to, widen
 from lpnested.tree import LpNestedTree
 
 __all__ = ["gamma_nested", "log_gamma", "nested", "signed_gamma"]
@@ -117,7 +117,7 @@ def signed_gamma(
         return _by_kernel(exponents, radius, None, _LINE, sample_shape, dtype).squeeze(-1)
     size = (*sample_shape, *torch.broadcast_shapes(*(x.shape for x in radius)))
     sign = symmetric_uniform(size, dtype, p.device).sign()
-    return narrow(sign * exp(_log_radius(radius, 1, size, dtype)), dtype)
+    return rounded_to(sign * exp(_log_radius(radius, 1, size, dtype)), dtype)
 
 
 def _by_kernel(
