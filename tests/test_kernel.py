@@ -94,9 +94,12 @@ def conditions(function: Function, tree: LpNestedTree, given: list[Tensor]) -> l
     distance = torch.where(value == 0, 0.0, value.abs().log2() - log2_norm).abs()
     factor = 1 + largest * (1 + distance)
     terms = tree.dim + 1  # of the normaliser, about
+    slope = in_value.mul(value).sum(-1).abs()  # in log f; for a density n - d - p (f / s)^p
+    excess = parameters[1] - tree.dim if function is density else 0.0
+    parts = 1 + 2 * excess / torch.where(slope == 0, 1.0, slope)
     return [
-        result.abs() + in_value.mul(value).sum(-1).abs() + terms,
-        in_value.abs() * factor,
+        result.abs() + slope + terms,
+        in_value.abs() * factor * parts.unsqueeze(-1),
         *((x.abs() * (1 + largest) + terms).sum(0) for x in in_parameters),
     ]
 
