@@ -19,6 +19,8 @@ from torch.testing import assert_close
 
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 f64 = torch.float64
 
 

@@ -26,6 +26,8 @@ from lpnested import (
 from lpnested import functional as F
 from lpnested.ops import library
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 f64 = torch.float64
 DTYPES = [torch.float32, f64]
 

@@ -10,6 +10,8 @@ from torch.distributions import Distribution
 from lpnested import LpNestedTree
 from lpnested import functional as F
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 f64 = torch.float64
 
 TREES = {

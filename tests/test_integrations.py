@@ -19,6 +19,8 @@ from torch.testing import assert_close
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
 from lpnested.nn import Learnable
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 TREE = LpNestedTree((0, (1, 2)))
 CLASSES = [GeneralizedGamma, GeneralizedNormal, ISA, LpNested, LpSpherical]
 

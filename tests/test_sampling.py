@@ -18,6 +18,8 @@ from torch import distributions as td
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
 from lpnested import functional as F
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 COUNT = 20_000
 ALPHA = 1e-4  # for each of some hundred tests
 ALL_P = [0.2, 0.5, 1.0, 2.0, 7.3, 50.0, 100.0]

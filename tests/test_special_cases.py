@@ -16,6 +16,8 @@ from torch.testing import assert_close
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
 from lpnested import functional as F
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 f64 = torch.float64
 RAGGED = ((3, (0, 5)), 1, (2, 4))
 
