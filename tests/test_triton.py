@@ -6,6 +6,7 @@ The interpreter must be chosen before Triton is imported, so each has a process 
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def run(name: str, interpreted: str) -> None:
 
 
 def test_the_laws_hold_in_the_interpreter() -> None:
+    if tuple(map(int, version("triton").split(".")[:2])) < (3, 9):
+        pytest.skip("the interpreter of an older Triton does not run with numpy 2.4")
     run("triton_laws.py", "1")
 
 

@@ -7,11 +7,8 @@ parameters, or, of the norm, whose gradient is formed anew, two more.
 from __future__ import annotations
 
 import math
-from ast import literal_eval
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -21,7 +18,7 @@ from torch import Tensor
 from lpnested.ops import triton_kernels as kernels
 from lpnested.ops import triton_sums as sums
 from lpnested.ops.packing import RADIAL_SLOPES
-from lpnested.ops.structure import structure_of
+from lpnested.ops.triton_structure import DeviceTree, tree_on
 
 __all__ = ["density", "density_backward", "norm", "norm_backward"]
 
@@ -31,45 +28,6 @@ _PROGRAMS = 8  # for each multiprocessor
 _SCRATCH = 2**26  # bytes, about what a cache holds
 # So that a product and a sum may be one operation: nothing here depends on whether they are.
 _OPTIONS = {"num_warps": _WARPS, "enable_fp_fusion": True}
-
-
-class _Tree(NamedTuple):
-    """A tree on a device."""
-
-    numbers: Tensor
-    """The structure's ``[first..., child...]``, then ``[first_term..., size..., count...]``: for
-    each of its terms, the normaliser of a node has log Gamma(size / p) so often less."""
-    most_terms: int
-    """Of a node."""
-
-
-_TREES: dict[tuple[str, torch.device], _Tree] = {}
-
-
-def _tree_on(device: torch.device, code: str) -> _Tree:
-    tree = _TREES.get((code, device))
-    if tree is None:
-        terms = _terms(literal_eval(code))
-        numbers = [*accumulate(map(len, terms), initial=0)]
-        numbers += [size for row in terms for size, _ in row]
-        numbers += [count for row in terms for _, count in row]
-        with torch.inference_mode(False):  # what is kept must serve training too
-            both = [structure_of(code).numbers[2:], torch.tensor(numbers, dtype=torch.int32)]
-            tree = _Tree(torch.cat(both).to(device), max(map(len, terms)))
-        _TREES[code, device] = tree
-    return tree
-
-
-def _terms(children: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
-    """Of each node: the numbers of leaves of its children, and less its own, with their counts."""
-    sizes: list[int] = [0] * len(children)
-    terms: list[list[tuple[int, int]]] = [[] for _ in children]
-    for k, row in reversed([*enumerate(children)]):
-        counts = Counter(1 if child >= 0 else sizes[~child] for child in row)
-        sizes[k] = sum(size * count for size, count in counts.items())
-        counts[sizes[k]] -= 1
-        terms[k] = [(size, count) for size, count in counts.items() if count]
-    return terms
 
 
 class _Rows(NamedTuple):
@@ -87,13 +45,12 @@ class _Rows(NamedTuple):
     tiles: int
     programs: int
     """That share the blocks of one tile."""
-    tree: _Tree
+    tree: DeviceTree
 
 
-def _rows(
-    shape: torch.Size, code: str, leaves: int, exponents: Tensor, *radius: Tensor | None
-) -> _Rows:
+def _rows(shape: torch.Size, code: str, exponents: Tensor, *radius: Tensor | None) -> _Rows:
     """For a result of some shape."""
+    tree = tree_on(exponents.device, code)
     batch, nodes = exponents.shape[:-1].numel(), exponents.shape[-1]
     samples = shape.numel() // batch
     exponents = exponents.reshape(batch, nodes)
@@ -103,12 +60,12 @@ def _rows(
     return _Rows(
         [exponents, *others],
         [*exponents.stride(), *(x.stride(0) for x in others)],
-        [samples, batch, leaves, nodes],
+        [samples, batch, tree.dim, nodes],
         {"SAMPLES": _LANES // columns, "BATCH": columns},
         blocks,
         tiles,
         max(1, min(blocks, _PROGRAMS * _multiprocessors(exponents.device) // tiles)),
-        _tree_on(exponents.device, code),
+        tree,
     )
 
 
@@ -175,7 +132,7 @@ def density(
     of_rows = value.new_empty((columns, *result.shape) if slopes else (0,))
     if not result.numel():
         return result, gradient, of_rows
-    rows = _rows(result.shape, code, value.shape[-1], exponents, dim, p, scale)
+    rows = _rows(result.shape, code, exponents, dim, p, scale)
     grid, room = _grid(rows, value.dtype)
     value = value.reshape(rows.sizes[:3])
     with torch.cuda.device_of(value):
@@ -205,8 +162,7 @@ def density_backward(
     if not weights.numel():
         in_parameters.zero_()
     else:
-        leaves = in_value.shape[-1]
-        rows = _rows(weights.shape, code, leaves, exponents, dim, p, scale)
+        rows = _rows(weights.shape, code, exponents, dim, p, scale)
         of = {"RADIUS": True, "HAS_DIM": dim is not None}
         _weigh(rows, weights, (in_value, slopes), gradient, in_parameters, **of)
     return gradient, in_parameters
@@ -216,7 +172,7 @@ def norm(value: Tensor, exponents: Tensor, code: str) -> Tensor:
     """The logarithm of the norm, float64."""
     result = value.new_empty(value.shape[:-1], dtype=torch.float64)
     if result.numel():
-        rows, nothing = _rows(result.shape, code, value.shape[-1], exponents), value.new_empty(0)
+        rows, nothing = _rows(result.shape, code, exponents), value.new_empty(0)
         _norm(rows, value, None, (result, nothing, nothing))
     return result
 
@@ -234,7 +190,7 @@ def norm_backward(
     result = exponents.new_empty(exponents.shape if in_exponents else (0,))
     if not weights.numel():
         return gradient, result.zero_()
-    rows = _rows(weights.shape, code, value.shape[-1], exponents)
+    rows = _rows(weights.shape, code, exponents)
     slopes = value.new_empty(exponents.shape[-1] * weights.numel() if in_exponents else 0)
     _norm(rows, value, weights, (slopes, gradient, slopes))
     if in_exponents:

@@ -47,7 +47,9 @@ def take_logs(
     for start in range(0, leaves, COLUMNS):
         leaf = start + tl.arange(0, COLUMNS)[None, :]
         there = leaf < leaves
-        x = tl.load(value[:, None] + leaf * along, mask=there & inside[:, None], other=1.0)
+        x = tl.load(
+            value[:, None] + leaf.to(tl.int64) * along, mask=there & inside[:, None], other=1.0
+        )
         e, f = log2_pair(x)
         tl.store(logs + leaf * ROWS + lane, e, mask=there)
         tl.store(logs + leaf * ROWS + lane + apart, f, mask=there)
@@ -162,7 +164,7 @@ def store_gradient(
         whole = tl.floor(y + 0.5)
         size = scaled(about_1[:, None], whole - e + exponent[:, None], y - whole)
         size = tl.where(e < -FAR / 2, 0.0, saturated(size))
-        x = tl.load(value[:, None] + leaf * along, mask=there, other=1.0)
+        x = tl.load(value[:, None] + leaf.to(tl.int64) * along, mask=there, other=1.0)
         tl.store(gradient[:, None] + leaf, tl.where(x < 0.0, -size, size), mask=there)
 
 
