@@ -221,7 +221,7 @@ def gamma(norm: Norm, sphere: Sphere, dim: float, p: float, scale: float) -> Den
         "p": in_p + Known(-power * log_ratio, power * (abs(log_ratio) + 1) * factor),
         "scale": term(-n / s) + term(p * power / s, factor),
     }
-    slope = term(excess) + Known(-p * power, p * (power + TINY / EPS))
+    slope = term(excess) + Known(-p * power, p * (power * factor + TINY / EPS))
     beside = excess * log_r.exact - power
     return density(norm, sphere, normaliser, beside, slope, parameters)
 
