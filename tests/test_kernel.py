@@ -287,6 +287,23 @@ def test_special_rows_are_those_of_the_reference() -> None:
             assert_close(mine, other, rtol=1e-4, atol=0, equal_nan=True)
 
 
+@every_dtype
+def test_rows_at_the_ends_of_the_range_move_no_parameter(dtype: torch.dtype) -> None:
+    p0, p, scale = (
+        torch.tensor(x, dtype=dtype).requires_grad_() for x in (2.1, [2.2, 1.4], 1.3)
+    )
+    value = torch.randn(6, 5, dtype=dtype)
+    rest = value.clone()
+    value[1, 0], value[2, 3], value[4, 1] = 1e30, math.inf, -math.inf
+    value[1] *= 1e200 if dtype == f64 else 1
+    weights = torch.linspace(1, 2, 6, dtype=dtype)
+    dist = ISA([2, 3], p0, p, scale, validate_args=False)
+    grads = torch.autograd.grad(dist.log_prob(value), (p0, p, scale), weights)
+    weights[[1, 2, 4]] = 0
+    without = torch.autograd.grad(dist.log_prob(rest), (p0, p, scale), weights)
+    assert_close(grads, without)
+
+
 def test_parameters_that_are_none_give_nan() -> None:
     tree = TREES["ragged"]
     given = [x.detach() for x in inputs(tree, 3)]
@@ -357,6 +374,19 @@ def test_second_derivatives_are_those_of_the_reference(
         expected = seconds()
     for mine, other in zip(found, expected, strict=True):
         assert_close(mine, other, rtol=1e-3, atol=1e-3 * (1 + other.abs().max().item()))
+
+
+def test_a_gradient_that_has_a_gradient_is_the_same_one() -> None:
+    """Inputs are made of one another here: p0 is an exponent too, the scale is of the value."""
+    p0, p = torch.tensor(2.1).requires_grad_(), torch.tensor([2.2, 1.4]).requires_grad_()
+    value = torch.randn(7, 5).requires_grad_()
+    for scale in (torch.tensor(1.3), 1 + value.detach()[0, 0].abs(), value.square().mean(), p0):
+        result = ISA([2, 3], p0, p, scale, validate_args=False).log_prob(value).sum()
+        once, twice = (
+            torch.autograd.grad(result, (p0, p, value), retain_graph=True, create_graph=again)
+            for again in (False, True)
+        )
+        assert_close(twice, once, rtol=1e-5, atol=1e-5)
 
 
 def test_hessian_is_the_jacobian_of_the_gradient() -> None:

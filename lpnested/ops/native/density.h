@@ -236,7 +236,7 @@ private:
         double* result = (double*)task.result;
         for (int r = 0; r < num; ++r) {
             double log2 = (double)root[r] + (double)rest[r];
-            const bool inside = log2 > -1022 && log2 < 1024;
+            const bool inside = log2 >= -1022 && log2 <= 1024;
             log2 = log2 < -1022 ? -1022 : log2 > 1024 ? 1024 : log2;
             if (result) result[start + r] = log2 * ln2;
             if (!task.weights) continue;
@@ -251,7 +251,7 @@ private:
 
     // The density; the gradient's factor is its derivative in log f, and may be beyond the type.
     void density_at_root(int64_t start, int num, bool gradient) {
-        alignas(64) Real result[block], in_power[block], in_exponent[block], in_scale[block];
+        alignas(64) Real result[block], in_power[block], in_exponent[block], last_term[block];
         const int64_t root = (int64_t)tree.dim * block;
         for (int r = 0; r < block; r += width) {
             const Vector constant = L::load(generator + r), power = L::load(generator + block + r);
@@ -280,9 +280,9 @@ private:
             L::store(factor + r, flat ? Vector{} : slope);
             L::store(factor_power + r, shift);
             const Vector in_y = beyond ? Vector{} : t;
-            L::store(in_power + r, log_f);
+            L::store(in_power + r, beyond ? Vector{} : log_f);
             L::store(in_exponent + r, in_y * (y * Real(-ln2) / p));
-            L::store(in_scale + r, in_y);
+            L::store(last_term + r, beyond ? L::all(-1) : t);
         }
         Real* out = (Real*)task.result + start;
         for (int r = 0; r < num; ++r) out[r] = result[r];
@@ -291,7 +291,7 @@ private:
         for (int r = 0; r < num; ++r) {
             slopes[r] = in_power[r];
             slopes[task.rows + r] = saturated(in_exponent[r]);
-            slopes[2 * task.rows + r] = in_scale[r];
+            slopes[2 * task.rows + r] = last_term[r];
         }
     }
 
@@ -377,9 +377,11 @@ private:
             if (task.in_value)
                 for (int i = 0; i < tree.dim; ++i)
                     ((Real*)task.in_value)[(start + r) * tree.dim + i] = gradient;
-            if (task.slopes)
-                for (int64_t k = 0; k < tree.nodes + (task.norm ? 0 : 3); ++k)
-                    ((Real*)task.slopes)[k * task.rows + start + r] = gradient;
+            if (!task.slopes) continue;
+            Real* slopes = (Real*)task.slopes + start + r;
+            const int64_t num_slopes = tree.nodes + (task.norm ? 0 : 3);
+            for (int64_t k = 0; k < num_slopes; ++k) slopes[k * task.rows] = gradient;
+            if (!task.norm && !is_nan) slopes[(num_slopes - 1) * task.rows] = -1;
         }
     }
 };

@@ -81,14 +81,16 @@ static Tree tree_of(const int32_t* structure) {
     return {structure[0], structure[1], structure + 2, structure + 2 + structure[1] + 1};
 }
 
+static double number(bool is_double, const void* numbers, int64_t place) {
+    return is_double ? ((const double*)numbers)[place] : ((const float*)numbers)[place];
+}
+
 // One parameter for each batch row, in float or double.
 struct Parameter {
     const void* data;
     int64_t stride;
 
-    double at(bool is_double, int64_t b) const {
-        return is_double ? ((const double*)data)[b * stride] : ((const float*)data)[b * stride];
-    }
+    double at(bool is_double, int64_t b) const { return number(is_double, data, b * stride); }
 };
 
 // As lpnested/ops/calls.py packs it, all of 64 bits. Without dim the radius has the tree's.
@@ -103,8 +105,7 @@ struct Arguments {
     Parameter dim, exponent, scale;
 
     double exponent_of_node(int64_t b, int64_t k) const {
-        const Parameter of_batch_row = {exponents, 1};
-        return of_batch_row.at(is_double, b * exponents_batch_stride + k * exponents_stride);
+        return number(is_double, exponents, b * exponents_batch_stride + k * exponents_stride);
     }
     Radius radius(const Tree& tree, int64_t b) const {
         const double of_space = dim.data ? dim.at(is_double, b) : tree.dim;
@@ -226,7 +227,7 @@ EXPORT int lpnested_density_backward(
     }
     if (!in_parameters) return 0;
     const int64_t columns = tree.nodes + 3, batch = given->batch, samples = rows / batch;
-    double* sums = (double*)malloc((batch + 1) * columns * sizeof(double) + 2 * tree.nodes * sizeof(double));
+    double* sums = (double*)malloc(((batch + 1) * columns + 2 * tree.nodes) * sizeof(double));
     if (!sums) return 1;
     auto reduce = [&](int64_t first, int64_t last) {
         for (int64_t k = first; k < last; ++k) {
@@ -240,18 +241,20 @@ EXPORT int lpnested_density_backward(
     double* of_constant = exponents + tree.nodes;
     count_leaves(tree, sizes);
     for (int64_t b = 0; b < batch; ++b) {
-        double weight = 0;
+        double* mine = sums + b * columns;
+        double weight = 0;  // of the constant, in all rows but those at the lowest value
         for (int64_t s = 0; s < samples; ++s) {
-            const int64_t place = (s * batch + b) * weights_stride;
-            weight += is_double ? ((const double*)weights)[place] : ((const float*)weights)[place];
+            const int64_t row = s * batch + b;
+            const double of_row = number(is_double, weights, row * weights_stride);
+            if (number(is_double, slopes, (columns - 1) * rows + row) >= 0) weight += of_row;
+            else mine[columns - 1] += of_row;  // it was subtracted there
         }
         const Radius radius = given->radius(tree, b);
         if (!b || !given->shared()) {
             for (int k = 0; k < tree.nodes; ++k) exponents[k] = given->exponent_of_node(b, k);
             constant_slopes(tree, sizes, exponents, radius, of_constant, of_constant + tree.nodes);
         }
-        double* mine = sums + b * columns;
-        mine[tree.nodes + 2] *= radius.exponent / radius.scale;
+        mine[columns - 1] *= radius.exponent / radius.scale;
         for (int64_t k = 0; k < columns; ++k)
             store(is_double, in_parameters, b * columns + k, mine[k] + weight * of_constant[k]);
     }

@@ -34,7 +34,8 @@ struct Density {
     void* result;           // (rows), or null
     void* in_value;         // the gradient in the value, (rows, dim), or null
     // The derivatives in the exponents, in power and exponent of the generator, and its last term
-    // (f / scale)^exponent, (nodes + 3, rows), or null; those of the constant apart.
+    // (f / scale)^exponent, or -1 where the density has its lowest value, (nodes + 3, rows), or
+    // null. The derivatives of the constant are apart.
     void* slopes;
 };
 
