@@ -52,14 +52,17 @@ def test_random_calls_touch_no_memory_but_theirs(tmp_path: Path) -> None:
     probe = [*plain, *SANITIZERS, str(empty), "-o", str(tmp_path / "empty")]
     if subprocess.run(probe, capture_output=True, check=False).returncode:
         pytest.skip("no sanitizers here")
-    objects = []
+    objects, commands = [], []
     targets = next(x for x in BUILD["INSTRUCTION_SETS"].values() if KERNELS in x)
     for name, (flags, width) in targets.items():
         how = SANITIZERS if is_here(name) else ["-O0"]
         own = [*how, *flags.split(), f"-DTARGET={name}", f"-DBYTES={width}"]
         for file in ("kernels", "draws"):
             objects.append(str(tmp_path / f"{name}_{file}.o"))
-            run(*plain, *own, "-c", str(native / f"{file}.cpp"), "-o", objects[-1])
+            source = str(native / f"{file}.cpp")
+            commands.append([*plain, *own, "-c", source, "-o", objects[-1]])
+    failure = BUILD["all_done"](commands)
+    assert not failure, failure
     fuzz, source = str(tmp_path / "fuzz"), str(HERE / "fuzz.cpp")
     what = [f"-I{native}", '-DSOURCE="fuzz"', "-fexceptions", source, *objects]
     run(*plain, *SANITIZERS, *what, "-pthread", "-o", fuzz)
