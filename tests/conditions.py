@@ -2,8 +2,8 @@
 
 No code of the library. A :class:`Known` number carries its condition: the sum of the magnitudes of
 its terms, each times how much a relative error of one unit in what it was made from moves it. In a
-term that goes with the norm :math:`f_c` of a child or a coordinate, that is the factor
-:math:`1 + p_{\\max} (1 + |\\log_2(f_c / f)|)`.
+term that goes with a node or a coordinate, that is the factor
+:math:`1 + p_{\\max} (1 + |\\log_2(|x_i| / f)|)`, with the largest coordinate under it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from oracle import Node, Real, breadth_first, mp, mpf, name_exponents, norms, size
+from oracle import Node, Real, breadth_first, leaves, mp, mpf, name_exponents, norms, size
 
 ZERO = mpf(0)
 TINY, EPS = mpf(2) ** -1022, mpf(2) ** -52  # of float64: weights and shares are known to the first
@@ -61,12 +61,18 @@ class Norm:
         self.value = self.norms[root]
 
     @cached_property
-    def factors(self) -> dict[Node, Real]:
+    def distances(self) -> dict[Node, Real]:
+        """How far below the norm the largest coordinate under a node is, as log2."""
         return {
-            node: 1 + self.largest * (1 + abs(mp.log(norm / self.value)) / mp.log(2))
-            for node, norm in self.norms.items()
-            if norm
+            node: abs(mp.log(largest / self.value)) / mp.log(2)
+            for node in self.norms
+            for largest in [max(abs(self.row[i]) for i in leaves(node))]
+            if largest
         }
+
+    @cached_property
+    def factors(self) -> dict[Node, Real]:
+        return {node: 1 + self.largest * (1 + x) for node, x in self.distances.items()}
 
     @property
     def log(self) -> Known:
@@ -210,7 +216,8 @@ def gamma(norm: Norm, sphere: Sphere, dim: float, p: float, scale: float) -> Den
     .. math:: \\log p - \\log\\Gamma(n/p) - n \\log s - \\log S + (n - d) \\log f - (f/s)^p
     """
     n, p, s = mpf(dim), mpf(p), mpf(scale)
-    excess, factor = n - size(norm.root), 1 + max(norm.largest, p)
+    excess, distance = n - size(norm.root), norm.distances.get(norm.root, ZERO)
+    factor = 1 + max(norm.largest, p) * (1 + distance)
     power = (norm.value / s) ** p
     log_r = norm.log if norm.value else Known(ZERO, ZERO)
     log_ratio = log_r.exact - mp.log(s) if norm.value else ZERO
