@@ -289,9 +289,7 @@ def test_special_rows_are_those_of_the_reference() -> None:
 
 @every_dtype
 def test_rows_at_the_ends_of_the_range_move_no_parameter(dtype: torch.dtype) -> None:
-    p0, p, scale = (
-        torch.tensor(x, dtype=dtype).requires_grad_() for x in (2.1, [2.2, 1.4], 1.3)
-    )
+    p0, p, scale = (torch.tensor(x, dtype=dtype).requires_grad_() for x in (2.1, [2.2, 1.4], 1.3))
     value = torch.randn(6, 5, dtype=dtype)
     rest = value.clone()
     value[1, 0], value[2, 3], value[4, 1] = 1e30, math.inf, -math.inf
