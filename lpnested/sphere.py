@@ -33,6 +33,7 @@ def sample_sphere(
         Shape ``(*sample_shape, *batch, dim)``, without gradient.
 
     Example:
+        >>> import torch
         >>> u = sample_sphere(torch.tensor([1.5]), LpNestedTree.flat(3), (1000,))
         >>> u.abs().pow(1.5).sum(-1).allclose(torch.ones(1000))
         True

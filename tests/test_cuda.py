@@ -163,8 +163,7 @@ def test_sampling_does_nothing_that_a_capture_forbids(
         assert_can_be_captured(lambda: dist.sample((2000,)))
 
 
-def test_many_values_are_taken_in_chunks_of_one_kind() -> None:
-    """More rows than a chunk of a GPU holds: more operations, still none that waits."""
+def test_many_values_take_no_more_operations_than_a_few() -> None:
     case = named("isa")[0]
     few, many = (torch.empty(num, 5, device="meta") for num in (8, 2**24))
     counts = []
@@ -174,7 +173,7 @@ def test_many_values_are_taken_in_chunks_of_one_kind() -> None:
         with Recorder() as recorder:
             call()
         counts.append(len(recorder.operations))
-    assert counts[0] < counts[1] < 2 * counts[0]
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is n
 
 
 def run(name: str, interpreted: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", HERE / name]
+    pytest_ = [sys.executable, "-m", "pytest", "-o", "addopts=--import-mode=importlib"]
+    command = [*pytest_, "-q", "-p", "no:cacheprovider", HERE / name]
     environment = {**os.environ, "TRITON_INTERPRET": interpreted, "OMP_NUM_THREADS": "1"}
     found = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr

@@ -17,10 +17,14 @@ ADDRESS = "https://example.org/a/lpnested"
 
 @pytest.fixture
 def hook(monkeypatch):
-    """hatch_build.py, which needs of hatchling no more than the name of a class."""
-    module = types.ModuleType("hatchling.metadata.plugin.interface")
-    module.MetadataHookInterface = object
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    """hatch_build.py, which needs of hatchling no more than the names of two classes."""
+    for part, name in (
+        ("metadata", "MetadataHookInterface"),
+        ("builders.hooks", "BuildHookInterface"),
+    ):
+        module = types.ModuleType(f"hatchling.{part}.plugin.interface")
+        setattr(module, name, object)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
