@@ -564,7 +564,8 @@ def test_a_fork_of_one_thread_works() -> None:
 def peak(call: Callable[[], object], trace: Path) -> int:
     """The most bytes that torch holds at once during a call, beside those of before."""
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+    record = torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True)
+    with record as profile:
         call()
     profile.export_chrome_trace(str(trace))
     events = json.loads(trace.read_text())["traceEvents"]
