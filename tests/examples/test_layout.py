@@ -1,4 +1,4 @@
-"""The floor plan of the example: what imports what, from the sources themselves."""
+"""Imports of the example, read from its sources, against the floor plan in its README."""
 
 import ast
 from collections import Counter
@@ -14,22 +14,8 @@ MODULES = {
     for path in SUITE.rglob("*.py")
     if path.name != "__init__.py"
 }
-# From the top: a room imports from those below it alone, and from its own folder.
-FLOORS = [
-    "evaluate figures gpu_sweep in_short measure mechanism rotation sweep",
-    "card",
-    "turning plots disks",
-    "claims",
-    "sweeps",
-    "train",
-    "running",
-    "data",
-    "objectives metrics",
-    "models",
-    "config",
-    "usage",
-]
-FLOOR = {room: k for k, rooms in enumerate(reversed(FLOORS)) for room in rooms.split()}
+PLAN = (SUITE / "README.md").read_text(encoding="utf-8").split("```text\n")[-1].split("\n```")[0]
+FLOOR = {room: k for k, rooms in enumerate(reversed(PLAN.splitlines())) for room in rooms.split()}
 
 
 def room_of(module):

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from data.dsprites_drawn import (
     FACTORS,
     MIG_FACTORS,
@@ -24,8 +27,6 @@ from data.dsprites_drawn import (
     render_words,
 )
 from data.dsprites_file import read_npz
-from numpy.typing import NDArray
-from torch import Tensor
 
 __all__ = [
     "FACTORS",

@@ -21,6 +21,7 @@ from sweeps.experiments import ARMS
 from torch import Tensor
 from torch.distributions import Distribution
 from tqdm import tqdm
+
 from turning.bound import Code, Prior, Turns, changes, levels, slopes
 
 Row = dict[str, Any]
