@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import sweep
 import torch
-from card import capture, closing, gaps, session
+from card import capture, closing, mig_pool, session
 from card.choice import Choice, describe, remembered
 from card.leave import Leave, read_lines, read_model
 from card.loop import Training
@@ -266,7 +266,7 @@ def test_where_processes_die_the_gaps_are_found_here(pictures):
     broken = Gaps(Dying(), 499)
     assert broken.result(broken.submit(found), found)["mig"] is not None
     assert broken.pool is None
-    late = gaps.Future()
+    late = mig_pool.Future()
     late.set_exception(BrokenProcessPool("gone"))
     assert Gaps(Dying(), 499).result(late, found)["mig"] is not None
 
@@ -333,7 +333,7 @@ def test_an_error_in_a_wave_takes_no_row_of_those_before(pictures, tmp_path, mon
 
 def test_gaps_that_fail_cost_one_row(pictures, tmp_path, monkeypatch, capsys):
     made, calls = session_of(pictures, tmp_path), []
-    real = gaps.gaps_of
+    real = mig_pool.gaps_of
 
     def failing(*args):
         calls.append(args)
@@ -341,7 +341,7 @@ def test_gaps_that_fail_cost_one_row(pictures, tmp_path, monkeypatch, capsys):
             raise MemoryError("full")
         return real(*args)
 
-    monkeypatch.setattr(gaps, "gaps_of", failing)
+    monkeypatch.setattr(mig_pool, "gaps_of", failing)
     made.train(first_wave(), lambda step, steps: None)
     made.collect(wait=True)
     assert len(calls) == 4 and len(made.rows) == 3 and made.pending == []

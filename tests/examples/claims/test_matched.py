@@ -20,14 +20,14 @@ def curve(*points):
 
 
 def difference(a, b):
-    first, second = statistics.levels(a[None], b[None])
+    first, second = statistics.matched_levels(a[None], b[None])
     return (first - second).item()
 
 
 def test_levels_by_hand():
     a = curve((0.1, -10.0), (0.3, -14.0), (0.2, -20.0))
     b = curve((0.0, -12.0), (0.2, -16.0))
-    first, second = (x.item() for x in statistics.levels(a[None], b[None]))
+    first, second = (x.item() for x in statistics.matched_levels(a[None], b[None]))
     # between -16 and -12: a is 0.2 at -12, 0.3 at -14 and 0.3 - 0.1 / 3 at -16
     assert first == pytest.approx(((0.2 + 0.3) / 2 * 2 + (0.3 + 0.3 - 0.1 / 3) / 2 * 2) / 4)
     assert second == pytest.approx(0.1)
@@ -68,8 +68,8 @@ def test_curves_that_do_not_meet_have_no_level_and_decide_nothing():
     a = np.stack([np.tile(MIG, (8, 1)), np.tile(LOG_PX, (8, 1))], -1)
     far = a + np.array([0.5, 40.0])
     assert np.isnan(difference(far, a))
-    assert permutation_p(far, a, True, levels=statistics.levels) == 1.0
-    assert below_p(far, a, True, levels=statistics.levels) == 1.0
+    assert permutation_p(far, a, True, levels=statistics.matched_levels) == 1.0
+    assert below_p(far, a, True, levels=statistics.matched_levels) == 1.0
 
 
 def pairs(generator, spreads, mig, seeds=8):
@@ -100,7 +100,7 @@ def test_one_true_curve_makes_no_difference_whatever_the_spreads(mig, spreads):
     drawn = [pairs(generator, spreads, mig) for _ in range(runs)]
     found = np.array([difference(a, b) for a, b in drawn])
     rejected = np.mean(
-        [permutation_p(a, b, True, levels=statistics.levels) <= 0.05 for a, b in drawn]
+        [permutation_p(a, b, True, levels=statistics.matched_levels) <= 0.05 for a, b in drawn]
     )
     assert abs(found.mean()) < 3 * found.std() / runs**0.5 < 0.002
     assert 0.025 < rejected < 0.08
@@ -123,8 +123,8 @@ def test_a_true_difference_of_d_is_covered_and_seldom_excluded(spreads):
     for seed in range(runs):
         a, b = pairs(generator, spreads, MIG)
         a += D
-        excluded += below_p(a - D, b, True, levels=statistics.levels) <= 0.05
-        first, second = resampled(a, b, True, statistics.levels, 400, seed)
+        excluded += below_p(a - D, b, True, levels=statistics.matched_levels) <= 0.05
+        first, second = resampled(a, b, True, statistics.matched_levels, 400, seed)
         low, high = expanded_interval(first - second, 8, 8, True)
         covered += low <= D[0] <= high
     assert 0.005 < excluded / runs < 0.05

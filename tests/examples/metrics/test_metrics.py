@@ -268,10 +268,10 @@ def test_rows_to_score():
 GROWTH = """
 from pathlib import Path
 import numpy as np, torch
-from data import Pictures
-from memory import keep_freed_memory
+from data.pictures import Pictures
+from running.process import keep_freed_memory
 from models import VAE
-from scoring import BATCH, evaluate
+from running.scoring import BATCH, evaluate
 from torch.distributions import Independent, Normal
 
 keep_freed_memory()
