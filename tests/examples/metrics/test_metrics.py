@@ -289,7 +289,7 @@ for batches in (3, 16):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="process.py tells glibc's malloc only")
 def test_scoring_more_pictures_takes_no_more_memory():
-    here = os.environ | {"PYTHONPATH": str(Path(inspect.getfile(choose_rows)).parent)}
+    here = os.environ | {"PYTHONPATH": str(Path(inspect.getfile(choose_rows)).parents[1])}
     command = [sys.executable, "-c", GROWTH]
     done = subprocess.run(command, env=here, capture_output=True, text=True, check=True)
     few, many = map(int, done.stdout.split())  # KiB; each batch has temporaries of 64 MiB
