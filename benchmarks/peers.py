@@ -95,7 +95,7 @@ def contenders(
     torch._dynamo.reset()
     for name in compiled:
         if name in found:  # the ragged tree has no naive ISA
-            chosen[f"{name}, compiled"] = whole(found[name], backend)
+            chosen[f"{name}, compiled"] = compile_fullgraph(found[name], backend)
     return {
         name: step(density, z, *(() if name.startswith(NORMAL) else (p0, p)))
         for name, density in chosen.items()
@@ -108,7 +108,7 @@ def step(density: Density, z: Tensor, *parameters: Tensor) -> Contender:
     return lambda: torch.autograd.grad(density(z).sum(), inputs) if inputs else density(z)
 
 
-def whole(function: Density, backend: str) -> Density:
+def compile_fullgraph(function: Density, backend: str) -> Density:
     """Compile a function; a graph break is an error."""
 
     def call(z: Tensor) -> Tensor:

@@ -60,15 +60,15 @@ def log_radial_moment(radial: Distribution, order: Tensor | float) -> Tensor:
             first, second = _two_moments(radial, needs_second=bool((orders == 2).any()))
             return torch.where(orders == 0, 0.0, torch.where(orders == 1, first, second))
     except NotImplementedError:
-        pass  # said below, with the name
+        pass  # the error below names the type
     raise NotImplementedError(
-        f"the moment of order {order} of {type(radial).__name__} has no closed form here: a type "
-        f"that is not registered has orders 1 and 2, if it has a mean and a variance"
+        f"the moment of order {order} of {type(radial).__name__} has no closed form here: an "
+        f"unregistered type only has orders 1 and 2, from its mean and variance"
     )
 
 
 def _two_moments(radial: Distribution, needs_second: bool) -> tuple[Tensor, Tensor]:
-    """The logarithms of the first moment and, where it is needed, of the second."""
+    """Return the logarithms of the first and, if needed, the second moment."""
     unknown = [x.isnan() for x in parameters_of(radial)]
     unknown = [x if x.shape == radial.batch_shape else x.any() for x in unknown]
     known = ~reduce(or_, unknown, torch.tensor(False))
