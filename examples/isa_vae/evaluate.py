@@ -13,20 +13,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import tyro
-from checkpoint import State
-from command import exit_status
 from config import Config, UsageError, check, require
-from data import Pictures
-from files import write_json, write_text
-from memory import keep_freed_memory
+from data.pictures import Pictures
+from data.sources import load_data
 from metrics import ScoringError, disentanglement, mig_sampled, udr
-from report import score, summary
-from scoring import choose_rows, encode, number
-from sources import load_data
-from table import lines_as_csv
+from running.checkpoint import State
+from running.files import lines_as_csv, write_json, write_text
+from running.folders import load_trained
+from running.outputs import score, summary
+from running.process import exit_status, keep_freed_memory
+from running.scoring import choose_rows, encode, number
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
-from trained import load_trained
 
 SCORES = "scores.json"
 UDR_IMAGES = 2000

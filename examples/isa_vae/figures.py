@@ -9,20 +9,19 @@ from typing import Literal
 
 import matplotlib
 import tyro
-from appendix import draw_appendix
-from command import exit_status
+from claims.questions import betas, first_look, looked_at
+from claims.verdicts import write_verdicts
 from config import UsageError
-from draw_mig import distributions, trade_off
-from draw_training import histograms, training, trajectories
-from experiments import experiments
-from files import write_whole
-from folder import require_folder
-from outcomes import betas, first_look, looked_at
-from page import write_page
-from runs_read import read_rows
-from table import Row
+from plots.appendix import draw_appendix
+from plots.gaps import distributions, trade_off
+from plots.page import write_page
+from plots.training import histograms, training, trajectories
+from running.files import write_whole
+from running.folders import require_folder
+from running.process import exit_status
+from sweeps.experiments import experiments
+from sweeps.rows import Row, read_rows
 from tqdm import tqdm
-from verdicts import write_verdicts
 
 matplotlib.use("Agg")  # draws into files: no display needed
 from matplotlib import pyplot as plt

@@ -16,18 +16,17 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))  # a bare checkout has
 import torch
 from card.choice import Choice, remembered
 from card.closing import close
-from card.gaps import processes
 from card.leave import PROTOCOL, REHEARSED, Leave
+from card.mig_pool import processes
 from card.probe import DisagreementError, probe, try_step
 from card.schedule import Schedule
 from card.session import Session
 from card.waves import identity_of, pairs_that_fit, phases, planned_of
-from command import exit_status
 from config import Config, UsageError, find_device
-from data import SIZES, Pictures, default_cache, draw_dsprites
-from experiments import PRIMARY, experiments
-from runs_read import read_rows
-from table import Row
+from data.pictures import SIZES, Pictures, default_cache, draw_dsprites
+from running.process import exit_status
+from sweeps.experiments import PRIMARY, experiments
+from sweeps.rows import Row, read_rows
 
 PUBLISHED = Path(__file__).resolve().parent / "results"
 CLOSING = 75.0  # seconds kept for the last gaps, the pictures and the models

@@ -1,7 +1,8 @@
 """What came out, in words and in one table: `python examples/isa_vae/in_short.py`.
 
-Reads the published results and writes results/in-short.md, and the same words between two marks
-of the README. The pages of the site take them from there, or call the functions here.
+Reads the published results and writes results/in-short.md, the same words between two marks of
+the README, and results/typical.json, to which train.py compares. The site's pages take them from
+there, or call the functions here.
 """
 
 import csv
@@ -10,14 +11,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command import exit_status
-from comparison import Comparison
+from claims.comparison import Comparison
+from claims.typical_scores import typical_scores
+from claims.verdicts import beside, chance, ends, number, verdict_of
 from config import UsageError
-from experiments import FEWEST_PAIRS, MOST_PAIRS, experiments
-from files import write_text
-from runs_read import read_line
-from table import Row
-from verdict_table import beside, chance, ends, number, verdict_of
+from running.files import write_json, write_text
+from running.process import exit_status
+from running.typical import TYPICAL
+from sweeps.experiments import FEWEST_PAIRS, MOST_PAIRS, experiments
+from sweeps.rows import Row, read_line
 
 HERE = Path(__file__).parent
 RESULTS, README = HERE / "results", HERE.parents[1] / "README.md"
@@ -220,7 +222,8 @@ def write() -> None:
     """Write the page and the words of the README."""
     write_text(page(RESULTS), RESULTS / PAGE)
     write_text(with_words(README.read_text(encoding="utf-8"), RESULTS), README)
-    print(f"Written:\n  {RESULTS / PAGE}\n  {README}, between its marks")
+    write_json(typical_scores(RESULTS), TYPICAL)
+    print(f"Written:\n  {RESULTS / PAGE}\n  {TYPICAL}\n  {README}, between its marks")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 
 import torch
-from data import pack, render_dsprites, unpack
+from data.dsprites_drawn import FACTORS, MIG_FACTORS, all_classes
+from data.pictures import pack, render_dsprites, unpack
 from metrics import disentanglement, mig_sampled, mixtures
 from models import VAE
 from objectives import elbo
-from render import FACTORS, MIG_FACTORS, all_classes
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 

@@ -46,18 +46,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import tyro
-from command import exit_status
 from config import UsageError
-from files import write_json, write_text, write_whole
+from disks.angle_figure import figure
+from disks.angles import LINEAR, Row, comparisons, overview, trend
+from disks.autoencoders import Arm, centres, draw_disks, factor_grid, score, train
+from disks.settings import NAME, Config, check, rounded, summary
 from matplotlib import pyplot as plt
-from mechanism_config import Config, check
-from mechanism_figure import figure
-from mechanism_files import NAME, rounded, summary
-from mechanism_model import Arm, centres, draw_disks, factor_grid, score, train
-from mechanism_stats import LINEAR, Row, comparisons, overview, trend
-from memory import keep_freed_memory
-from provenance import versions
-from table import lines_as_csv
+from running.files import lines_as_csv, versions, write_json, write_text, write_whole
+from running.process import exit_status, keep_freed_memory
 from torch import Tensor
 from tqdm import tqdm
 

@@ -1,12 +1,16 @@
-"""The autoencoders of the paper for 64 x 64 pictures, and the discriminator of FactorVAE."""
+"""The autoencoders of the paper, their priors, and the discriminator of FactorVAE."""
 
 from itertools import pairwise
 from typing import Literal
 
 import torch
+from config import Config
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import embedding_bag
+
+from lpnested import ISA
+from lpnested.nn import Learnable
 
 PIXELS = 64 * 64
 Activation = Literal["tanh", "relu"]
@@ -175,3 +179,41 @@ class Discriminator(nn.Sequential):
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.LeakyReLU(0.2)]
         super().__init__(*layers, nn.Linear(hidden, 2))
+
+
+class Fixed(nn.Module):
+    """A prior with nothing to learn: returns the same distribution on every call."""
+
+    def __init__(self, distribution: Distribution) -> None:
+        super().__init__()
+        self.distribution = distribution
+
+    def forward(self) -> Distribution:
+        return self.distribution
+
+
+def make_prior(config: Config) -> nn.Module:
+    """The prior p(z), on the device of the run; every kind has event shape (latents,)."""
+    device = torch.device(config.device)
+    unit = config.scale == "unit-variance"
+    if config.prior == "normal":
+        loc = torch.zeros(config.latents, device=device)
+        scale = torch.full_like(loc, 1.0 if unit else float(config.scale))
+        return Fixed(Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False))
+    kind = ISA.unit_variance if unit else ISA
+    p = config.p * len(config.sizes) if len(config.p) == 1 else config.p
+    values = {"p0": torch.tensor(config.p0, device=device), "p": torch.tensor(p, device=device)}
+    if not unit:
+        values["scale"] = torch.tensor(float(config.scale), device=device)
+    if config.learn_exponents:
+        prior = Learnable(kind, config.sizes, learn=("p",), validate_args=False, **values)
+        return prior.to(device)
+    return Fixed(kind(config.sizes, **values, validate_args=False))
+
+
+def exponents(prior: Distribution) -> dict[str, float]:
+    """The exponents of an ISA prior as p0, p1, ..., pK; none for a normal one."""
+    if not isinstance(prior, ISA):
+        return {}
+    values = torch.cat([prior.p0.detach().reshape(1), prior.p.detach().reshape(-1)]).tolist()
+    return {f"p{k}": value for k, value in enumerate(values)}

@@ -3,8 +3,8 @@
 Does the ISA prior act on the code by its force, by its scale, or through the training? Without
 training anything: turn the code of a trained model in planes of two latents, undo it
 before the decoder, and measure the change of the bound under each prior, beside the noise of the
-gradient that a force has to be heard over. `rotation_bound.py` has the mathematics,
-`rotation_measure.measure_rotation` is the way in for other programs.
+gradient that a force has to be heard over. `turning/bound.py` has the mathematics;
+other programs call `turning.gains.measure_rotation`.
 """
 
 import io
@@ -19,18 +19,15 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from command import exit_status
 from config import UsageError, require
-from data import Pictures
-from files import write_json, write_text, write_whole
+from data.pictures import Pictures
+from data.sources import load_data
 from matplotlib import pyplot as plt
-from memory import keep_freed_memory
-from provenance import versions
-from rotation_figure import as_text, figure, summarise
-from rotation_measure import ASKED, FIXED, Row, measure_rotation
-from sources import load_data
-from table import lines_as_csv
-from trained import load_trained
+from running.files import lines_as_csv, versions, write_json, write_text, write_whole
+from running.folders import load_trained
+from running.process import exit_status, keep_freed_memory
+from turning.gains import ASKED, FIXED, Row, measure_rotation
+from turning.turned_figure import as_text, figure, summarise
 
 DECIMALS = 6
 
@@ -47,7 +44,7 @@ class Rotation:
     folders: tuple[Path, ...]
     """Folders of the models."""
     priors: tuple[str, ...] = ASKED
-    """Arms of experiments.py whose priors are asked beside a model's own."""
+    """Arms of sweeps/experiments.py whose priors are asked beside a model's own."""
     images: int = 20_000
     """Random pictures to take means over."""
     pairs: int = 3

@@ -13,23 +13,20 @@ from typing import Literal
 # Waiting threads sleep: spinning ones make training some twenty times slower on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import checkpoint
 import torch
 import tyro
 from card.collecting import collect
-from command import exit_status
 from config import UsageError, find_device, require
-from engines import Outcome, gpu_slots, in_pool, in_ray
-from experiments import Run, experiments, overview
-from files import no_room
-from folder import require_folder
-from interrupt import as_ctrl_c
-from lock import alone
-from run_one import folder_of, run_in
-from sources import load_data
-from sweep_bar import SweepBar
-from sweep_rows import finish, finished_keys, modelless
-from table import Row, write_row
+from data.sources import load_data
+from running import checkpoint
+from running.files import alone, no_room
+from running.folders import require_folder
+from running.process import as_ctrl_c, exit_status
+from sweeps.engines import Outcome, gpu_slots, in_pool, in_ray
+from sweeps.experiments import Run, experiments, overview
+from sweeps.gather import finish, finished_keys, modelless
+from sweeps.rows import Row, write_row
+from sweeps.worker import SweepBar, folder_of, run_in
 
 
 @dataclass(frozen=True)
@@ -163,7 +160,7 @@ def run_all(sweep: Sweep) -> int:
 
 def run_left(sweep: Sweep, runs: list[Run], folder: Path) -> int:
     """The runs that have no row yet."""
-    rows, there = folder / "rows", finished_keys(sweep, runs, folder)
+    rows, there = folder / "rows", finished_keys(runs, folder, sweep.publish, sweep.data)
     left = [run for run in runs if run.key not in there]
     failed = []
     if sweep.keep_models and (without := modelless(runs, folder, there)):
@@ -185,7 +182,7 @@ def run_left(sweep: Sweep, runs: list[Run], folder: Path) -> int:
             print(f"failed: {run.key}: {type(error).__name__}: {error}", file=sys.stderr)
         if any(no_room(error) for _, error in failed):
             print("make room there; the same command goes on from here", file=sys.stderr)
-        finish(sweep, runs, folder)
+        finish(runs, folder, sweep.publish, sweep.out / sweep.experiment)
     return len(failed)
 
 

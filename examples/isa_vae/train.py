@@ -11,23 +11,26 @@ from typing import Any
 # Waiting threads sleep: spinning ones make training some twenty times slower on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import checkpoint
 import numpy as np
 import torch
-from board import Board
-from checkpoint import State, make_vae
-from command import exit_status
 from config import Config, UsageError, parse
-from data import Pictures, as_pixels
-from folder import can_go_on, run_folder, start
-from interrupt import DIVERGED, StoppedError, StopRequest
-from memory import keep_freed_memory
+from data.pictures import Pictures, as_pixels
+from data.sources import load_data
 from metrics import ScoringError
-from models import Discriminator
+from models import Discriminator, exponents, make_prior
 from objectives import Terms, discriminator_loss, elbo, factorvae, tcvae
-from priors import exponents, make_prior
-from report import finish
-from sources import load_data
+from running import checkpoint
+from running.checkpoint import State, make_vae
+from running.folders import can_go_on, run_folder, start
+from running.outputs import finish
+from running.process import (
+    DIVERGED,
+    Board,
+    StoppedError,
+    StopRequest,
+    exit_status,
+    keep_freed_memory,
+)
 from torch import Tensor
 from tqdm import tqdm
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiments import PRIMARY, SECONDARY, WEIGHTED, experiments, second_look
-from runs_read import read_rows
-from table import Row, as_csv
-from verdicts import write_verdicts
+from claims.verdicts import write_verdicts
+from sweeps.experiments import PRIMARY, SECONDARY, WEIGHTED, experiments, second_look
+from sweeps.rows import Row, as_csv, read_rows
 
 display = pytest.importorskip("IPython.display", reason="the cells of the page need IPython")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from render import all_classes, render_dsprites
+from data.dsprites_drawn import all_classes, render_dsprites
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import engines
 import evaluate
-import experiments
 import figures
 import gpu_sweep
 import mechanism
@@ -22,9 +20,10 @@ import rotation
 import sweep
 import torch
 import train
-from cars import draw_cars
 from config import PRESETS
-from experiments import ARMS, grid, some
+from data.cars import draw_cars
+from sweeps import engines, experiments
+from sweeps.experiments import ARMS, grid, some
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

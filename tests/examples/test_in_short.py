@@ -1,16 +1,18 @@
 """What came out, in words: those that are published are those of the published tables."""
 
+import json
 import re
 import shutil
 
 import in_short
 import pytest
+from claims.typical_scores import typical_scores
+from claims.verdicts import write_verdicts
 from config import UsageError
-from experiments import PRIMARY, experiments
 from in_short import BEGIN, END, PAGE, README, RESULTS
-from runs_read import read_rows
-from table import as_csv
-from verdicts import write_verdicts
+from running.typical import TYPICAL
+from sweeps.experiments import PRIMARY, experiments
+from sweeps.rows import as_csv, read_rows
 
 
 def test_the_published_words_are_those_of_the_published_tables():
@@ -18,6 +20,14 @@ def test_the_published_words_are_those_of_the_published_tables():
     assert (RESULTS / PAGE).read_text(encoding="utf-8") == in_short.page(RESULTS)
     readme = README.read_text(encoding="utf-8")
     assert readme == in_short.with_words(readme, RESULTS)
+    assert json.loads(TYPICAL.read_text(encoding="utf-8")) == typical_scores(RESULTS)
+
+
+def test_scores_of_the_papers_size_are_not_typical_before_they_are_looked_at(tmp_path):
+    rows = read_rows(RESULTS / "fig5a.csv")
+    rows = [row | {"seed": 1, "experiment": "paper", "planned": 18} for row in rows]
+    (tmp_path / "paper.csv").write_text(as_csv(rows), encoding="utf-8")
+    assert typical_scores(tmp_path) == []
 
 
 def test_the_pages_of_the_site_have_the_same_words():

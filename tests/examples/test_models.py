@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 import torch
 from config import PRESETS, Config
-from experiments import RELEASED_DEVIATION
-from memory import keep_freed_memory
-from models import VAE, ConvDecoder, ConvEncoder, Discriminator, SparseLinear
-from priors import exponents, make_prior
+from models import (
+    VAE,
+    ConvDecoder,
+    ConvEncoder,
+    Discriminator,
+    SparseLinear,
+    exponents,
+    make_prior,
+)
+from running.process import keep_freed_memory
 from scipy.special import gamma
+from sweeps.experiments import RELEASED_DEVIATION
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.testing import assert_close

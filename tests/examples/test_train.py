@@ -15,25 +15,22 @@ import sys
 import time
 from pathlib import Path
 
-import experiments
-import files
+import config
 import numpy as np
-import panels
 import pytest
 import torch
 import train as script
-import usage
-from cars import draw_cars
-from checkpoint import CHECKPOINT, load_model, read_checkpoint
 from config import PRESETS, Config, UsageError, parse
-from data import default_cache, render_dsprites
-from folder import run_folder
-from interrupt import StopRequest
-from models import VAE
-from priors import make_prior
-from render import all_classes
-from table import as_csv
-from typical import arm_of, typical
+from data.cars import draw_cars
+from data.dsprites_drawn import all_classes
+from data.pictures import default_cache, render_dsprites
+from models import VAE, make_prior
+from running import files, panels
+from running.checkpoint import CHECKPOINT, load_model, read_checkpoint
+from running.folders import run_folder
+from running.process import StopRequest
+from running.typical import TYPICAL, same_prior, typical
+from sweeps import experiments
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCRIPT = Path(script.__file__)
@@ -105,23 +102,20 @@ def test_the_end_of_a_run_says_what_is_typical_and_what_comes_next(tmp_path, fla
 
 
 def test_what_is_typical_is_of_the_same_prior_where_there_are_such_runs(tmp_path):
-    for name, settings in experiments.ARMS.items():
-        assert arm_of(dataclasses.replace(Config(), **settings)) == name
-    assert arm_of(parse(["--prior", "normal", "--device", "cpu"])) == "normal"
+    published = json.loads(TYPICAL.read_text())
+    for arm in {record["arm"] for record in published}:
+        config = dataclasses.replace(Config(), **experiments.ARMS[arm])
+        assert {r["arm"] for r in published if same_prior(config, r["prior"])} == {arm}
+    normal = parse(["--prior", "normal", "--device", "cpu"])
+    assert {r["arm"] for r in published if same_prior(normal, r["prior"])} == {"normal"}
     for other in ({"beta": 4.0}, {"objective": "tcvae"}, {"sizes": (2, 2)}, {"p0": 2.0}):
-        assert arm_of(dataclasses.replace(Config(), **other)) is None
+        config = dataclasses.replace(Config(), **other)
+        assert not any(same_prior(config, record["prior"]) for record in published)
     assert "isa-released" in typical(Config(beta=4.0)) and "isa-4-4" in typical(
         dataclasses.replace(Config(), **experiments.ARMS["isa-4-4"])
     )
     assert typical(PRESETS["smoke"]).strip().startswith("A smoke run is too short")
-    assert typical(Config(data_set="faces")) == typical(Config(), tmp_path) == ""
-
-
-def test_scores_of_the_papers_size_are_not_typical_before_they_are_looked_at(tmp_path):
-    with (SCRIPT.parent / "results" / "fig5a.csv").open() as file:
-        rows = [row | {"seed": 1, "experiment": "paper"} for row in csv.DictReader(file)]
-    (tmp_path / "paper.csv").write_text(as_csv([row | {"planned": 18} for row in rows]))
-    assert typical(Config(), tmp_path) == ""
+    assert typical(Config(data_set="faces")) == typical(Config(), tmp_path / "none.json") == ""
 
 
 def test_subspaces_are_marked_in_the_traversal(tmp_path, monkeypatch):
@@ -546,7 +540,7 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path, flags, capsys, more):
 def test_a_package_that_is_missing_is_named(
     tmp_path, flags, monkeypatch, capsys, flag, package, extra
 ):
-    monkeypatch.setattr(usage.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(config.importlib.util, "find_spec", lambda name: None)
     assert script.main([*flags, *flag, "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
     assert f"{' '.join(flag)} needs the package {package}, which is not installed here" in said

@@ -1,6 +1,5 @@
 """The scripts as a user runs them: files, help and mistakes."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,10 +10,11 @@ import force
 import ica
 import pytest
 import torch
+import toy_figures
 from records import UsageError, command, read_csv, read_json, rounded, write_csv, write_json
 
 FOLDER = Path(ica.__file__).parent
-FIGURES = FOLDER / "figures.py"
+FIGURES = FOLDER / "toy_figures.py"
 
 
 @pytest.fixture(autouse=True)
@@ -22,15 +22,6 @@ def threads_as_found():
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def figures():
-    """Loaded by its path: another example has a module of this name."""
-    spec = importlib.util.spec_from_file_location("toy_figures", FIGURES)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_figures_are_written_by_one_command(tmp_path):
@@ -42,15 +33,15 @@ def test_figures_are_written_by_one_command(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["figure1", "figure2", "figure3", "b3", "b4", "b5", "force"])
-def test_every_figure_is_a_picture(name, figures, tmp_path, capsys):
-    assert command(figures.run, [name, "--dpi", "30", "--out", str(tmp_path)]) == 0
+def test_every_figure_is_a_picture(name, tmp_path, capsys):
+    assert command(toy_figures.run, [name, "--dpi", "30", "--out", str(tmp_path)]) == 0
     (path,) = tmp_path.iterdir()
-    assert path.name == figures.FIGURES[name][0] and path.name in capsys.readouterr().out
+    assert path.name == toy_figures.FIGURES[name][0] and path.name in capsys.readouterr().out
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_missing_results_file_is_named_with_the_command_that_makes_it(figures, tmp_path, capsys):
-    assert command(figures.run, ["b3", "--results", str(tmp_path)]) == 2
+def test_a_missing_results_file_is_named_with_the_command_that_makes_it(tmp_path, capsys):
+    assert command(toy_figures.run, ["b3", "--results", str(tmp_path)]) == 2
     assert "python examples/toys/factor_analysis.py --out" in capsys.readouterr().err
 
 

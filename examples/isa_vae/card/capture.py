@@ -8,7 +8,7 @@ next one serves: the numbers are the same to rounding.
 from collections.abc import Callable
 
 import torch
-from card.training import Training
+from card.loop import Training
 
 WARM_UP = 3  # steps before a capture, in which libraries take their memory
 

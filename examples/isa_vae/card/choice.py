@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from files import write_json
+from running.files import write_json
 
 MEMORY = 3600.0  # seconds for which a trial need not be made again
 
@@ -58,8 +58,7 @@ def remembered(place: Path, device: torch.device) -> Choice | None:
 
 def code() -> str:
     """A fingerprint of the modules that a step is made of."""
-    here = Path(__file__).resolve().parent
-    modules = [*sorted(here.glob("*.py")), *sorted(here.parent.glob("*.py"))]
+    modules = sorted(Path(__file__).resolve().parents[1].rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()
 
 

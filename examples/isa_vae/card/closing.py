@@ -6,16 +6,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from appendix import draw_model
 from card.session import Session
-from checkpoint import State, make_vae
-from experiments import PRIMARY, Run
-from factor_plots import representative
-from priors import Fixed, make_prior
-from rotation_figure import summarise
-from rotation_measure import measure_rotation
-from table import Row, key_of
+from models import Fixed, make_prior
+from plots.appendix import draw_model
+from plots.factors import representative
+from running.checkpoint import State, make_vae
+from sweeps.experiments import PRIMARY, Run
+from sweeps.rows import Row, key_of
 from torch import Tensor
+from turning.gains import measure_rotation
+from turning.turned_figure import summarise
 
 LEAST = 5.0  # seconds that must be left for another thing to be begun
 SHOWN = 0.4  # share of what time is left that is kept for pictures and models

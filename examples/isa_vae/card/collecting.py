@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import checkpoint
+from config import Config, UsageError, changes
+from running import checkpoint
+from running.files import shortened, write_json, write_text
+from sweeps.experiments import experiments
+from sweeps.rows import Row, as_csv, key_of, read_rows, write_row
+from torch import Tensor
+
 from card.leave import PROTOCOL, read_lines, read_model
 from card.waves import Identity, identity_of, planned_of, runs_of
-from config import Config, UsageError, changes
-from experiments import experiments
-from files import write_json, write_text
-from runs_read import read_rows
-from table import Row, as_csv, key_of, shortened, write_row
-from torch import Tensor
 
 SESSIONS, ROTATION = "paper-sessions.json", "paper-rotation.json"
 IGNORED = {"device", "data"}  # settings that determine no number of these runs

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from config import Config, UsageError
-from experiments import Run
-from files import write_whole
 from matplotlib import image
+from running.files import write_whole
+from sweeps.experiments import Run
 from torch import Tensor
 
 ROWS, LOG = "rows.jsonl", "log.txt"

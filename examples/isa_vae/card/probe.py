@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from card.capture import ENGINES, Advance
 from card.choice import Choice, describe
+from card.loop import Training
 from card.stacked import Stack
-from card.training import Training
 from config import Config
 from torch import Tensor
 

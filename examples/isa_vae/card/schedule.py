@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from card.session import Session
 from card.waves import Wave, waves
-from interrupt import StopRequest
+from running.process import StopRequest
 from tqdm import tqdm
 
 # How much longer a wave takes, estimated, until one of its kind is timed: with total correlations,

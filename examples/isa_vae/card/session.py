@@ -11,20 +11,19 @@ from typing import Any
 import torch
 from card.capture import ENGINES, Advance
 from card.choice import Choice
-from card.gaps import Gaps
 from card.leave import PROTOCOL, REHEARSED, Leave
+from card.loop import Training
+from card.mig_pool import Gaps
 from card.probe import PRECISIONS
 from card.stacked import Stack
-from card.training import Training
 from card.waves import Identity, Wave, identity_of_run
-from data import Pictures
-from experiments import PRIMARY, Run
+from data.pictures import Pictures
 from metrics import ScoringError
-from models import VAE
-from priors import exponents, make_prior
-from provenance import versions
-from scoring import Measured, choose_rows, likelihood_scores, measure
-from table import Row, make_row
+from models import VAE, exponents, make_prior
+from running.files import versions
+from running.scoring import Measured, choose_rows, likelihood_scores, measure
+from sweeps.experiments import PRIMARY, Run
+from sweeps.rows import Row, make_row
 from torch import Tensor
 
 

@@ -12,12 +12,11 @@ stay in their place: the rows of the pictures and the noise.
 from collections.abc import Callable, Sequence
 
 import torch
-from checkpoint import make_vae
 from config import Config, UsageError
-from data import as_pixels
-from models import PIXELS, VAE
+from data.pictures import as_pixels
+from models import PIXELS, VAE, make_prior
 from objectives import Terms, bound, in_parts, log_likelihood
-from priors import make_prior
+from running.checkpoint import make_vae
 from torch import Tensor, nn
 from torch.distributions import Normal
 

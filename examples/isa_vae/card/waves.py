@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from config import UsageError
-from experiments import (
+from sweeps.experiments import (
     FEWEST_PAIRS,
     MOST_PAIRS,
     PRIMARY,
@@ -22,7 +22,7 @@ from experiments import (
     experiments,
     second_look,
 )
-from table import Row
+from sweeps.rows import Row
 
 CHECKED = (1, 2)  # seeds that are trained in pure float32 as well
 Identity = tuple[str, str, float, int]  # experiment, arm, beta, seed

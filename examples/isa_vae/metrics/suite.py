@@ -1,7 +1,6 @@
 """Every score of a code at once, each under a name that says which variant it is.
 
-Not among them: the MIG by sampling (sampled.py), which takes hours on a large set, and udr.py,
-which compares several models.
+Left out: the sampled MIG, which takes hours on a large set, and udr.py, which compares models.
 """
 
 import math
@@ -31,8 +30,7 @@ from .subspaces import Estimate, LogDensities, log_densities, subspace_mig
 # Draws that the total correlation and the subspaces' information are means over. The densities
 # at each are over all rows: a sample of the rows would change what is estimated.
 HEAVY_DRAWS, LIGHT_DRAWS = 500, 100
-# Random groupings that the model's own subspaces are compared with.
-GROUPINGS = 10
+GROUPINGS = 10  # random ones, with which the model's own subspaces are compared
 # To learn from and to test on: batches of the majority vote, rows of SAP and DCI.
 HEAVY_BATCHES, LIGHT_BATCHES = (10_000, 5_000), (2_000, 1_000)
 ROWS = 5_000, 5_000

@@ -1,0 +1,30 @@
+"""Where the pictures come from: real files where they are given, else drawn."""
+
+from collections.abc import Callable
+
+from config import Config, UsageError
+from data.pictures import Pictures, default_cache, draw_dsprites, load_dsprites_npz
+
+
+def load_data(config: Config, progress: bool = True) -> Pictures:
+    """The real set where a file is given, else the drawn one."""
+    load, draw = loaders(config.data_set)
+    if config.data is None:
+        return draw(config.cache or default_cache(), progress=progress)
+    try:
+        return load(config.data, progress=progress)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"--data: {error}") from error
+
+
+def loaders(data_set: str) -> tuple[Callable[..., Pictures], Callable[..., Pictures]]:
+    """How a set is read from its real files, and how it or its stand-in is drawn."""
+    if data_set == "dsprites":
+        return load_dsprites_npz, draw_dsprites
+    if data_set == "faces":  # imported where used: the others need none of it
+        from data.faces import draw_faces, load_faces_pth
+
+        return load_faces_pth, draw_faces
+    from data.cars import draw_cars, load_cars3d
+
+    return load_cars3d, draw_cars

@@ -1,0 +1,1 @@
+"""The mechanism experiment: small autoencoders of pictures of disks."""

@@ -1,0 +1,1 @@
+"""Figures of sweeps, and the report that holds them."""

@@ -1,0 +1,161 @@
+"""Latents against factors, as in Chen et al. (2018) and appendix A.5, for one chosen run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from metrics import ACTIVE
+from numpy.typing import NDArray
+from sweeps.rows import Row
+from torch import Tensor
+
+matplotlib.use("Agg")  # draws into files: no display needed
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+
+GROUP_COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple")
+LIMIT = 3.0  # of the means that are shown
+MOST_GROUPS = 5  # values of a factor that gives each curve a colour
+
+
+def representative(rows: Sequence[Row], quantile: float = 0.75) -> Row:
+    """The run of an arm to look at: appendix A.5.
+
+    Of the finished runs those with a MIG at or above the quantile are taken, and their mean of
+    (MIG, log p(x|z)); chosen is the run among all the finished ones that is nearest to it, by the
+    Mahalanobis distance with the diagonal of their covariance, over all finished runs. A score
+    that does not vary plays no part; of runs as near as each other the one with the smallest seed.
+    """
+    if not 0 <= quantile <= 1:
+        raise ValueError(f"quantile must be between 0 and 1, but got {quantile}")
+    keys = ("mig", "log_px")
+    done = [row for row in rows if all(row.get(key) is not None for key in keys)]
+    if not done:
+        raise ValueError("no finished run to choose from")
+    done.sort(key=lambda row: (row["seed"], row["arm"], row["beta"]))
+    points = np.array([[row[key] for key in keys] for row in done], float)
+    upper = points[points[:, 0] >= np.quantile(points[:, 0], quantile)]
+    variance = points.var(0)
+    weight = np.divide(1, variance, out=np.zeros(2), where=variance > 0)
+    distance = ((points - upper.mean(0)) ** 2) @ weight
+    return done[int(np.flatnonzero(distance <= distance.min() * (1 + 1e-9))[0])]
+
+
+def latent_factor_plot(
+    mean: Tensor,
+    std: Tensor,
+    classes: Tensor,
+    factors: Sequence[str],
+    sizes: Sequence[int] | None,
+    path: Path,
+    pair: tuple[str, str] = ("posX", "posY"),
+    group: str | None = "shape",
+    title: str = "",
+) -> None:
+    """Posterior mean of each active latent, averaged over the set, against each factor.
+
+    A column for each active latent, or for the most active one if none is: a map over the pair of
+    factors, then for each other factor curves, a colour for each value of the group; their bands
+    are the mean standard deviation of the posterior. What depends on nothing is flat.
+
+    Args:
+        mean: Of the posteriors, (N, z).
+        std: Of the posteriors, (N, z).
+        classes: Values of the factors as whole numbers from 0, (N, factors).
+        factors: Their names.
+        sizes: Of the subspaces; their sum is z. None: a prior without subspaces.
+        path: Of the figure.
+        pair: The two factors of the map; left out where one of them is not there.
+        group: The factor that gives the colour; None: no groups.
+        title: Of the figure.
+    """
+    means, deviations = mean.double().numpy(), std.double().numpy()
+    column = dict(zip(factors, classes.numpy().T, strict=True))
+    if sizes is not None and sum(sizes) != means.shape[1]:
+        raise ValueError(f"sizes must add up to {means.shape[1]} latents, but got {list(sizes)}")
+    variance = means.var(0)
+    order = [int(j) for j in np.argsort(-variance, kind="stable")]
+    chosen = [j for j in order if variance[j] > ACTIVE] or order[:1]
+    names = [f"z{j}" if v > ACTIVE else f"z{j} (inactive)" for j, v in enumerate(variance)]
+    if sizes is not None:
+        subspace = np.repeat(np.arange(1, len(sizes) + 1), sizes)
+        names = [f"{name}, subspace {k}" for name, k in zip(names, subspace, strict=True)]
+    mapped = set(pair) <= set(factors)
+    grouped = group in column and len(np.unique(column[group])) <= MOST_GROUPS
+    groups = column[group] if grouped else np.zeros(len(means), int)
+    curves = [f for f in factors if not (mapped and f in pair) and not (grouped and f == group)]
+    curves = [f for f in curves if len(np.unique(column[f])) > 1]
+    shape = (mapped + len(curves), len(chosen))
+    if not shape[0]:
+        raise ValueError("no factor varies")
+    size = (1.65 * shape[1] + 1.4, 1.6 * shape[0] + 1.1)
+    figure, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
+    for line, j in zip(axes.T, chosen, strict=True):
+        line[0].set_title(names[j], fontsize=9)
+        if mapped:
+            image = place_map(line[0], means[:, j], *(column[f] for f in pair))
+        for ax, factor in zip(line[mapped:], curves, strict=True):
+            factor_curves(ax, means[:, j], deviations[:, j], column[factor], groups)
+    if mapped:
+        figure.colorbar(image, ax=list(axes[0]), label="mean of $z$")
+    label_rows(axes, pair if mapped else None, curves)
+    if grouped:
+        values = np.unique(groups)
+        handles = [plt.Line2D([], [], color=GROUP_COLORS[k], lw=2) for k in range(len(values))]
+        labels = [f"{group} {value}" for value in values]
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(values), fontsize=9)
+    figure.suptitle(title or "Mean of the posterior against the factors", fontsize=11)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def group_means(values: NDArray, cells: NDArray, count: int) -> NDArray:
+    """Mean of the values in each cell, NaN in an empty one, (count,)."""
+    number = np.bincount(cells, minlength=count).astype(float)
+    total = np.bincount(cells, values, minlength=count)
+    return np.divide(total, number, out=np.full(count, np.nan), where=number > 0)
+
+
+def place_map(ax: Axes, values: NDArray, x: NDArray, y: NDArray) -> AxesImage:
+    """Mean over all pictures with the object at x and y; y runs downwards as in a picture."""
+    _, across = np.unique(x, return_inverse=True)
+    _, down = np.unique(y, return_inverse=True)
+    width, height = across.max() + 1, down.max() + 1
+    table = group_means(values, down * width + across, height * width).reshape(height, width)
+    style = {"aspect": "auto", "interpolation": "nearest"}
+    return ax.imshow(table, cmap="RdBu_r", vmin=-LIMIT, vmax=LIMIT, **style)
+
+
+def factor_curves(
+    ax: Axes, values: NDArray, deviations: NDArray, factor: NDArray, groups: NDArray
+) -> None:
+    """Mean at each value of a factor, a curve for each group."""
+    levels, cells = np.unique(factor, return_inverse=True)
+    for k, value in enumerate(np.unique(groups)):
+        here = groups == value
+        middle = group_means(values[here], cells[here], len(levels))
+        spread = group_means(deviations[here], cells[here], len(levels))
+        ax.plot(levels, middle, color=GROUP_COLORS[k], lw=1.4)
+        ax.fill_between(
+            levels, middle - spread, middle + spread, color=GROUP_COLORS[k], alpha=0.12, lw=0
+        )
+    ax.set_ylim(-LIMIT, LIMIT)
+    ax.axhline(0, color="0.85", lw=0.8, zorder=0)
+
+
+def label_rows(axes: NDArray, pair: tuple[str, str] | None, curves: Sequence[str]) -> None:
+    """Names of the factors, at the first column only."""
+    for ax in axes.flat:
+        ax.tick_params(labelsize=7)
+    for ax in axes[:, 1:].flat:
+        ax.set_yticklabels([])
+    if pair is not None:
+        axes[0, 0].set_ylabel(pair[1], fontsize=9)
+        for ax in axes[0]:
+            ax.set_xlabel(pair[0], fontsize=8)
+    for line, factor in zip(axes[pair is not None :], curves, strict=True):
+        line[0].set_ylabel("mean of $z$", fontsize=9)
+        for ax in line:
+            ax.set_xlabel(factor, fontsize=8)

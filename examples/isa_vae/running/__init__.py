@@ -1,0 +1,1 @@
+"""What every run needs: its folder, checkpoint, process, scores and outputs."""

@@ -1,0 +1,1 @@
+"""Many runs: the experiments, the workers that make them, and their rows."""

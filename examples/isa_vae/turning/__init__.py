@@ -1,0 +1,1 @@
+"""What a prior gains where a trained code is turned."""
