@@ -1,4 +1,4 @@
-"""What a build adds: compiled kernels, where there is a compiler, and the README as description.
+"""Build hooks: compile the kernels, if there is a compiler, and use the README as description.
 
 ``python hatch_build.py`` compiles the kernels in place, as an editable install does.
 """
@@ -22,40 +22,40 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 FENCED = re.compile(r"(^```.*?^```$)", re.M | re.S)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
-ANYWHERE = re.compile(r"[a-z]+:|#")
+ABSOLUTE = re.compile(r"[a-z]+:|#")
 
 
-def shown_elsewhere(text: str, address: str | None) -> str:
-    """The text with no link that leads into a checkout.
+def with_absolute_links(text: str, address: str | None) -> str:
+    """Replace the relative links in a text, which only work in a checkout.
 
-    Those lead to the repository, if it has a public address. If it has none, a link becomes its
-    words, and a picture is left out.
+    They are made absolute if the repository has a public address. Otherwise a link is reduced to
+    its text, and an image is removed.
     """
 
-    def replaced(match: re.Match[str]) -> str:
-        picture, words, target = match.groups()
-        if ANYWHERE.match(target):
+    def replace(match: re.Match[str]) -> str:
+        image, label, target = match.groups()
+        if ABSOLUTE.match(target):
             return match[0]
         if address is None:
-            return "" if picture else words
-        return f"{picture}[{words}]({address}/{'raw' if picture else 'blob'}/main/{target})"
+            return "" if image else label
+        return f"{image}[{label}]({address}/{'raw' if image else 'blob'}/main/{target})"
 
-    parts = FENCED.split(text)  # what stands between fences has an odd number
-    return "".join(x if k % 2 else LINK.sub(replaced, x) for k, x in enumerate(parts))
+    sections = FENCED.split(text)  # fenced code is at the odd indices
+    return "".join(x if k % 2 else LINK.sub(replace, x) for k, x in enumerate(sections))
 
 
 class CustomMetadataHook(MetadataHookInterface):
-    """Sets `readme`; the public address is the one of `Source` in `project.urls`."""
+    """Sets `readme`; the public address is `Source` in `project.urls`."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Change the metadata in place."""
         text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
         address = metadata.get("urls", {}).get("Source")
-        shown = shown_elsewhere(text, address and address.rstrip("/"))
-        metadata["readme"] = {"content-type": "text/markdown", "text": shown}
+        text = with_absolute_links(text, address and address.rstrip("/"))
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}
 
 
-# What an instruction set is to a compiler: its flags, and the bytes of a vector.
+# The compiler flags and the vector width in bytes of each instruction set.
 INSTRUCTION_SETS = {
     "x86_64": {
         "avx2": ("-mavx2 -mfma", 32),
@@ -71,12 +71,12 @@ FLAGS = (
 
 
 def compile_kernels(root: Path) -> str:
-    """Compile the kernels in a source tree. Returns why that was not possible, or nothing."""
+    """Compile the kernels in a source tree. Return why that failed, or an empty string."""
     ops = root / "lpnested" / "ops"
     machine = platform.machine().lower()
     targets = INSTRUCTION_SETS.get(MACHINES.get(machine, machine))
     if targets is None:
-        return f"there are none for {machine}"
+        return f"{machine} is not supported"
     chosen = os.environ.get("CXX", "").strip()
     names = [chosen] if chosen else ["c++", "g++", "clang++"]
     found = next((name for name in names if shutil.which(shlex.split(name)[0])), None)
@@ -90,10 +90,10 @@ def compile_kernels(root: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         objects = [str(Path(folder, f"{k}.o")) for k in range(len(jobs))]
         library = str(Path(folder, "library"))
-        failure = all_done(
+        failure = run_all(
             [*compiler, *flags, "-c", str(ops / "native" / file), "-o", target]
             for (file, flags), target in zip(jobs, objects, strict=True)
-        ) or all_done([[*compiler, "-shared", *objects, "-o", library]])
+        ) or run_all([[*compiler, "-shared", *objects, "-o", library]])
         if not failure:
             unfinished = ops / f"_kernels.so.{os.getpid()}"
             shutil.copyfile(library, unfinished)
@@ -101,22 +101,22 @@ def compile_kernels(root: Path) -> str:
     return failure
 
 
-def all_done(commands: Iterable[list[str]]) -> str:
-    """Run commands side by side. Returns what the first one that failed said, or nothing."""
+def run_all(commands: Iterable[list[str]]) -> str:
+    """Run commands in parallel. Return the error output of the first that failed, or nothing."""
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     running = [(command, subprocess.Popen(command, **pipes)) for command in commands]
-    said = [(command, process.communicate()[1], process) for command, process in running]
-    failed = (f"{shlex.join(c)} failed:\n{text}" for c, text, x in said if x.returncode)
+    finished = [(command, process.communicate()[1], process) for command, process in running]
+    failed = (f"{shlex.join(c)} failed:\n{text}" for c, text, x in finished if x.returncode)
     return next(failed, "")
 
 
 def digest(sources: Path) -> str:
-    """As the library's module has it, which can be run without torch."""
+    """Compute the digest with the library's own module, which runs without torch."""
     return str(runpy.run_path(str(sources.parent / "digest.py"))["digest"](sources))
 
 
 class CustomBuildHook(BuildHookInterface):
-    """Compiles the kernels. Without a compiler the package is pure Python, and works."""
+    """Compiles the kernels. Without a compiler, the package is pure Python and still works."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the library to a wheel, or to the checkout of an editable install."""

@@ -1,7 +1,7 @@
-"""The C of the accuracy contract, as measured: the largest error in units of eps times condition.
+"""Measure the C of the accuracy contract: the largest error in units of eps times the condition.
 
-Thousands of random problems against 50 digits, for every quantity, dtype and backend that is here.
-It needs what the tests need, and writes ``results/accuracy.json`` and ``.md``.
+Thousands of random problems are compared with 50 digits, for every quantity, dtype and available
+backend. Needs the packages of the tests; writes ``results/accuracy.json`` and ``.md``.
 """
 
 import argparse
@@ -33,9 +33,9 @@ Largest = dict[str, dict[str, float]]  # by quantity, and by "backend, dtype"
 
 
 def main() -> None:
-    """Measure, and write the results."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problems", type=int, default=2000, help="of each kind and dtype")
+    parser.add_argument("--problems", type=int, default=2000, help="per kind and dtype")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=HERE / "results")
     options = parser.parse_args()
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def measure(subject: Subject, problems: int, start: int, tick: Callable[[], object]) -> Largest:
-    """The largest number of units of each quantity."""
+    """Return the largest error of each quantity."""
     largest: Largest = defaultdict(dict)
     for name, dtype in DTYPES.items():
         for backend, found in answers(subject, dtype, problems, start, tick):
@@ -65,7 +65,7 @@ def measure(subject: Subject, problems: int, start: int, tick: Callable[[], obje
 def answers(
     subject: Subject, dtype: torch.dtype, problems: int, start: int, tick: Callable[[], object]
 ) -> list[tuple[str, dict[str, float]]]:
-    """What each backend makes of each problem, as units by quantity."""
+    """Return the errors of each backend on each problem, by quantity."""
     found = []
 
     @seed(start)
@@ -85,7 +85,7 @@ def answers(
 
 
 def describe(problems: int, start: int) -> dict[str, Any]:
-    """When and with what."""
+    """Return the date, settings and versions."""
     versions = {"torch": torch.__version__, "lpnested": lpnested.__version__}
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -98,13 +98,13 @@ def describe(problems: int, start: int) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """A table with a row for every quantity."""
+    """Format a table with a row for every quantity."""
     columns = [f"{backend}, {dtype}" for backend in BACKENDS for dtype in DTYPES]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     lines = [
         f"Measured on {results['date']}, {results['machine']}, "
-        f"kernels: {results['kernels'] or 'none'}; {versions}. The largest of "
-        f"{results['problems']:,} problems of each kind and dtype, seed {results['seed']}.",
+        f"kernels: {results['kernels'] or 'none'}; {versions}. The maximum over "
+        f"{results['problems']:,} problems per kind and dtype, seed {results['seed']}.",
         "",
         "| | " + " | ".join(columns) + " |",
         "| --- |" + " --: |" * len(columns),

@@ -29,25 +29,25 @@ if find_spec("triton") is None:
     del BACKENDS["triton"]
 HELP = """\
 Times log_prob, its gradients and sampling on a GPU, in float32, against Independent(Normal) and
-Gamma(1/p): eager, replayed as a CUDA graph, and by torch.compile; and counts the launches of a
-call. All that by the reference, and by Triton (LPNESTED_TRITON=1) where it is installed, each in a
-process of its own: one that fails takes none along. Every row is written as it comes; what did not
-fit is listed.
+Gamma(1/p): eager, replayed as a CUDA graph, and with torch.compile; and counts the launches per
+call. This is done for the reference and, if installed, for Triton (LPNESTED_TRITON=1), each in a
+separate process, so that a failure does not affect the other. Every row is written immediately;
+cases that did not fit into the time are listed.
 
 examples:
   bash benchmarks/gpu.sh                        # the tests on the GPU, then this: 2.5 minutes
-  python benchmarks/gpu.py                      # this alone: 1.5 minutes
-  python benchmarks/gpu.py --minutes 5          # with time for all that is compiled
-  python benchmarks/gpu.py --device cpu --tiny --out runs/gpu    # a rehearsal where none is
+  python benchmarks/gpu.py                      # only this: 1.5 minutes
+  python benchmarks/gpu.py --minutes 5          # with time for all compiled cases
+  python benchmarks/gpu.py --device cpu --tiny --out runs/gpu    # a rehearsal without a GPU
 
-files: gpu.json has every number, with the card and the versions; gpu.md has them as tables
+files: gpu.json has every number, with the GPU and the versions; gpu.md has them as tables
 """
 
 
 def process(
     backend: str, until: float, chosen: argparse.Namespace, failed: list[str]
 ) -> Iterator[Row]:
-    """Rows of one backend as they come; it is ended a little after its time."""
+    """Yield the rows of one backend; its process is killed shortly after its time is up."""
     command = [sys.executable, str(HERE / "gpu_rows.py"), str(until), chosen.device]
     command += ["tiny"] if chosen.tiny else []
     with tempfile.TemporaryFile("w+", encoding="utf-8") as messages:
@@ -57,14 +57,14 @@ def process(
             stdout=subprocess.PIPE,
             stderr=messages,
             text=True,
-            start_new_session=True,  # with what it starts to compile
+            start_new_session=True,  # includes compiler processes
         )
         killer = threading.Timer(max(0, until + 1 - time.time()), end, [child])
         killer.start()
         try:
             assert child.stdout is not None
             for line in child.stdout:
-                if line.endswith("\n"):  # who is killed may leave half a line
+                if line.endswith("\n"):  # a killed process may leave half a line
                     yield json.loads(line)
             if child.wait():
                 messages.seek(0)
@@ -75,25 +75,25 @@ def process(
         finally:
             killer.cancel()
             end(child)
-            with child:  # closes what was read, and waits
+            with child:  # closes the pipe and waits
                 pass
 
 
 def end(child: subprocess.Popen[str]) -> None:
-    """With all of its group."""
+    """Kill a process with its group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
 
 
 def options(argv: Sequence[str]) -> argparse.Namespace:
-    """Flags."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="gpu.py", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=1.5, help="it ends then (default 1.5)")
-    parser.add_argument("--out", type=Path, help="folder of the files: benchmarks/results")
+    parser.add_argument("--minutes", type=float, default=1.5, help="time limit (default 1.5)")
+    parser.add_argument("--out", type=Path, help="output folder (default benchmarks/results)")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="a few rows: does all of it run?")
+    parser.add_argument("--tiny", action="store_true", help="a few rows, as a dry run")
     chosen = parser.parse_args(argv)
     if reason := refusal(chosen):
         parser.error(reason)
@@ -101,18 +101,18 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def refusal(chosen: argparse.Namespace) -> str:
-    """Why these flags make no sense, or nothing."""
+    """Return why these flags are invalid, or an empty string."""
     if not 0 < chosen.minutes < float("inf"):
         return f"--minutes must be positive, but is {chosen.minutes}"
     if chosen.device == "cuda" and not torch.cuda.is_available():
-        return "torch finds no GPU here; to rehearse, add `--device cpu --tiny --out FOLDER`"
+        return "torch finds no GPU here; for a rehearsal add `--device cpu --tiny --out FOLDER`"
     if (chosen.device == "cpu" or chosen.tiny) and (chosen.out or RESULTS).resolve() == RESULTS:
-        return "a rehearsal is no result: name another folder by --out"
+        return "a rehearsal is not a result: name another folder with --out"
     return ""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 something was measured, 1 nothing was, 130 stopped."""
+    """Return the exit status: 0 if something was measured, 1 if nothing was, 130 if stopped."""
     began, chosen = time.time(), options(argv)
     results = {
         "date": datetime.now().astimezone().isoformat(timespec="minutes"),
@@ -128,7 +128,7 @@ def main(argv: Sequence[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for count, name in enumerate(BACKENDS, 1):  # who is done early leaves the others more
+        for count, name in enumerate(BACKENDS, 1):  # unused time goes to the next backend
             until = began + 60 * chosen.minutes * count / len(BACKENDS)
             for row in process(name, until, chosen, results["failed"]):
                 if "backends" in row:
@@ -139,14 +139,14 @@ def main(argv: Sequence[str]) -> int:
                 write(results, folder)
     except KeyboardInterrupt:
         stopped = True
-        print("stopped; what was measured is kept", file=sys.stderr)
+        print("stopped; measurements so far are kept", file=sys.stderr)
     write(results, folder)
     print(f"{times(results)}\nWritten to {folder}: gpu.json, gpu.md", flush=True)
     return 130 if stopped else int(not any(row.get("times") for row in results["rows"]))
 
 
 def card() -> str:
-    """The GPU, its driver and CUDA."""
+    """Describe the GPU, its driver and CUDA."""
     found = torch.cuda.get_device_properties(0)
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
@@ -161,7 +161,7 @@ def card() -> str:
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
-    """Both files, each whole or not at all."""
+    """Write both files atomically."""
     results["left_out"] = left_out(results)
     text = json.dumps(results | {"rows": []}, indent=2)
     lines = ",\n".join("    " + json.dumps(row) for row in results["rows"])
@@ -176,15 +176,15 @@ KEYS = ("way", "layout", "N", "call")
 
 
 def left_out(results: dict[str, Any]) -> list[str]:
-    """The cases that were planned and have no row."""
+    """Return the planned cases without a row."""
     there = {(row["backend"], *(row[key] for key in KEYS)) for row in results["rows"]}
     cases = [(name, *case) for name in BACKENDS for case in plan(results["rehearsal"])]
     return [", ".join(map(str, case)) for case in cases if case not in there]
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The card, what was timed, what was launched, what failed, what there was no time for."""
-    kind = "**A rehearsal, no result.** " if results["rehearsal"] else ""
+    """Format the GPU, times, launches, failures and cases left out."""
+    kind = "**A rehearsal, not a result.** " if results["rehearsal"] else ""
     used = "; ".join(f"{name}: `{found}`" for name, found in results["backends"].items())
     versions = ", ".join(f"{k} {v}" for k, v in results["machine"]["versions"].items())
     errors = results["failed"] + [
@@ -195,19 +195,19 @@ def markdown(results: dict[str, Any]) -> str:
     parts = [
         f"{kind}{results['card']}. {results['date']}, {results['minutes']:.1f} minutes; "
         f"{versions}. Backends: {used}.",
-        "float32; medians over interleaved rounds, in brackets their quartiles, in units of the "
-        "normal or, of sampling, of as many gammas; + in exponents in units of the normal's "
-        "backward in value.",
+        "float32; medians over interleaved rounds, with quartiles in brackets, relative to the "
+        "normal or, for sampling, to the same number of gammas; + in exponents is relative to the "
+        "normal's backward in value.",
         times(results),
-        "## Launches of a call\n\n" + counts(results),
+        "## Launches per call\n\n" + counts(results),
     ]
-    for title, lines in (("Errors", errors), ("No time for", results["left_out"])):
+    for title, lines in (("Errors", errors), ("Out of time", results["left_out"])):
         parts += [f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines)] if lines else []
     return "\n\n".join(parts) + "\n"
 
 
 def by_case(results: dict[str, Any], what: str) -> dict[tuple[Any, ...], dict[str, Row]]:
-    """For each case that has such numbers the row of each backend."""
+    """Group the rows that have such numbers by case and backend."""
     found: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in results["rows"]:
         if row.get(what):
@@ -216,7 +216,7 @@ def by_case(results: dict[str, Any], what: str) -> dict[tuple[Any, ...], dict[st
 
 
 def times(results: dict[str, Any]) -> str:
-    """Ours by each backend, in units of what the first of them has."""
+    """Tabulate the times of lpnested per backend, relative to the first backend's baseline."""
     lines = []
     for (way, layout, count, call), rows in by_case(results, "times").items():
         row = next(iter(rows.values()))
@@ -228,7 +228,7 @@ def times(results: dict[str, Any]) -> str:
 
 
 def counts(results: dict[str, Any]) -> str:
-    """Of ours by each backend, and of the normal."""
+    """Tabulate the launches of lpnested per backend, and of the normal."""
     lines = []
     for (_, layout, _, call), rows in by_case(results, "values").items():
         normal = next(iter(rows.values()))["values"][NORMAL]

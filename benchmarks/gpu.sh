@@ -4,7 +4,7 @@
 #   bash benchmarks/gpu.sh [--rehearse] [FOLDER]
 #
 # FOLDER (benchmarks/results by default) gets gpu-tests.txt, gpu.json and gpu.md. --rehearse runs
-# all of it on the CPU with a few rows, and needs a FOLDER. PYTHON names another python3.
+# everything on the CPU with a few rows, and needs a FOLDER. PYTHON selects another python3.
 set -u
 
 rehearse=""
@@ -18,7 +18,7 @@ for argument in "$@"; do
     esac
 done
 if [ -n "$rehearse" ] && [ -z "$out" ]; then
-    echo "gpu.sh: a rehearsal is no result: name a folder for it" >&2
+    echo "gpu.sh: a rehearsal is not a result: name a folder for it" >&2
     exit 2
 fi
 
@@ -31,19 +31,19 @@ export PYTHONDONTWRITEBYTECODE=1
 python="${PYTHON:-python3}"
 command -v "$python" >/dev/null || python=python
 
-# (a) The tests, by the reference and by Triton. What pyproject.toml adds for a developer's run is
-# for packages that may be missing here, and for another torch: two processes, doctests of every
-# module, warnings as errors.
+# (a) The tests, with the reference and with Triton. Override the developer settings of
+# pyproject.toml (two processes, doctests of every module, warnings as errors), which assume
+# packages that may be missing here and a specific torch.
 log="$out/gpu-tests.txt"
 chosen=(-m cuda -k "not compiled") # compiled ones take minutes
-limit=31 # seconds of each
+limit=31 # seconds per backend
 if [ -n "$rehearse" ]; then
     chosen=(-k found)
     limit=150
 fi
 config=(-o addopts= -o filterwarnings=default --import-mode=importlib -p no:cacheprovider)
 if ! "$python" -c "import hypothesis" 2>/dev/null; then
-    config+=(--noconftest) # conftest.py asks for it, these tests don't
+    config+=(--noconftest) # conftest.py needs it, these tests do not
 fi
 messages="$(mktemp)"
 trap 'rm -f "$messages"' EXIT
@@ -73,7 +73,7 @@ unset LPNESTED_TRITON
 
 # (b) The benchmark.
 flags=(--minutes 1.2)
-limit=80 # it ends by itself, but for the worst
+limit=80 # only a safeguard: it ends by itself
 if [ -n "$rehearse" ]; then
     flags=(--minutes 4 --device cpu --tiny)
     limit=300

@@ -1,6 +1,6 @@
-"""The rows of one backend on a GPU; gpu.py starts it, with the time at which to stop.
+"""Measure one backend on a GPU; started by gpu.py with the time at which to stop.
 
-`python gpu_rows.py UNTIL DEVICE [tiny]`: each row is a line of JSON as soon as it is measured.
+`python gpu_rows.py UNTIL DEVICE [tiny]` prints each row as a line of JSON when it is measured.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from peers import FORWARD, IN_BOTH, IN_VALUE, MODES, NORMAL, OURS, Problem, contenders
 from targets import FOURS, GAMMA, LARGE, MANY, SMALL
-from timing import Contender, Row, interleave, machine, said
+from timing import Contender, Row, interleave, machine, one_line
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,13 +24,13 @@ from torch.utils.benchmark import timer
 EAGER, GRAPH, COMPILED, LAUNCHES = "eager", "CUDA graph", "compiled", "launches"
 SAMPLE = "sample"
 LAYOUTS = {"5 x 4": FOURS, "16 x 16": (16,) * 16, "ragged 30": None}
-SECONDS = {EAGER: 0.5, GRAPH: 0.5, COMPILED: 12.0, LAUNCHES: 0.3}  # of one case, a little too much
-KEPT = 6.0  # seconds for counting launches, which is last: a profiler slows what follows it
+SECONDS = {EAGER: 0.5, GRAPH: 0.5, COMPILED: 12.0, LAUNCHES: 0.3}  # upper estimates per case
+RESERVED = 6.0  # seconds for counting launches at the end: a profiler slows later cases
 Case = tuple[str, str, int, str]  # way, layout, N, call
 
 
 def plan(tiny: bool) -> list[Case]:
-    """What matters most first: the layout of the paper."""
+    """Return the cases in order of importance, starting with the paper's layout."""
     (first, *others), counts = LAYOUTS, (32,) if tiny else (LARGE, SMALL, MANY)
     calls, few = (*MODES, SAMPLE), counts[0]
     cases = [(way, first, n, call) for way in (EAGER, GRAPH) for n in counts for call in calls]
@@ -40,10 +40,10 @@ def plan(tiny: bool) -> list[Case]:
 
 
 def rows(until: float, device: str, tiny: bool) -> Iterator[Row]:
-    """Those for which there is time."""
+    """Yield the rows for which there is time."""
     yield {"backends": machine()["backends"]}
     for case in plan(tiny):
-        left = until - time.time() - (0 if case[0] == LAUNCHES else KEPT)
+        left = until - time.time() - (0 if case[0] == LAUNCHES else RESERVED)
         if left > SECONDS[case[0]]:
             torch.manual_seed(0)
             keys = dict(zip(("way", "layout", "N", "call"), case, strict=True))
@@ -51,11 +51,11 @@ def rows(until: float, device: str, tiny: bool) -> Iterator[Row]:
                 with limit(left):
                     yield keys | measure(case, device, tiny)
             except Exception as error:
-                yield keys | {"errors": {"all": said(error)}}
+                yield keys | {"errors": {"all": one_line(error)}}
 
 
 def measure(case: Case, device: str, tiny: bool) -> Row:
-    """The time of a call in units of the normal, or of as many gammas; or its launches."""
+    """Time a call relative to the normal, or to the same number of gammas; or count launches."""
     way, layout, count, call = case
     names = [OURS, NORMAL]
     problem = Problem(
@@ -77,7 +77,7 @@ def measure(case: Case, device: str, tiny: bool) -> Row:
 
 
 def samplers(problem: Problem) -> dict[str, Contender]:
-    """As many gammas in one call as there are coordinates."""
+    """Return our sampler, and one that draws one gamma per coordinate in one call."""
     p0, p = problem.exponents()
     gamma = torch.distributions.Gamma(1 / p[0], torch.ones_like(p[0]), validate_args=False)
     ours = partial(problem.distribution(p0, p).sample, problem.shape)
@@ -85,7 +85,7 @@ def samplers(problem: Problem) -> dict[str, Contender]:
 
 
 def replayed(call: Contender) -> Contender:
-    """As a CUDA graph; what cannot be captured is an error when it is called."""
+    """Capture a call as a CUDA graph; if capturing fails, the result raises when called."""
     try:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -108,7 +108,7 @@ def fail(error: Exception) -> None:
 
 
 def launches(call: Contender, device: str) -> int | str:
-    """Kernels, copies and fills by the profiler; where it sees nothing, operations."""
+    """Count kernels, copies and fills with the profiler or, if it sees none, operations."""
     found = 0
     for _ in range(2 if device == "cuda" else 0):  # the first events of a process may be lost
         with profile(activities=[ProfilerActivity.CUDA]) as record:
@@ -127,7 +127,7 @@ def launches(call: Contender, device: str) -> int | str:
 
 
 class Operations(TorchDispatchMode):
-    """Counts those that are no views and no plain allocations."""
+    """Counts operations other than views and plain allocations."""
 
     count = 0
 
@@ -138,7 +138,7 @@ class Operations(TorchDispatchMode):
 
 @contextlib.contextmanager
 def limit(seconds: float) -> Iterator[None]:
-    """An error for what takes longer: compiling may."""
+    """Raise if the body, which may compile, takes longer."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"not done within {seconds:.0f} seconds")
@@ -152,7 +152,7 @@ def limit(seconds: float) -> Iterator[None]:
 
 
 def main(until: str, device: str, tiny: str = "") -> None:
-    """Whatever else prints stays out of the rows."""
+    """Print the rows to stdout, and any other output to stderr."""
     out, sys.stdout = sys.stdout, sys.stderr
     torch.set_num_threads(1)
     for row in rows(float(until), device, bool(tiny)):

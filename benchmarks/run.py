@@ -19,7 +19,7 @@ import tables
 import torch
 from peers import IN_VALUE, MODES, NAIVE, NORMAL, OURS, RECURSION, Problem, contenders
 from targets import CASES, FOURS, GAMMA, LARGE, MANY, SMALL, WIDE
-from timing import Row, interleave, machine, peak, said, spread
+from timing import Row, interleave, machine, one_line, peak, spread
 from torch.distributions import Gamma, Independent, Normal
 from torch.utils.benchmark import timer
 
@@ -29,37 +29,37 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 HELP = """\
 Times log_prob and its gradients against Independent(Normal), a plain recursion, an ISA as a user
-writes it, and all of them compiled; then sampling, constructors, two threads, import, and a
-training step and MIG of the example; counts memory; and says which targets were met or missed.
+would write it, and all of them compiled; then sampling, constructors, two threads, import, and a
+training step and MIG of the example; measures memory; and reports targets met and missed.
 
-In every round each contender of a case is timed once, in an order drawn anew, and ratios are taken
-within rounds: they hold on a busy machine. Leave it alone for a result to be kept.
+In every round each contender of a case is timed once, in random order, and ratios are taken within
+rounds, which makes them robust on a busy machine. For results to publish, leave the machine idle.
 
 groups: import, constructor, memory, sample, log_prob, threads, example
 
 examples:
   python benchmarks/run.py                         # everything: about half an hour
-  python benchmarks/run.py --quick                 # some of every group: three minutes
+  python benchmarks/run.py --quick                 # part of every group: three minutes
   python benchmarks/run.py --only log_prob sample  # some groups
   LPNESTED_KERNELS=off python benchmarks/run.py --quick    # another backend of the density
 
 files:
-  table.md      what was met, what was missed and by how much, every row
+  table.md      targets met, targets missed and by how much, and every row
   results.json  every number, with the machine, settings and versions
-  log_prob.png  log_prob beside its peers
+  log_prob.png  log_prob compared to its peers
 
-Ctrl-C keeps what has been measured.
+Ctrl-C keeps the measurements so far.
 """
 GIB = 2**30
-# Without the first three, glibc returns every large temporary to the system, and page faults, not
-# arithmetic, are what is measured from a few MB on. Sleeping threads: spinning ones are unusable
-# on a machine that does anything else.
+# Without the first three, glibc returns every large temporary to the system, and from a few MB on
+# page faults dominate the measurement. Threads wait passively, since spinning is unusable on a
+# shared machine.
 ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(8 * GIB),
     "MALLOC_TRIM_THRESHOLD_": str(32 * GIB),
     "MALLOC_TOP_PAD_": str(GIB // 16),
     "OMP_WAIT_POLICY": "PASSIVE",
-    "OMP_NUM_THREADS": "1",  # a Timer sets those of torch
+    "OMP_NUM_THREADS": "1",  # a Timer sets torch's own number
     "MKL_NUM_THREADS": "1",
 }
 IMPORT = """
@@ -70,7 +70,7 @@ import lpnested; print(middle - began, process_time() - middle)
 
 
 def imports(quick: bool) -> Iterator[Row]:
-    """In fresh interpreters that may keep bytecode; the first only fills the caches."""
+    """Time imports in fresh interpreters with bytecode caches, which the first one fills."""
     with TemporaryDirectory() as folder:
         environment = os.environ | {"PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
         run = partial(subprocess.run, capture_output=True, text=True, check=True, env=environment)
@@ -81,7 +81,7 @@ def imports(quick: bool) -> Iterator[Row]:
 
 
 def constructor(quick: bool) -> Iterator[Row]:
-    """As a training step makes it, and as a user does."""
+    """Time constructors as in a training step, and as in interactive use."""
     p0, p = Problem(FOURS, (1,)).exponents()
     zeros, ones = torch.zeros(20), torch.ones(20)
 
@@ -96,7 +96,7 @@ def constructor(quick: bool) -> Iterator[Row]:
 
 
 def memory(quick: bool) -> Iterator[Row]:
-    """Peak of what is allocated at once, in sizes of z."""
+    """Measure the peak allocated memory, in sizes of z."""
     for mode in (IN_VALUE,) if quick else MODES:
         problem = Problem(FOURS, (MANY,), mode)
         calls, size = contenders(problem), problem.value().nbytes
@@ -105,7 +105,7 @@ def memory(quick: bool) -> Iterator[Row]:
 
 
 def sample(quick: bool) -> Iterator[Row]:
-    """In units of one Gamma(1/p) for each coordinate, all of the same shape."""
+    """Time sampling, relative to one Gamma(1/p) per coordinate, all of the same shape."""
     for count in (SMALL, LARGE):
         problem = Problem(FOURS, (count,))
         p0, p = problem.exponents()
@@ -119,7 +119,7 @@ def sample(quick: bool) -> Iterator[Row]:
 
 
 def log_prob(quick: bool) -> Iterator[Row]:
-    """Every case in every mode; compiled too, but for what would be minutes of compiling each."""
+    """Time every case in every mode, and compiled unless compilation takes minutes."""
     for case, (problem, limits) in CASES.items():
         if quick and not limits:
             continue
@@ -132,7 +132,7 @@ def log_prob(quick: bool) -> Iterator[Row]:
 
 
 def threads(quick: bool) -> Iterator[Row]:
-    """The same call with one and with two, in the same rounds."""
+    """Time the same call with one and with two threads, in the same rounds."""
     for mode in (IN_VALUE,) if quick else MODES:
         call = contenders(Problem(FOURS, (MANY,), mode), [OURS])[OURS]
         calls, counts = {"one thread": call, "two threads": call}, {"two threads": 2}
@@ -141,7 +141,7 @@ def threads(quick: bool) -> Iterator[Row]:
 
 
 def example(quick: bool) -> Iterator[Row]:
-    """A training step of examples/isa_vae, and with two threads its MIG."""
+    """Time a training step of examples/isa_vae and, with two threads, its MIG."""
     sys.path.append(str(HERE.parent / "examples" / "isa_vae"))
     import measure
 
@@ -167,23 +167,23 @@ GROUPS: dict[str, Callable[[bool], Iterator[Row]]] = {
 
 
 def options(argv: Sequence[str]) -> argparse.Namespace:
-    """Flags."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="run.py", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="fewer cases, fewer rounds")
-    parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="GROUP", help="these groups")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="GROUP", help="only these")
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder for the files, which are replaced: by default benchmarks/results, or its "
-        "subfolder partial for a run with --quick or --only",
+        help="output folder, whose files are replaced (default benchmarks/results, or its "
+        "subfolder partial with --quick or --only)",
     )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 1 something failed, 130 stopped."""
+    """Return the exit status: 0 if done, 1 if something failed, 130 if stopped."""
     chosen = options(argv)
     folder = chosen.out or (RESULTS / "partial" if chosen.quick or chosen.only else RESULTS)
     results: dict[str, Any] = {
@@ -200,12 +200,12 @@ def main(argv: Sequence[str]) -> int:
         measure(chosen.only or list(GROUPS), results, folder)
         results["complete"] = True
     except KeyboardInterrupt:
-        print("\nstopped; what was measured is kept", file=sys.stderr)
+        print("\nstopped; measurements so far are kept", file=sys.stderr)
     return finish(results, folder)
 
 
 def measure(names: Sequence[str], results: dict[str, Any], folder: Path) -> None:
-    """Rows of one group after the other, each written as it comes."""
+    """Measure one group after the other, and write each row immediately."""
     began = time.monotonic()
     for count, name in enumerate(names, 1):
         print(f"[{count}/{len(names)}] {name}", flush=True)
@@ -215,14 +215,14 @@ def measure(names: Sequence[str], results: dict[str, Any], folder: Path) -> None
                 results["rows"].append({"group": name} | row)
                 results["minutes"] = (time.monotonic() - began) / 60
                 write(results, folder)
-                print(f"  {results['minutes']:5.1f} min  {told(row)}", flush=True)
+                print(f"  {results['minutes']:5.1f} min  {summary_line(row)}", flush=True)
         except Exception as error:
-            results["failed"].append(f"Failed: {name}: `{said(error)}`")
+            results["failed"].append(f"Failed: {name}: `{one_line(error)}`")
             print(results["failed"][-1], file=sys.stderr)
 
 
-def told(row: Row) -> str:
-    """In one line: what it is, and ours."""
+def summary_line(row: Row) -> str:
+    """Summarise a row in one line: the case and our numbers."""
     names = [name for name in (*row.get("times", ()), *row.get("values", ())) if name != NORMAL]
     found = "".join(f"  {name} {tables.cell(row, name)}" for name in names[:2])
     return (
@@ -234,7 +234,7 @@ def told(row: Row) -> str:
 
 
 def finish(results: dict[str, Any], folder: Path) -> int:
-    """Write everything, and say what there is."""
+    """Write all files and print a summary."""
     if not results["rows"]:
         print("nothing was measured, nothing was written", file=sys.stderr)
         return 1 if results["complete"] else 130
@@ -250,7 +250,7 @@ def finish(results: dict[str, Any], folder: Path) -> int:
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
-    """results.json, whole or not at all, each row on a line of its own."""
+    """Write results.json atomically, one row per line."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = ",\n".join("    " + json.dumps(row, allow_nan=False) for row in results["rows"])
     text = json.dumps(results | {"rows": []}, indent=2)

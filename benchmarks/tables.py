@@ -1,4 +1,4 @@
-"""The results as Markdown and as a picture: what was met, what was missed and by how much, all."""
+"""Results as Markdown and as a figure: targets met, targets missed and by how much, all rows."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ NOT_KEYS = {"group", "times", "values", "errors", "rounds", "reference"}
 
 
 def markdown(results: Results) -> str:
-    """The whole file."""
+    """Format the whole file."""
     found = verdicts(results)
     parts = [heading(results)]
     header = ["", "measured", "target"]
@@ -39,26 +39,27 @@ def markdown(results: Results) -> str:
 
 
 def heading(results: Results) -> str:
-    """Where, when and how."""
+    """Describe the machine, the date and the settings."""
     machine, which = results["machine"], column(results["machine"])
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     quick = " **Quick run: fewer cases, fewer rounds.**" if results["quick"] else ""
     stopped = "" if results["complete"] else " **Stopped before its end.**"
-    limits = "has no targets in units of the normal" if which is None else "is held to its targets"
+    limits = "has no targets in units of the normal" if which is None else "has its own targets"
     return (
         f"Measured on {results['date']} in {results['minutes']:.0f} minutes.{quick}{stopped} "
         f"log_prob ran on the **{machine['backends']['cpu']}**, which {limits}. {machine['cpu']}, "
         f"{machine['cores']} cores, torch with {machine['capability']}; {versions}; processes "
-        f"running when it began: {machine['load']}.\n\n"
-        "One thread, float32 and `validate_args=False` unless a row says otherwise; malloc is "
-        "told to keep large temporaries. Numbers are medians over interleaved rounds, in brackets "
-        "their quartiles, in units of the contender that is given as a time: the processor's, but "
-        "for two threads. At 501 nodes no peer is compiled: that takes more than ten minutes."
+        f"running at the start: {machine['load']}.\n\n"
+        "One thread, float32 and `validate_args=False` unless a row says otherwise; malloc is set "
+        "to keep large temporaries. Numbers are medians over interleaved rounds, with quartiles "
+        "in brackets, relative to the contender that is given as a time. Times are CPU times, "
+        "except for two threads. At 501 nodes no peer is compiled, which would take more than ten "
+        "minutes."
     )
 
 
 def verdicts(results: Results) -> dict[str, list[list[str]]]:
-    """Lines of what was met, missed and not measured."""
+    """Return lines of the targets met, missed and not measured."""
     found: dict[str, list[list[str]]] = {"met": [], "missed": [], "not measured": []}
     for target in targets(column(results["machine"])):
         limit = f"{'>=' if target.at_least else '<='} {number(target.limit)} {target.unit}"
@@ -74,7 +75,7 @@ def verdicts(results: Results) -> dict[str, list[list[str]]]:
 
 
 def summary(results: Results) -> str:
-    """What was met and what was missed, for a terminal."""
+    """Summarise the targets met and missed, for a terminal."""
     found = verdicts(results)
     counts = ", ".join(f"{len(lines)} {name}" for name, lines in found.items())
     lines = [f"  met     {what}: {value} ({limit})" for what, value, limit in found["met"]]
@@ -85,7 +86,7 @@ def summary(results: Results) -> str:
 
 
 def section(rows: list[Row]) -> list[str]:
-    """Tables of a group: rows with the same values, or that were timed, in one; then failures."""
+    """Format the tables of a group, one per kind of row, followed by failures."""
     alike: dict[str, list[Row]] = {}
     for row in rows:
         alike.setdefault("|".join(row.get("values", ())), []).append(row)
@@ -98,20 +99,20 @@ def section(rows: list[Row]) -> list[str]:
 
 
 def columns(rows: list[Row]) -> str:
-    """A column for each key and for each contender."""
+    """Format a table with a column for each key and each contender."""
     names = dict.fromkeys(name for row in rows for name in row.get("times", row.get("values")))
     keys = [key for key in rows[0] if key not in NOT_KEYS]
     return table((*keys, *names), [words(row) + [cell(row, n) for n in names] for row in rows])
 
 
 def words(row: Row) -> list[str]:
-    """What tells it from other rows of its group."""
+    """Return what distinguishes a row from the others of its group."""
     found = [row[key] for key in row if key not in NOT_KEYS]
     return [f"{key:,}" if isinstance(key, int) else str(key) for key in found]
 
 
 def cell(row: Row, name: str) -> str:
-    """The reference in seconds, the others in units of it; what was not timed as it is."""
+    """Format the reference in seconds, others relative to it, and untimed values unchanged."""
     if name in row.get("values", ()):
         return spread(row["values"][name])
     if name not in row["times"]:
@@ -121,20 +122,20 @@ def cell(row: Row, name: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, numbers to the right."""
+    """Format a Markdown table with right-aligned numbers."""
     rule = ["---"] + ["--:"] * (len(header) - 1)
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows))
 
 
 def number(value: float) -> str:
-    """Three digits, without an exponent unless it is tiny."""
+    """Format three digits, without an exponent unless the value is tiny."""
     if value == 0 or 1e-3 <= abs(value) < 1e3:
         return f"{value:.3g}"
     return f"{value:,.0f}" if abs(value) >= 1e3 else f"{value:.1e}"
 
 
 def duration(seconds: float) -> str:
-    """In the unit that suits it."""
+    """Format a duration in a suitable unit."""
     factor, unit = next(
         (each for each in ((1, "s"), (1e3, "ms")) if seconds * each[0] >= 1), (1e6, "µs")
     )
@@ -142,7 +143,7 @@ def duration(seconds: float) -> str:
 
 
 def spread(found: float | Sequence[float]) -> str:
-    """A number; of three the median and, in brackets, the quartiles."""
+    """Format a number, or a median with quartiles in brackets."""
     if isinstance(found, int | float):
         return number(found)
     median, q1, q3 = map(number, found)
@@ -150,10 +151,10 @@ def spread(found: float | Sequence[float]) -> str:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """A panel for each mode: the contenders on each case, in units of the normal."""
+    """Draw a panel for each mode: the contenders on each case, relative to the normal."""
     import matplotlib
 
-    matplotlib.use("Agg")  # draws into files: no display needed
+    matplotlib.use("Agg")  # no display needed
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(

@@ -1,4 +1,4 @@
-"""What the project has promised itself, and what the rows of a run say to it."""
+"""The performance targets of the project, and how to evaluate them on the rows of a run."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ GAMMA, COMPILED = "Gamma(1/p)", f"{OURS}, compiled"
 INSTRUCTIONS = ("avx2", "avx512")
 BATCHED = ((2, 2, 2.5), (1.5, 1.5, 2))
 
-# Each with its limits in units of the normal: forward, + backward in value, + in exponents (whose
-# unit is the normal's backward in value); with AVX2, and with AVX-512.
+# Each case with its limits relative to the normal: forward, + backward in value, + in exponents
+# (relative to the normal's backward in value); for AVX2, and for AVX-512.
 CASES: dict[str, tuple[Problem, tuple[tuple[float, ...], ...]]] = {
     "5 x 4, N = 2048": (Problem(FOURS, (SMALL,)), ((1.15, 1.1, 1.4), (0.75, 0.75, 1.1))),
     "5 x 4, N = 65,536": (Problem(FOURS, (LARGE,)), ((1.05, 1.1, 1.35), (0.70, 0.85, 1.0))),
@@ -28,7 +28,7 @@ CASES: dict[str, tuple[Problem, tuple[tuple[float, ...], ...]]] = {
         Problem(FOURS, (SMALL,), dtype=torch.float64),
         ((1.5, 1.3, 1.5),) * 2,
     ),
-    "5 x 4, N = 1": (Problem(FOURS, (1,)), ()),  # no promise: what a call costs
+    "5 x 4, N = 1": (Problem(FOURS, (1,)), ()),  # no target: shows the cost of a call
     "5 x 4, N = 1,000,000": (Problem(FOURS, (MANY,)), ()),
 }
 WIDE = "500 x 4, N = 2048"
@@ -38,7 +38,7 @@ Find = Callable[[list[Row]], Found]
 
 @dataclass(frozen=True)
 class Target:
-    """A promise: what `find` makes of the rows is at most, or at least, the limit."""
+    """A target: what `find` extracts from the rows is at most, or at least, the limit."""
 
     what: str
     limit: float
@@ -47,24 +47,24 @@ class Target:
     at_least: bool = False
 
     def met(self, value: float) -> bool:
-        """By the median alone."""
+        """Return whether the target is met, by the median alone."""
         return value >= self.limit if self.at_least else value <= self.limit
 
     def by(self, value: float) -> str:
-        """How far from the limit a value is, in percent of the smaller of the two."""
+        """Return the distance of a value from the limit, in percent of the smaller of the two."""
         low, high = sorted((value, self.limit))
         return f"{high / low - 1:.0%}" if low > 0 else f"{high - low:g}"
 
 
 def column(machine: dict[str, Any]) -> int | None:
-    """Whose limits hold: of the kernel in use, or of what torch has where the reference serves."""
+    """Return the applicable limits: of the kernel in use, or of torch's capability."""
     used = machine["backends"]["cpu"]
     name = machine["capability"].lower() if "reference" in used else used
     return next((k for k in (1, 0) if INSTRUCTIONS[k] in name), None)
 
 
 def targets(instructions: int | None) -> Iterator[Target]:
-    """All of them; those in units of the normal exist for AVX2 and AVX-512 alone."""
+    """Yield all targets; those relative to the normal exist only for AVX2 and AVX-512."""
     for name, (_, limits) in CASES.items():
         if limits and instructions is not None:
             for mode, limit in zip(MODES, limits[instructions], strict=True):
@@ -74,12 +74,12 @@ def targets(instructions: int | None) -> Iterator[Target]:
 
 
 def pick(rows: Iterable[Row], **keys: Any) -> list[Row]:
-    """Those with these keys."""
+    """Return the rows with these keys."""
     return [row for row in rows if all(row.get(key) == value for key, value in keys.items())]
 
 
 def median(name: str, **keys: Any) -> Find:
-    """The ratio, or the value, of a contender, with its quartiles."""
+    """Find the ratio, or the value, of a contender, with its quartiles."""
 
     def find(rows: list[Row]) -> Found:
         for row in pick(rows, **keys):
@@ -94,7 +94,7 @@ def median(name: str, **keys: Any) -> Find:
 
 
 def quotient(choose: Callable[..., Any], above: str, below: str, **keys: Any) -> Find:
-    """The least or largest quotient of two contenders over the rows, and where it is."""
+    """Find the least or largest quotient of two contenders over the rows, and where it occurs."""
 
     def find(rows: list[Row]) -> Found:
         found = [
@@ -111,7 +111,7 @@ def quotient(choose: Callable[..., Any], above: str, below: str, **keys: Any) ->
 
 
 def refused(rows: list[Row]) -> Found:
-    """How often the compiled library is an error."""
+    """Count the cases in which compiling the library fails."""
     tried = [
         row for row in pick(rows, group="log_prob") if COMPILED in row["times"] | row["errors"]
     ]
@@ -119,12 +119,12 @@ def refused(rows: list[Row]) -> Found:
 
 
 def lead(what: str, limit: float, peer: str, **keys: Any) -> Target:
-    """How many times slower a peer is than the library, where that is least."""
+    """Require a least slowdown of a peer relative to the library."""
     return Target(what, limit, quotient(min, peer, OURS, group="log_prob", **keys), at_least=True)
 
 
 def example(what: str, limit: float, name: str, of: str, unit: str = "") -> Target:
-    """Of the training step and MIG of the example."""
+    """Return a target for the training step or the MIG of the example."""
     return Target(what, limit, median(name, group="example", case=of), unit)
 
 

@@ -1,9 +1,9 @@
-"""Rounds of torch's Timer, interleaved between contenders; peak memory; and the machine.
+"""Interleaved timing of contenders with torch's Timer; peak memory; and the machine.
 
-A shared machine drifts by more than two contenders differ, but it drifts for all of them: so the
-ratio to the reference is taken within each round, and then its median and quartiles over rounds.
-The time is the processor's, of all threads of the process: waiting for a busy machine would be
-longer for a call that is longer already. What has several threads, or a GPU, takes torch's clock.
+A shared machine drifts by more than the differences between contenders, but the drift affects all
+of them. The ratio to the reference is therefore taken within each round, and then summarised by
+its median and quartiles over rounds. Times are CPU times of all threads of the process, because
+longer calls wait longer on a busy machine. Several threads, or a GPU, use torch's clock instead.
 """
 
 import json
@@ -25,7 +25,7 @@ import lpnested
 
 Contender = Callable[[], object]
 Row = dict[str, Any]
-SAMPLE = 1e-3  # seconds that a timing takes, if a call takes no longer
+SAMPLE = 1e-3  # seconds per timing, unless a single call takes longer
 LEAST, MOST = 5, 200  # rounds
 
 
@@ -36,11 +36,11 @@ def interleave(
     threads: Mapping[str, int] | None = None,
     clock: Callable[[], float] = time.process_time,
 ) -> Row:
-    """Time every contender once in every round, in an order that is drawn anew.
+    """Time every contender once in every round, in random order.
 
     Returns:
-        ``times``: for each contender the ``seconds`` of a call and the ``ratio`` to the reference,
-        each as median and quartiles; ``errors`` of those that raised.
+        ``times``: for each contender the ``seconds`` per call and the ``ratio`` to the reference,
+        each as median and quartiles; ``errors`` of contenders that raised.
     """
     timers: dict[str, tuple[Timer, int]] = {}
     errors, rounds = {}, []
@@ -50,7 +50,7 @@ def interleave(
         try:
             timers[name] = timer, max(1, round(SAMPLE / timer.timeit(1).mean))
         except Exception as error:
-            errors[name] = said(error)
+            errors[name] = one_line(error)
     names, rng, end = list(timers), random.Random(0), time.perf_counter() + seconds
     while reference in timers and len(rounds) < MOST:
         if len(rounds) >= LEAST and time.perf_counter() > end:
@@ -68,20 +68,20 @@ def interleave(
 
 
 def spread(values: list[float]) -> list[float]:
-    """Median, lower and upper quartile."""
+    """Return the median, and the lower and upper quartile."""
     q1, median, q3 = quantiles(values, n=4, method="inclusive")
     return [median, q1, q3]
 
 
-def said(error: Exception) -> str:
-    """In one line that is not too long."""
+def one_line(error: Exception) -> str:
+    """Format an error in one line of limited length."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def peak(call: Contender) -> int:
-    """Bytes allocated at once during a call, its result included, by the profiler's record.
+    """Return the peak of allocated bytes during a call, including its result, from the profiler.
 
-    The resident size is no substitute: it depends on what malloc kept of earlier calls.
+    The resident size is no substitute: it depends on the memory that malloc retained earlier.
     """
     call()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
@@ -99,7 +99,7 @@ def peak(call: Contender) -> int:
 
 
 def machine() -> dict[str, Any]:
-    """Hardware, system, versions, and the backends in use; no names of hosts, users or folders."""
+    """Return hardware, system, versions and backends, without names of hosts, users or folders."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     return {
         "cpu": _cpu(),
@@ -118,7 +118,7 @@ def machine() -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """As the kernel names it, with family and model: a name alone may say little."""
+    """Return the kernel's name of the CPU, with family and model, as a name alone may be vague."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     found = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}

@@ -1,4 +1,4 @@
-"""Checks of what the functions of a tree are given."""
+"""Argument checks of the functions of a tree."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lpnested.layout import Layout, layout_of
-from lpnested.precision import as_parameter, widen
+from lpnested.precision import as_parameter, upcast
 from lpnested.tree import LpNestedTree
 
 __all__ = ["check_exponents", "check_value", "common_shape", "prepare", "rows_of"]
@@ -26,19 +26,19 @@ def check_exponents(exponents: Tensor | Sequence[float], tree: LpNestedTree) -> 
 
 
 def prepare(exponents: Tensor, tree: LpNestedTree) -> tuple[Tensor, Layout]:
-    """Exponents, widened, as rows ``(num_nodes, *batch)``, and the layout of their tree."""
+    """Return upcast exponents as rows ``(num_nodes, *batch)``, and the layout of their tree."""
     exponents = check_exponents(exponents, tree)
-    return widen(exponents).movedim(-1, 0), layout_of(tree, exponents.device)
+    return upcast(exponents).movedim(-1, 0), layout_of(tree, exponents.device)
 
 
 def rows_of(value: Tensor, tree: LpNestedTree, name: str = "value") -> Tensor:
-    """Values, widened, as contiguous rows ``(dim, *sample, *batch)``: reductions run over rows."""
+    """Upcast values to contiguous rows ``(dim, *sample, *batch)``; reductions run over rows."""
     check_value(value, tree, name)
-    return widen(value.movedim(-1, 0).clone(memory_format=torch.contiguous_format))
+    return upcast(value.movedim(-1, 0).clone(memory_format=torch.contiguous_format))
 
 
 def common_shape(*shapes: torch.Size) -> torch.Size:
-    """What shapes broadcast to; torch's own function takes longer than a constructor."""
+    """Return the broadcast shape; ``torch.broadcast_shapes`` is slower than a constructor."""
     alike = shapes.count(shapes[0]) == len(shapes)
     return shapes[0] if alike else torch.broadcast_shapes(*shapes)
 

@@ -1,7 +1,7 @@
-"""Elementwise functions of many numbers, worked on in chunks that fit a cache.
+"""Elementwise functions of large tensors, evaluated in cache-sized chunks.
 
-What a function keeps for its gradient can be hundreds of times its arguments. Here it keeps the
-arguments alone: the gradient goes over the chunks again.
+The intermediates that a function saves for its gradient can be hundreds of times the size of its
+arguments. Here only the arguments are saved; the backward pass recomputes chunk by chunk.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["in_chunks"]
 
 Elementwise: TypeAlias = Callable[..., Tensor]
 
-_ON_CPU = 2**13  # elements in a chunk
-_ELSEWHERE = 2**18
+_CPU_CHUNK = 2**13  # elements in a chunk
+_DEVICE_CHUNK = 2**18
 
 
 def in_chunks(function: Elementwise, *arguments: Tensor) -> Tensor:
-    """What an elementwise function makes of tensors, which broadcast.
+    """Apply an elementwise function to tensors that broadcast.
 
-    Tracers, function transforms and forward mode get the function itself.
+    Under tracers, function transforms and forward mode the function is called directly.
     """
     arguments = torch.broadcast_tensors(*arguments)
     shape = arguments[0].shape
@@ -49,16 +49,16 @@ class _InChunks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         arguments, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled() or is_transformed(grad):  # it must have a gradient itself
+        if torch.is_grad_enabled() or is_transformed(grad):  # double backward
             return None, *_gradient(ctx.function, arguments, needed, grad)
-        parts = []
+        grads = []
         for *chunk, grad_of_chunk in _chunks((*arguments, grad)):
             leaves = [
                 x.detach().requires_grad_(need) for x, need in zip(chunk, needed, strict=True)
             ]
-            parts.append(_gradient(ctx.function, leaves, needed, grad_of_chunk))
-        wholes = zip(*parts, strict=True)
-        return None, *(None if whole[0] is None else torch.cat(whole) for whole in wholes)
+            grads.append(_gradient(ctx.function, leaves, needed, grad_of_chunk))
+        by_argument = zip(*grads, strict=True)
+        return None, *(None if x[0] is None else torch.cat(x) for x in by_argument)
 
 
 def _forward(function: Elementwise, arguments: Sequence[Tensor]) -> Tensor:
@@ -81,4 +81,4 @@ def _chunks(arguments: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _size(arguments: Sequence[Tensor]) -> int:
-    return _ON_CPU if arguments[0].device.type == "cpu" else _ELSEWHERE
+    return _CPU_CHUNK if arguments[0].device.type == "cpu" else _DEVICE_CHUNK

@@ -1,4 +1,4 @@
-"""Numbers as text: the fewest digits that read back to the same number of its dtype."""
+"""Numbers as text, with the fewest digits that round-trip in their dtype."""
 
 from __future__ import annotations
 
@@ -7,47 +7,48 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["each", "shortest", "shown"]
+__all__ = ["element_reprs", "parameter_repr", "shortest_repr"]
 
 
-def shortest(x: Tensor) -> str:
-    """A scalar with the fewest digits that read back to it in its dtype; "..." without numbers.
+def shortest_repr(x: Tensor) -> str:
+    """Format a scalar with the fewest digits that round-trip in its dtype; "..." if unavailable.
 
     Example:
-        >>> shortest(torch.tensor(2.1)), shortest(torch.tensor(1 / 3, dtype=torch.float64))
+        >>> third = torch.tensor(1 / 3, dtype=torch.float64)
+        >>> shortest_repr(torch.tensor(2.1)), shortest_repr(third)
         ('2.1', '0.3333333333333333')
     """
-    return each(x)[0]
+    return element_reprs(x)[0]
 
 
-def shown(x: Tensor) -> str:
-    """A parameter in a repr: its numbers where they are one or a short vector, else its shape.
+def parameter_repr(x: Tensor) -> str:
+    """Format a parameter for a repr: a scalar or short vector by its numbers, else its shape.
 
     Example:
-        >>> shown(torch.tensor([2.1, 2.2])), shown(torch.ones(3, 4))
+        >>> parameter_repr(torch.tensor([2.1, 2.2])), parameter_repr(torch.ones(3, 4))
         ('[2.1, 2.2]', '(3, 4)')
     """
     if x.dim() > 1 or x.numel() > 8:
         return str(tuple(x.shape))
-    texts = each(x)
+    texts = element_reprs(x)
     if "..." in texts:
         return str(tuple(x.shape))
     return f"[{', '.join(texts)}]" if x.dim() else texts[0]
 
 
-def each(x: Tensor) -> list[str]:
-    """:func:`shortest` of every number; it does not raise, on no device and under no tracer.
+def element_reprs(x: Tensor) -> list[str]:
+    """Apply :func:`shortest_repr` to every number; never raises, on any device or under a tracer.
 
     Example:
-        >>> each(torch.tensor([0.1, 100, torch.inf]))
+        >>> element_reprs(torch.tensor([0.1, 100, torch.inf]))
         ['0.1', '100', 'inf']
     """
     unknown = ["..."] * x.numel()
-    if hasattr(x, "fake_mode"):  # its numbers would be symbols
+    if hasattr(x, "fake_mode"):  # a fake tensor has symbols, no numbers
         return unknown
     try:
         return _texts(x.detach().flatten().tolist(), x.dtype)
-    except Exception:  # each transform and type of tensor has an error of its own for this
+    except Exception:  # transforms and tensor subclasses all raise different errors here
         return unknown
 
 

@@ -1,4 +1,4 @@
-"""Values whose first derivative is known, and whose second is not: it is refused, not made up."""
+"""Values with a known first derivative; the second raises instead of being silently wrong."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ["first_order", "is_differentiated", "without_value"]
+__all__ = ["first_order", "is_differentiated", "zero_with_gradient"]
 
 
 def first_order(x: Tensor) -> Tensor:
-    """The tensor itself, whose second derivatives raise.
+    """Return the tensor itself, with second derivatives that raise.
 
     Raises:
-        NotImplementedError: In double backward, where the first derivative is differentiated.
+        NotImplementedError: In double backward, when the first derivative is differentiated.
     """
     return _FirstOrder.apply(x)  # type: ignore[no-any-return]
 
 
-def without_value(x: Tensor) -> Tensor:
-    """Zero, with the first derivative of x."""
+def zero_with_gradient(x: Tensor) -> Tensor:
+    """Return zero, with the first derivative of x."""
     return first_order(x - x.detach())
 
 
 def is_differentiated(*tensors: Tensor) -> bool:
-    """Whether a derivative may be asked for, in reverse or forward mode."""
+    """Return whether a derivative may be requested, in reverse or forward mode."""
     return any(
         (x.requires_grad and torch.is_grad_enabled())
         or forward_ad.unpack_dual(x).tangent is not None
@@ -70,8 +70,8 @@ class _Final(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         raise NotImplementedError(
-            "the second derivative in a parameter that must have a certain value, such as the "
-            "exponents of a KL divergence, has no closed form"
+            "the second derivative in a parameter that is restricted to certain values, such as "
+            "the exponents of a KL divergence, has no closed form"
         )
 
     @staticmethod

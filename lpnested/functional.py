@@ -2,9 +2,9 @@ r"""The mathematics of :math:`L_p`-nested functions, as pure functions of tensor
 
 Natural shapes: ``value`` is ``(*sample, *batch, dim)``, ``exponents`` ``(*batch, num_nodes)`` in
 the order of ``tree.nodes``, a result ``(*sample, *batch)``. The arithmetic is float64 where the
-device has it; a result has the promoted dtype of the arguments. For a node :math:`I`:
-:math:`p_I` is its exponent, :math:`l_I` the number of its children, :math:`n_I` the number of
-leaves under it, and :math:`n_c` that under its child :math:`c`.
+device has it; a result has the promoted dtype of the arguments. For a node :math:`I`,
+:math:`p_I` is its exponent, :math:`l_I` its number of children, :math:`n_I` the number of leaves
+under it, and :math:`n_c` the number of leaves under its child :math:`c`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from lpnested.arguments import check_exponents, prepare, rows_of
 from lpnested.gamma_ratio import log_gamma_ratio
 from lpnested.ops import norm as operation
 from lpnested.ops import reference
-from lpnested.precision import as_parameter, result_dtype, rounded_to
+from lpnested.precision import as_parameter, result_dtype, saturate_cast
 from lpnested.sphere import sample_sphere
-from lpnested.traversal import align, climb, column, in_layout_order, path_sums
+from lpnested.traversal import align, in_layout_order, path_sums, reduce_tree, unsqueeze_like
 from lpnested.tree import LpNestedTree
 
 __all__ = [
@@ -39,11 +39,11 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
 
     .. math:: \log f(x), \quad f_I = \Big(\sum_{c \in I} f_c^{p_I}\Big)^{1/p_I}
 
-    At the origin it is the logarithm of the smallest normal float64, -708.4, not -inf. The
+    At the origin the result is the logarithm of the smallest normal float64, -708.4, not -inf. The
     gradient at a zero coordinate is 0, which is a subgradient for :math:`p \geq 1`; for
     :math:`p < 1` the one-sided derivatives there are infinite with opposite signs. On a device
-    without float64 that logarithm is -87.3, and the gradient is 0 as well where the share
-    :math:`x_i\, \partial \log f / \partial x_i` is below the smallest float32.
+    without float64 the logarithm at the origin is -87.3, and the gradient is also 0 where the
+    share :math:`x_i\, \partial \log f / \partial x_i` is below the smallest float32.
 
     Args:
         value: Shape ``(*sample, *batch, dim)``.
@@ -51,8 +51,8 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         tree: The tree.
 
     Raises:
-        ValueError: Where a shape does not fit the tree.
-        TypeError: Where the exponents are float16 or bfloat16.
+        ValueError: If a shape does not match the tree.
+        TypeError: If the exponents are float16 or bfloat16.
 
     Example:
         >>> tree = LpNestedTree((0, (1, 2)))
@@ -66,15 +66,15 @@ def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
 def norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     r"""The :math:`L_p`-nested function :math:`f(x)` itself; see :func:`log_norm`.
 
-    What overflows is saturated at the largest finite number. At the origin the value and the
-    gradient are 0.
+    Overflow saturates at the largest finite number. At the origin the value and the gradient
+    are 0.
 
     Example:
         >>> norm(torch.tensor([3.0, 4.0]), torch.tensor([2.0]), LpNestedTree.flat(2))
         tensor(5.)
     """
     exponents = check_exponents(exponents, tree)
-    return rounded_to(reference.norm(value, exponents, tree), result_dtype(value, exponents))
+    return saturate_cast(reference.norm(value, exponents, tree), result_dtype(value, exponents))
 
 
 def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -84,8 +84,8 @@ def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
         + \sum_{c \in I} \log\Gamma\Big(\frac{n_c}{p_I}\Big)
         - \log\Gamma\Big(\frac{n_I}{p_I}\Big) \Big]
 
-    It is :math:`n` times the volume of the unit ball (:func:`log_volume`), and the ordinary area
-    only for the 2-norm.
+    :math:`S_f(1)` is :math:`n` times the volume of the unit ball (:func:`log_volume`); it is the
+    ordinary surface area only for the 2-norm.
 
     Args:
         exponents: Shape ``(*batch, num_nodes)``.
@@ -96,7 +96,7 @@ def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
         tensor(6.2832)
     """
     exponents = check_exponents(exponents, tree)
-    return rounded_to(reference.log_surface_area(exponents, tree), result_dtype(exponents))
+    return saturate_cast(reference.log_surface_area(exponents, tree), result_dtype(exponents))
 
 
 def log_volume(exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -108,7 +108,7 @@ def log_volume(exponents: Tensor, tree: LpNestedTree) -> Tensor:
     """
     exponents = check_exponents(exponents, tree)
     area = reference.log_surface_area(exponents, tree)
-    return rounded_to(area - math.log(tree.dim), result_dtype(exponents))
+    return saturate_cast(area - math.log(tree.dim), result_dtype(exponents))
 
 
 def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -119,8 +119,8 @@ def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
         + \sum_{c \in I} \log\Gamma\Big(\frac{n_c + K_c}{p_I}\Big)
         - \log\Gamma\Big(\frac{n_c}{p_I}\Big) \Big]
 
-    with :math:`K_I` the sum of the orders under :math:`I`. It is inf where an order is -1 or less,
-    unless there is one coordinate only, which has no direction.
+    where :math:`K_I` is the sum of the orders under :math:`I`. The result is inf if an order is -1
+    or less, except for a single coordinate, which has no direction.
 
     Args:
         orders: The orders :math:`k_i`, real, shape ``(*sample, *batch, dim)``.
@@ -138,15 +138,15 @@ def log_moment(orders: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     rows, p = align(rows_of(orders, tree, "orders"), p)
     singular = (rows <= -1).any(0)
     rows = torch.where(singular, 0.0, rows)
-    levels = climb(rows, p, layout, lambda children, _: children.sum(1))
-    edge_orders, node_orders = (torch.cat(parts) for parts in zip(*levels, strict=True))
+    levels = reduce_tree(rows, p, layout, lambda children, _: children.sum(1))
+    edge_orders, node_orders = (torch.cat(orders) for orders in zip(*levels, strict=True))
     p_node, p_edge = in_layout_order(p, layout.nodes), p.index_select(0, layout.parents)
-    node_sizes = column(in_layout_order(layout.node_sizes, layout.nodes), p)
-    edge_sizes = column(layout.edge_sizes, p)
+    node_sizes = unsqueeze_like(in_layout_order(layout.node_sizes, layout.nodes), p)
+    edge_sizes = unsqueeze_like(layout.edge_sizes, p)
     nodes = log_gamma_ratio(node_sizes / p_node, node_orders / p_node).sum(0)
     edges = log_gamma_ratio(edge_sizes / p_edge, edge_orders / p_edge).sum(0)
     result = torch.where(singular, _at_singularity(tree), edges - nodes)
-    return rounded_to(result, result_dtype(orders, exponents))
+    return saturate_cast(result, result_dtype(orders, exponents))
 
 
 def log_coordinate_moment(order: float, exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -167,14 +167,14 @@ def log_coordinate_moment(order: float, exponents: Tensor, tree: LpNestedTree) -
     exponents = check_exponents(exponents, tree)
     p, layout = prepare(exponents, tree)
     p_edge = p.index_select(0, layout.parents)
-    sizes = column(layout.edge_sizes, p)
-    parent_sizes = column(layout.node_sizes.index_select(0, layout.parents), p)
+    sizes = unsqueeze_like(layout.edge_sizes, p)
+    parent_sizes = unsqueeze_like(layout.node_sizes.index_select(0, layout.parents), p)
     singular = torch.as_tensor(order, dtype=p.dtype, device=p.device) <= -1
     step = torch.where(singular, 0.0, order) / p_edge
     ratios = log_gamma_ratio(sizes / p_edge, step) - log_gamma_ratio(parent_sizes / p_edge, step)
     moments = path_sums(ratios, layout).movedim(0, -1)
     moments = torch.where(singular, _at_singularity(tree), moments)
-    return rounded_to(moments, result_dtype(exponents))
+    return saturate_cast(moments, result_dtype(exponents))
 
 
 def _at_singularity(tree: LpNestedTree) -> float:

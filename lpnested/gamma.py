@@ -1,4 +1,4 @@
-r"""Draws of :math:`\log G`, :math:`G \sim \mathrm{Gamma}(a, 1)`, by torch, at any scale."""
+r"""Samples of :math:`\log G`, :math:`G \sim \mathrm{Gamma}(a, 1)`, from torch, at any scale."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["log_gamma_sample", "symmetric_uniform"]
 
 
 def log_gamma_sample(shape: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
-    r"""A draw of :math:`\log G`, float64, with a pathwise gradient in the shape :math:`a`.
+    r"""Draw :math:`\log G`, float64, with a pathwise gradient in the shape :math:`a`.
 
-    It is exact where :math:`G` itself underflows, :math:`a \ll 1`: :math:`G(a)` has the law of
-    :math:`G(a + 1)\, U^{1/a}`.
+    The result is exact even where :math:`G` itself underflows, :math:`a \ll 1`, because
+    :math:`G(a)` has the distribution of :math:`G(a + 1)\, U^{1/a}`.
 
     Args:
         shape: The shape :math:`a > 0`, float64; it broadcasts to ``size``.
         size: The shape of the result.
-        dtype: The precision of the uniform variable that is drawn.
+        dtype: The precision of the uniform random variable.
     """
     size = torch.Size(size)
     uniform = symmetric_uniform(size, dtype, shape.device).abs().to(shape.dtype)
@@ -27,7 +27,7 @@ def log_gamma_sample(shape: Tensor, size: Sequence[int], dtype: torch.dtype) -> 
 
 
 def symmetric_uniform(size: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Uniform on (-1, 1): the odd multiples of the smallest step, so never 0."""
-    steps = 2 / torch.finfo(dtype).eps  # on some devices torch.rand has finer ones near 0
+    """Draw uniformly from (-1, 1): odd multiples of the smallest step, so never 0."""
+    steps = 2 / torch.finfo(dtype).eps  # on some devices torch.rand has finer steps near 0
     cell = torch.rand(torch.Size(size), dtype=dtype, device=device).mul_(steps).floor_()
     return cell.mul_(2).add_(1 - steps).mul_(1 / steps)

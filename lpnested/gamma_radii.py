@@ -1,4 +1,4 @@
-"""Which radials are generalized gamma variables, and functions that take them all as one."""
+"""Radials that are generalized gamma distributions, and dispatch that treats them alike."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ from torch import Tensor
 from torch.distributions import Distribution, Exponential, Gamma, HalfNormal, Weibull
 
 from lpnested.generalized_gamma import GeneralizedGamma
-from lpnested.precision import result_dtype, widen
+from lpnested.precision import result_dtype, upcast
 from lpnested.tree import LpNestedTree
 
 if TYPE_CHECKING:
     from functools import _SingleDispatchCallable
 
 __all__ = [
-    "as_radial",
-    "by_radial",
+    "canonicalize",
     "gamma_radius",
     "generalized_gamma_parameters",
     "in_float64",
-    "parameters_under",
+    "marginal_radius",
+    "radial_dispatch",
 ]
 
 
 @singledispatch
-def as_radial(radial: Distribution) -> Distribution:
-    """A radial, as a :class:`GeneralizedGamma` where it is one under another name.
+def canonicalize(radial: Distribution) -> Distribution:
+    """Convert a radial to the :class:`GeneralizedGamma` that it is equal to, if any.
 
-    The parameters of that are derived from those of the radial, in float64 and differentiably.
+    The parameters are derived differentiably in float64; any other radial is returned unchanged.
     """
     return radial
 
 
-@as_radial.register
+@canonicalize.register
 def _(radial: Gamma) -> GeneralizedGamma:
-    scale = 1 / widen(radial.rate)
-    return _generalized_gamma(widen(radial.concentration), torch.ones_like(scale), scale)
+    scale = 1 / upcast(radial.rate)
+    return _generalized_gamma(upcast(radial.concentration), torch.ones_like(scale), scale)
 
 
-@as_radial.register
+@canonicalize.register
 def _(radial: Exponential) -> GeneralizedGamma:
-    scale = 1 / widen(radial.rate)
+    scale = 1 / upcast(radial.rate)
     return _generalized_gamma(torch.ones_like(scale), torch.ones_like(scale), scale)
 
 
-@as_radial.register
+@canonicalize.register
 def _(radial: Weibull) -> GeneralizedGamma:
-    concentration = widen(radial.concentration)
-    return _generalized_gamma(concentration, concentration, widen(radial.scale))
+    concentration = upcast(radial.concentration)
+    return _generalized_gamma(concentration, concentration, upcast(radial.scale))
 
 
-@as_radial.register
+@canonicalize.register
 def _(radial: HalfNormal) -> GeneralizedGamma:
-    scale = math.sqrt(2) * widen(radial.scale)
+    scale = math.sqrt(2) * upcast(radial.scale)
     return _generalized_gamma(torch.ones_like(scale), torch.full_like(scale, 2.0), scale)
 
 
@@ -66,40 +66,40 @@ def _generalized_gamma(dim: Tensor, p: Tensor, scale: Tensor) -> GeneralizedGamm
 
 
 def generalized_gamma_parameters(radial: Distribution) -> tuple[Tensor, Tensor, Tensor]:
-    """Dimension, exponent and scale, float64, of a radial that is a generalized gamma variable."""
-    radial = as_radial(radial)
+    """Return dimension, exponent and scale, float64, of a generalized gamma radial."""
+    radial = canonicalize(radial)
     if not isinstance(radial, GeneralizedGamma):
         raise NotImplementedError(
             f"{type(radial).__name__} is not a generalized gamma distribution"
         )
-    return widen(radial.dim), widen(radial.p), widen(radial.scale)
+    return upcast(radial.dim), upcast(radial.p), upcast(radial.scale)
 
 
 def in_float64(radial: GeneralizedGamma) -> GeneralizedGamma:
-    """The same in float64, whose closed forms are not rounded."""
+    """Convert to float64, so that closed forms are not rounded."""
     return _generalized_gamma(*generalized_gamma_parameters(radial))
 
 
 def gamma_radius(
     function: _SingleDispatchCallable[Tensor], radial: Distribution
 ) -> GeneralizedGamma | None:
-    """The generalized gamma variable that a radial is, if it is and a function takes it as one.
+    """Return the radial as a generalized gamma distribution if a function handles it as one.
 
-    A function :func:`by_radial` does not where something else is registered for the radial's type.
+    A :func:`radial_dispatch` function does not if the radial's type has its own implementation.
     """
     if function.dispatch(type(radial)) is function.dispatch(object):
-        radial = as_radial(radial)
-    taken = function.dispatch(type(radial)) is function.dispatch(GeneralizedGamma)
-    return radial if taken and isinstance(radial, GeneralizedGamma) else None
+        radial = canonicalize(radial)
+    handled = function.dispatch(type(radial)) is function.dispatch(GeneralizedGamma)
+    return radial if handled and isinstance(radial, GeneralizedGamma) else None
 
 
-def parameters_under(
+def marginal_radius(
     radial: Distribution, exponents: Tensor, tree: LpNestedTree, place: int
 ) -> tuple[int, Tensor, Tensor]:
-    """Of the radius of a node's marginal: a generalized gamma variable where it has a closed form.
+    """Return dimension, exponent and scale of the generalized gamma radius of a node's marginal.
 
     Raises:
-        NotImplementedError: Where it has none.
+        NotImplementedError: If the radius of the marginal has no closed form.
     """
     above = exponents[..., [k for k in tree.ancestors(place) if len(tree.children[k]) > 1]]
     dim = tree.subtree(place)[0].dim
@@ -118,18 +118,18 @@ def parameters_under(
     return dim, p.to(dtype), scale.to(dtype)
 
 
-def by_radial(fallback: Callable[..., Tensor]) -> _SingleDispatchCallable[Tensor]:
-    """``singledispatch`` on the type of a radial.
+def radial_dispatch(fallback: Callable[..., Tensor]) -> _SingleDispatchCallable[Tensor]:
+    """Decorate a fallback to dispatch on the type of its first argument, a radial.
 
-    What has no function of its own is asked for as the generalized gamma that it is, if it is.
+    A type without its own implementation is handled as a generalized gamma if it is equal to one.
     """
 
     @wraps(fallback)
-    def of_unregistered(radial: Distribution, *args: Any) -> Tensor:
-        converted = as_radial(radial)
+    def unregistered(radial: Distribution, *args: Any) -> Tensor:
+        converted = canonicalize(radial)
         if converted is radial:
             return fallback(radial, *args)
         return dispatched(converted, *args)
 
-    dispatched = singledispatch(of_unregistered)
+    dispatched = singledispatch(unregistered)
     return dispatched

@@ -1,12 +1,12 @@
-r"""Differences of :math:`\log\Gamma`, and its derivative, that lose no digits at any shape.
+r"""Differences and derivatives of :math:`\log\Gamma`, without cancellation at any shape.
 
-:math:`\log\Gamma(10^{12})` has three decimals in float64, and what is asked of it is nearly always
-a difference. Here that is formed from Stirling's series at z = a + 9,
+:math:`\log\Gamma(10^{12})` has three decimals in float64, and nearly always only a difference is
+needed. The difference is computed from Stirling's series at z = a + 9,
 
 .. math:: \log\Gamma(z) = (z - 1/2) \log z - z + \tfrac12 \log 2\pi + q(1/z),
 
-and from the nine factors below. All functions are plain differentiable operations in float64, so
-that derivatives of every order are as exact (torch's own second derivative has nine digits).
+and from the nine factors below z. All functions are plain differentiable operations in float64,
+so derivatives of every order are equally exact (torch's own second derivative has nine digits).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HALF_LOG_2_PI = math.log(2 * math.pi) / 2
 def log_gamma_ratio(a: Tensor, h: Tensor | float) -> Tensor:
     r""":math:`\log\Gamma(a + h) - \log\Gamma(a)` for :math:`a > 0` and :math:`a + h > 0`.
 
-    It is 0 for :math:`h = 0`, and has h as a factor.
+    The result is 0 for :math:`h = 0` and has h as a factor.
 
     Args:
         a: The shape, float64.
@@ -50,19 +50,19 @@ def log_gamma_ratio(a: Tensor, h: Tensor | float) -> Tensor:
     stirling = (z - 0.5) * torch.log1p(h / z) + h * end.log() - h
     r, s = 1 / z, 1 / end
     value, slope = torch.full_like(r, STIRLING[-1]), torch.zeros_like(r)
-    for coefficient in reversed(STIRLING[:-1]):  # q and its divided difference, by Horner
+    for coefficient in reversed(STIRLING[:-1]):  # q and its divided difference, by Horner's rule
         slope = slope * (s * s) + value
         value = value * (r * r) + coefficient
-    later = -h * r * s * (value + s * (r + s) * slope)  # of r q(r^2)
+    series = -h * r * s * (value + s * (r + s) * slope)  # the difference of r q(r^2)
     factors = [torch.log1p(h / (a + k)) for k in range(_SHIFT)]
-    return stirling + later - torch.stack(factors).sum(0)
+    return stirling + series - torch.stack(factors).sum(0)
 
 
 def log_gamma_second_difference(a: Tensor, h: Tensor) -> Tensor:
     r""":math:`\log\Gamma(a + 2h) - 2 \log\Gamma(a + h) + \log\Gamma(a)` for :math:`a, h > 0`.
 
-    It is the logarithm of :math:`\mathrm{E}\, Y^2 / (\mathrm{E}\, Y)^2` for the power
-    :math:`Y = X^h` of a gamma variable of shape a, about :math:`h^2 / a` for large a.
+    The result is the logarithm of :math:`\mathrm{E}\, Y^2 / (\mathrm{E}\, Y)^2` for the power
+    :math:`Y = X^h` of a gamma variable of shape a; it approaches :math:`h^2 / a` for large a.
 
     Example:
         >>> log_gamma_second_difference(*torch.tensor([1e12, 2.0], dtype=torch.float64)) * 1e12
@@ -71,13 +71,13 @@ def log_gamma_second_difference(a: Tensor, h: Tensor) -> Tensor:
     z = [a + _SHIFT, a + _SHIFT + h, a + _SHIFT + 2 * h]
     main = h * torch.log1p(2 * h / z[0]) - (z[1] - 0.5) * torch.log1p(h / z[0] * (h / z[2]))
     r = [1 / x for x in z]
-    later = 2 * (h * r[0]) * (h * r[1]) * r[2] * _second_divided_difference(r)
+    series = 2 * (h * r[0]) * (h * r[1]) * r[2] * _second_divided_difference(r)
     factors = [torch.log1p(h / (a + k) * (h / (a + k + 2 * h))) for k in range(_SHIFT)]
-    return main + later + torch.stack(factors).sum(0)
+    return main + series + torch.stack(factors).sum(0)
 
 
 def _second_divided_difference(r: list[Tensor]) -> Tensor:
-    """Of r q(r), an even polynomial, at three points: by Horner, with those of r^2 and Leibniz."""
+    """Compute that of the even polynomial r q(r) at three points, by Horner and Leibniz' rules."""
     value, first = torch.full_like(r[2], STIRLING[-1]), torch.zeros_like(r[2])
     second = torch.zeros_like(first)
     for coefficient in chain(reversed(STIRLING[:-1]), [0.0]):
@@ -103,7 +103,8 @@ def digamma(a: Tensor) -> Tensor:
 def log_gamma_entropy(a: Tensor) -> Tensor:
     r""":math:`\log\Gamma(a) + a - a\, \psi(a)`: the entropy of :math:`\log X` of a gamma variable.
 
-    For large a it is about :math:`\tfrac12 \log(2 \pi e / a)`, of terms like :math:`a \log a`.
+    For large a it is about :math:`\tfrac12 \log(2 \pi e / a)`, while its terms grow like
+    :math:`a \log a`.
 
     Example:
         >>> log_gamma_entropy(torch.tensor([1.0, 1e12], dtype=torch.float64))
@@ -121,9 +122,9 @@ def scaled_log_gamma_entropy(a: Tensor) -> Tensor:
     """
     z = a + _SHIFT
     main = _HALF_LOG_2_PI + z.log() / 2 + a / (2 * z)
-    later = _polynomial(1 / (z * z)) / z - a * _stirling_slope(z)
+    series = _polynomial(1 / (z * z)) / z - a * _stirling_slope(z)
     factors = [k / (a + k) + ((a + k) / z).log() for k in range(1, _SHIFT)]
-    return main + later - torch.stack(factors).sum(0)
+    return main + series - torch.stack(factors).sum(0)
 
 
 def _stirling_slope(z: Tensor) -> Tensor:

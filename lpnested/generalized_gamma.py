@@ -19,14 +19,14 @@ from lpnested.gamma_ratio import (
 )
 from lpnested.incomplete_gamma import log_gammaincinv, log_tails
 from lpnested.ops.sampling import signed_gamma
-from lpnested.precision import as_parameters, exp, rounded_to, widen
+from lpnested.precision import as_parameters, exp, saturate_cast, upcast
 from lpnested.univariate import (
     Univariate,
-    exp_within_range,
     log_power,
     log_ratio,
-    quantile_end,
-    times_exp,
+    quantile_at_bounds,
+    saturating_exp,
+    scale_by_exp,
 )
 from lpnested.validation import initialize
 
@@ -39,20 +39,20 @@ class GeneralizedGamma(Univariate):
     .. math:: \varrho(r) = \frac{p\, r^{n-1}}{\Gamma(n/p)\, s^n} \exp\big(-(r/s)^p\big), \quad
         r \geq 0
 
-    so that :math:`(r/s)^p \sim \mathrm{Gamma}(n/p, 1)`. It is ``scipy.stats.gengamma(n / p, p,
-    scale=s)``. ``rsample`` is pathwise in all parameters, as torch's Gamma. At :math:`r = 0` the
-    log density is -inf for :math:`n > 1` and inf for :math:`n < 1`, at infinity it is -inf, with
-    gradient 0.
+    so that :math:`(r/s)^p \sim \mathrm{Gamma}(n/p, 1)`. It equals ``scipy.stats.gengamma(n / p, p,
+    scale=s)``. ``rsample`` is pathwise in all parameters, like that of torch's Gamma. At
+    :math:`r = 0` the log density is -inf for :math:`n > 1` and inf for :math:`n < 1`; at infinity
+    it is -inf. The gradient is 0 there.
 
     Args:
         dim: The dimension :math:`n > 0`, not necessarily an integer, shape ``(*batch)``.
         p: The exponent :math:`p > 0`, shape ``(*batch)``.
         scale: The scale :math:`s > 0`, shape ``(*batch)``.
-        validate_args: Whether to check arguments, as in torch.
+        validate_args: Whether to validate arguments, as in torch.
 
     Raises:
-        ValueError: Where a parameter is not positive and finite.
-        TypeError: Where a parameter is float16 or bfloat16.
+        ValueError: If a parameter is not positive and finite.
+        TypeError: If a parameter is float16 or bfloat16.
 
     Example:
         >>> radius = GeneralizedGamma(dim=4, p=2.0, scale=2**0.5)  # of a normal in 4 dimensions
@@ -83,18 +83,20 @@ class GeneralizedGamma(Univariate):
         return self._expand_into(new, batch_shape)
 
     def log_prob(self, value: Tensor | float) -> Tensor:
-        value = self._checked(value)
-        return rounded_to(log_density(widen(value), *self._widened()), self._dtype_of(value))
+        value = self._validated(value)
+        return saturate_cast(
+            log_density(upcast(value), *self._upcast_parameters()), self._dtype_of(value)
+        )
 
     def entropy(self) -> Tensor:
-        n, p, scale = self._widened()
+        n, p, scale = self._upcast_parameters()
         entropy = scaled_log_gamma_entropy(n / p) + (scale / n).log() + mean_log_ratio(n, p)
-        return rounded_to(entropy, self._dtype_of())
+        return saturate_cast(entropy, self._dtype_of())
 
     def log_moment(self, order: Tensor | float) -> Tensor:
         r"""The logarithm of :math:`\mathrm{E}\, r^k = s^k\, \Gamma((n + k)/p) / \Gamma(n/p)`.
 
-        It is inf where the moment is, :math:`k \leq -n`.
+        It is inf where the moment is infinite, for :math:`k \leq -n`.
 
         Args:
             order: The order :math:`k`, shape ``(*sample, *batch)``.
@@ -103,17 +105,17 @@ class GeneralizedGamma(Univariate):
             >>> GeneralizedGamma(dim=4.0, p=2.0).log_moment(torch.tensor([2.0, 1000.0, -4.0]))
             tensor([6.9315e-01, 2.6175e+03,        inf])
         """
-        n, p, scale = self._widened()
+        n, p, scale = self._upcast_parameters()
         order = torch.as_tensor(order, dtype=n.dtype, device=n.device)
         infinite = (order <= -n) | (order == math.inf)
         order = torch.where(infinite, 0.0, order)
         log_moment = order * scale.log() + log_gamma_ratio(n / p, order / p)
-        return rounded_to(torch.where(infinite, math.inf, log_moment), self._dtype_of())
+        return saturate_cast(torch.where(infinite, math.inf, log_moment), self._dtype_of())
 
     @property
     def mean(self) -> Tensor:
-        n, p, scale = self._widened()
-        return times_exp(scale, log_gamma_ratio(n / p, 1 / p)).to(self._dtype_of())
+        n, p, scale = self._upcast_parameters()
+        return scale_by_exp(scale, log_gamma_ratio(n / p, 1 / p)).to(self._dtype_of())
 
     @property
     def mode(self) -> Tensor:
@@ -122,8 +124,8 @@ class GeneralizedGamma(Univariate):
         It is NaN for :math:`n < 1`, where the density at 0 is unbounded. Its gradient at
         :math:`n = 1` is 0.
         """
-        n, p, scale = self._widened()
-        mode = times_exp(scale, (torch.where(n > 1, n - 1, 1.0) / p).log() / p)
+        n, p, scale = self._upcast_parameters()
+        mode = scale_by_exp(scale, (torch.where(n > 1, n - 1, 1.0) / p).log() / p)
         at_zero = torch.zeros_like(mode).masked_fill(n < 1, torch.nan)
         return torch.where(n > 1, mode, at_zero).to(self._dtype_of())
 
@@ -131,35 +133,35 @@ class GeneralizedGamma(Univariate):
         return signed_gamma(self.dim, self.p, self.scale, sample_shape).abs_()
 
     def _stddev(self) -> Tensor:
-        r"""By :math:`\mathrm{E}\, r^2 / (\mathrm{E}\, r)^2 = e^D`, which loses no digits."""
-        n, p, scale = self._widened()
+        r"""Use :math:`\mathrm{E}\, r^2 / (\mathrm{E}\, r)^2 = e^D`, which avoids cancellation."""
+        n, p, scale = self._upcast_parameters()
         a, h = n / p, 1 / p
         difference = log_gamma_second_difference(a, h)
-        root_of_second_moment = times_exp(scale, log_gamma_ratio(a, h) + difference / 2)
+        root_of_second_moment = scale_by_exp(scale, log_gamma_ratio(a, h) + difference / 2)
         return root_of_second_moment * (-torch.expm1(-difference)).sqrt()
 
     def _log_tails(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        n, p, scale = self._widened()
-        r = widen(value)
+        n, p, scale = self._upcast_parameters()
+        r = upcast(value)
         return log_tails(n / p, log_power(torch.where(r < 0, 0.0, r), scale, p))
 
     def _quantile(self, value: Tensor) -> Tensor:
-        n, p, scale = self._widened()
-        value = widen(value)
+        n, p, scale = self._upcast_parameters()
+        value = upcast(value)
         inside = (value > 0) & (value < 1)
         u = torch.where(inside, value, 0.5)
-        quantile = times_exp(scale, log_gammaincinv(n / p, u.log(), torch.log1p(-u)) / p)
-        return torch.where(inside, quantile, quantile_end(value, 0.0))
+        quantile = scale_by_exp(scale, log_gammaincinv(n / p, u.log(), torch.log1p(-u)) / p)
+        return torch.where(inside, quantile, quantile_at_bounds(value, 0.0))
 
     @staticmethod
     def _draw(size: torch.Size, dtype: torch.dtype, *parameters: Tensor) -> Tensor:
         n, p, scale = parameters
         log_power = log_gamma_sample(n / p, size, dtype)
-        return exp_within_range(log_power / p + scale.log())
+        return saturating_exp(log_power / p + scale.log())
 
 
 def log_density(r: Tensor, n: Tensor, p: Tensor, scale: Tensor) -> Tensor:
-    """Of a generalized gamma variable, in float64; its gradient at 0 and infinity is 0."""
+    """Return the generalized gamma log density, in float64, with gradient 0 at 0 and infinity."""
     constant, slope = p.log() - scale.log() - (n / p).lgamma(), n - 1
     log_z, inside = log_ratio(r, scale)
     end = torch.where(r < 1, torch.xlogy(slope.detach(), 0.0), -r.detach())

@@ -16,20 +16,20 @@ from lpnested.gamma_tail import log_gamma_1p
 from lpnested.generalized_gamma import log_density
 from lpnested.incomplete_gamma import log_gammaincinv, log_tails
 from lpnested.ops.sampling import signed_gamma
-from lpnested.precision import as_parameters, exp, rounded_to, widen
+from lpnested.precision import as_parameters, exp, saturate_cast, upcast
 from lpnested.univariate import (
     Univariate,
-    exp_within_range,
     log_power,
-    quantile_end,
-    times_exp,
+    quantile_at_bounds,
+    saturating_exp,
+    scale_by_exp,
 )
 from lpnested.validation import initialize
 
 __all__ = ["GeneralizedNormal"]
 
 _LOG_2 = math.log(2)
-_LOG_SMALL = -40.0  # of a power whose incomplete gamma function is the first term of its series
+_LOG_SMALL = -40.0  # below it P equals the first term of its series in float64
 
 
 class GeneralizedNormal(Univariate):
@@ -37,20 +37,20 @@ class GeneralizedNormal(Univariate):
 
     .. math:: \rho(x) = \frac{p}{2 s\, \Gamma(1/p)} \exp\big(-(|x - \mu|/s)^p\big)
 
-    It is ``scipy.stats.gennorm(p, loc, scale)``: the Laplace distribution at p = 1, the normal of
-    variance :math:`s^2/2` at p = 2, nearly uniform on :math:`\mu \pm s` at large p. ``rsample`` is
-    pathwise in all parameters, as torch's Gamma. The gradient at :math:`x = \mu` is 0. The log
-    density is -inf at infinite values alone.
+    It equals ``scipy.stats.gennorm(p, loc, scale)``: the Laplace distribution at p = 1, the normal
+    distribution of variance :math:`s^2/2` at p = 2, nearly uniform on :math:`\mu \pm s` at large
+    p. ``rsample`` is pathwise in all parameters, like that of torch's Gamma. The gradient at
+    :math:`x = \mu` is 0. The log density is -inf only at infinite values.
 
     Args:
         loc: The mean and mode :math:`\mu`, shape ``(*batch)``.
         scale: The scale :math:`s > 0`, shape ``(*batch)``.
         p: The exponent :math:`p > 0`, shape ``(*batch)``.
-        validate_args: Whether to check arguments, as in torch.
+        validate_args: Whether to validate arguments, as in torch.
 
     Raises:
-        ValueError: Where a scale or exponent is not positive and finite.
-        TypeError: Where a parameter is float16 or bfloat16.
+        ValueError: If a scale or exponent is not positive and finite.
+        TypeError: If a parameter is float16 or bfloat16.
 
     Example:
         >>> GeneralizedNormal(loc=0.0, scale=2**0.5, p=2.0).log_prob(torch.tensor(1.0))
@@ -80,15 +80,15 @@ class GeneralizedNormal(Univariate):
         return self._expand_into(new, batch_shape)
 
     def log_prob(self, value: Tensor | float) -> Tensor:
-        value = self._checked(value)
-        loc, scale, p = self._widened()
-        distance = (widen(value) - loc).abs()  # a generalized gamma variable of dimension 1
+        value = self._validated(value)
+        loc, scale, p = self._upcast_parameters()
+        distance = (upcast(value) - loc).abs()  # a generalized gamma variable of dimension 1
         density = log_density(distance, torch.ones_like(p), p, scale) - _LOG_2
-        return rounded_to(density, self._dtype_of(value))
+        return saturate_cast(density, self._dtype_of(value))
 
     def entropy(self) -> Tensor:
-        _, scale, p = self._widened()
-        return rounded_to(1 / p + _LOG_2 + scale.log() + log_gamma_1p(1 / p), self._dtype_of())
+        _, scale, p = self._upcast_parameters()
+        return saturate_cast(1 / p + _LOG_2 + scale.log() + log_gamma_1p(1 / p), self._dtype_of())
 
     @property
     def mean(self) -> Tensor:
@@ -103,15 +103,15 @@ class GeneralizedNormal(Univariate):
 
     def _stddev(self) -> Tensor:
         r""":math:`s\, (\Gamma(3/p) / \Gamma(1/p))^{1/2}`."""
-        _, scale, p = self._widened()
-        return times_exp(scale, log_gamma_ratio(1 / p, 2 / p) / 2)
+        _, scale, p = self._upcast_parameters()
+        return scale_by_exp(scale, log_gamma_ratio(1 / p, 2 / p) / 2)
 
     def _log_tails(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """By those of the power: Q / 2 on one side, and 1 - Q / 2 on the other."""
-        loc, scale, p = self._widened()
-        shift = widen(value) - loc
+        """Use the tail Q of the power: Q / 2 on one side, and 1 - Q / 2 on the other."""
+        loc, scale, p = self._upcast_parameters()
+        shift = upcast(value) - loc
         log_x = log_power(shift.abs(), scale, p)
-        small = log_x < _LOG_SMALL  # there P is its first term, smooth at 0
+        small = log_x < _LOG_SMALL  # P equals its first term, which is smooth at 0
         near = torch.where(small, shift, 0.0) / scale * exp(-log_gamma_1p(1 / p))
         _, log_q = log_tails(1 / p, torch.where(small, 0.0, log_x))
         tail, rest = log_q - _LOG_2, torch.log1p(-log_q.exp() / 2)
@@ -124,8 +124,8 @@ class GeneralizedNormal(Univariate):
         )
 
     def _quantile(self, value: Tensor) -> Tensor:
-        loc, scale, p = self._widened()
-        value = widen(value)
+        loc, scale, p = self._upcast_parameters()
+        value = upcast(value)
         inside = (value > 0) & (value < 1)
         u = torch.where(inside, value, 0.5)
         signed = 2 * u - 1
@@ -134,14 +134,14 @@ class GeneralizedNormal(Univariate):
         small = middle | (p * torch.where(middle, 1.0, near).abs().log() < _LOG_SMALL)
         log_p = torch.where(small, 0.5, signed).abs().log()
         log_q = torch.where(small, 0.5, 2 * torch.where(u < 0.5, u, 1 - u)).log()
-        far = times_exp(scale, log_gammaincinv(1 / p, log_p, log_q) / p)
+        far = scale_by_exp(scale, log_gammaincinv(1 / p, log_p, log_q) / p)
         quantile = torch.where(small, scale * near, torch.where(u < 0.5, -far, far))
-        return torch.where(inside, loc + quantile, quantile_end(value, -math.inf))
+        return torch.where(inside, loc + quantile, quantile_at_bounds(value, -math.inf))
 
     @staticmethod
     def _draw(size: torch.Size, dtype: torch.dtype, *parameters: Tensor) -> Tensor:
-        r""":math:`\mu + s V G^{1/p}` with V uniform on (-1, 1) and G gamma of shape 1 + 1/p."""
+        r"""Draw :math:`\mu + s V G^{1/p}`, V uniform on (-1, 1) and G gamma of shape 1 + 1/p."""
         loc, scale, p = parameters
         uniform = symmetric_uniform(size, dtype, loc.device)
         log_g = torch._standard_gamma((1 / p + 1).expand(size)).log()
-        return loc + uniform * exp_within_range(log_g / p + scale.log())
+        return loc + uniform * saturating_exp(log_g / p + scale.log())

@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from lpnested.arguments import common_shape
-from lpnested.digits import shown
+from lpnested.digits import parameter_repr
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.lp_nested import LpNested
 from lpnested.lp_spherical import LpSpherical
 from lpnested.ops import gamma, sampling
 from lpnested.precision import (
     as_parameter,
-    fitted,
+    broadcast_to,
     is_number,
     result_dtype,
-    without_repetition,
+    unexpand,
 )
 from lpnested.tree import LpNestedTree
 from lpnested.validation import POSITIVE_ROW
@@ -35,21 +35,22 @@ class ISA(LpNested):
     .. math:: \rho(x) \propto \exp\big(-(f(x)/s)^{p_0}\big), \quad
         f(x) = \Big(\sum_k \|x_k\|_{p_k}^{p_0}\Big)^{1/p_0}
 
-    for consecutive subspaces :math:`x_k`. The subspaces are independent, the coordinates within
-    one are not. The paper's :math:`s` is ``scale**p0``, so its default is ``scale=1``, of variance
-    0.495 at (2.1, 2.2) and size 4; ``ISA(sizes, 2.0, 2.0, scale=2**0.5)`` is the standard normal.
+    for consecutive subspaces :math:`x_k`. The subspaces are independent; the coordinates within a
+    subspace are not. The paper's :math:`s` is ``scale**p0``, so its default is ``scale=1``, which
+    gives variance 0.495 at (p0, p) = (2.1, 2.2) and size 4.
+    ``ISA(sizes, 2.0, 2.0, scale=2**0.5)`` is the standard normal.
 
     Args:
         sizes: The number of coordinates of each subspace.
         p0: The exponent :math:`p_0 > 0` of the root, shape ``(*batch)``.
-        p: The exponents :math:`p_k > 0` of the subspaces, shape ``(*batch, len(sizes))``,
-            or ``(*batch, 1)`` or a number for one that all share.
+        p: The exponents :math:`p_k > 0` of the subspaces, shape ``(*batch, len(sizes))``;
+            a number or shape ``(*batch, 1)`` for a shared exponent.
         scale: The scale :math:`s > 0`, shape ``(*batch)``.
-        validate_args: Whether to check arguments, as in torch.
+        validate_args: Whether to validate arguments, as in torch.
 
     Raises:
-        ValueError: Where ``p`` does not fit ``sizes``, or a parameter is not positive and finite.
-        TypeError: Where a parameter is float16 or bfloat16.
+        ValueError: If ``p`` does not match ``sizes``, or a parameter is not positive and finite.
+        TypeError: If a parameter is float16 or bfloat16.
 
     Example:
         >>> from lpnested import ISA
@@ -80,18 +81,18 @@ class ISA(LpNested):
         num = tree.num_nodes - 1
         others = ("p0", p0), ("scale", scale)
         like = [as_parameter(name, x) for name, x in others if not is_number(x)]
-        of_subspaces = as_parameter("p", p, like)
-        if of_subspaces.dim() and of_subspaces.shape[-1] not in (1, num):
+        p_tensor = as_parameter("p", p, like)
+        if p_tensor.dim() and p_tensor.shape[-1] not in (1, num):
             raise ValueError(
                 f"there are {num} subspaces, so p must have shape (*batch, {num}) or (*batch, 1), "
-                f"but got {tuple(of_subspaces.shape)}"
+                f"but got {tuple(p_tensor.shape)}"
             )
-        like = like if is_number(p) else [*like, of_subspaces]
-        root = p0 if isinstance(p0, Tensor) else as_parameter("p0", p0, like)
-        of_all = scale if isinstance(scale, Tensor) else as_parameter("scale", scale, like)
-        shape = common_shape(root.shape, of_subspaces.shape[:-1], of_all.shape)
-        self.p0, self.scale = fitted(root, shape), fitted(of_all, shape)
-        self.p = fitted(of_subspaces, (*shape, num))
+        like = like if is_number(p) else [*like, p_tensor]
+        p0 = p0 if isinstance(p0, Tensor) else as_parameter("p0", p0, like)
+        scale = scale if isinstance(scale, Tensor) else as_parameter("scale", scale, like)
+        shape = common_shape(p0.shape, p_tensor.shape[:-1], scale.shape)
+        self.p0, self.scale = broadcast_to(p0, shape), broadcast_to(scale, shape)
+        self.p = broadcast_to(p_tensor, (*shape, num))
         self._set_up(tree, shape, validate_args)
 
     @classmethod
@@ -102,9 +103,9 @@ class ISA(LpNested):
         p: Tensor | float | Sequence[float],
         validate_args: bool | None = None,
     ) -> ISA:
-        """The distribution at the scale where coordinates have variance 1 on average.
+        """Return the distribution with the scale at which coordinates have unit average variance.
 
-        The scale is computed once, and does not follow exponents that change later.
+        The scale is computed once and does not follow later changes of the exponents.
 
         Example:
             >>> from lpnested import ISA
@@ -118,11 +119,11 @@ class ISA(LpNested):
 
     @property
     def exponents(self) -> Tensor:  # type: ignore[override]
-        """The exponents of the tree, those of the root first, shape ``(*batch, num_nodes)``."""
+        """The exponents of the tree, root first, shape ``(*batch, num_nodes)``."""
         rows = (self.p0.unsqueeze(-1), self.p)
         if not self._batch_shape:
             return self._in_common_dtype(torch.cat(rows, -1))
-        p0, p = without_repetition(*rows)
+        p0, p = unexpand(*rows)
         p = p.expand(*p.shape[:-1], self.tree.num_nodes - 1)
         return self._in_common_dtype(torch.cat([p0, p], -1)).expand(*self.p0.shape, -1)
 
@@ -166,5 +167,5 @@ class ISA(LpNested):
         return new
 
     def __repr__(self) -> str:
-        parameters = (f"{name}: {shown(getattr(self, name))}" for name in self._stored)
+        parameters = (f"{name}: {parameter_repr(getattr(self, name))}" for name in self._stored)
         return f"{type(self).__name__}(sizes: {self.sizes}, {', '.join(parameters)})"

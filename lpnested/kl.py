@@ -1,8 +1,8 @@
-"""Kullback-Leibler divergences that have a closed form, registered with torch.
+"""Closed-form Kullback-Leibler divergences, registered with torch.
 
-Whether one is closed can depend on numbers, which then are looked at: not under fake tensors or
-``torch.compile``. What is closed only for certain values of a parameter has its first derivative
-in that parameter as well; the second raises.
+Whether a closed form exists can depend on parameter values, which are then inspected; this does
+not work under fake tensors or ``torch.compile``. A closed form that requires certain values of a
+parameter also has the first derivative in that parameter; the second raises.
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ from torch import Tensor
 from torch.distributions import Distribution, InverseGamma, LogNormal, kl_divergence, register_kl
 
 from lpnested import functional as F
-from lpnested.first_order import is_differentiated, without_value
+from lpnested.first_order import is_differentiated, zero_with_gradient
 from lpnested.gamma_radii import generalized_gamma_parameters
 from lpnested.isa import ISA
 from lpnested.kl_independent import log_sphere
-from lpnested.kl_univariate import ADVICE, dtype_of_both, generalized_gamma_kl, log_normal_kl
+from lpnested.kl_univariate import ALTERNATIVE, dtype_of_both, generalized_gamma_kl, log_normal_kl
 from lpnested.lp_nested import LpNested
-from lpnested.precision import widen, working_dtype
+from lpnested.precision import upcast, working_dtype
 
 __all__: list[str] = []
 
 
 @register_kl(LpNested, LpNested)
 def _kl_lp_nested(p: LpNested, q: LpNested) -> Tensor:
-    """For the same function, the divergence of the radii.
+    """For the same Lp-nested function, return the divergence of the radii.
 
-    In first order, other exponents of p are a factor to its radius: with h the logarithm of the
-    ratio of the radial densities, the derivative is (d log S / n) E r h'(r). So are those of q.
+    To first order, a change in the exponents of p scales its radius: with h the log ratio of the
+    radial densities, the derivative is (d log S / n) E r h'(r). The same holds for q.
     """
-    matter = [k for k, node in enumerate(p.tree.nodes) if len(node) > 1]
-    if p.tree != q.tree or not _equal(p.exponents[..., matter], q.exponents[..., matter]):
+    relevant = [k for k, node in enumerate(p.tree.nodes) if len(node) > 1]
+    if p.tree != q.tree or not _equal(p.exponents[..., relevant], q.exponents[..., relevant]):
         raise NotImplementedError(
             "KL(p || q) of Lp-nested distributions has a closed form for equal trees and "
             "exponents (for two ISA, for equal exponents of the subspaces), but got "
-            f"{p} and {q}. {ADVICE}"
+            f"{p} and {q}. {ALTERNATIVE}"
         )
     log_factor: Tensor | float = 0.0
-    if not _is_same(p.exponents, q.exponents):
-        areas = [F.log_surface_area(widen(dist.exponents), dist.tree) for dist in (p, q)]
-        log_factor = without_value((areas[0] - areas[1]) / p.tree.dim)
+    if not _is_same_view(p.exponents, q.exponents):
+        areas = [F.log_surface_area(upcast(dist.exponents), dist.tree) for dist in (p, q)]
+        log_factor = zero_with_gradient((areas[0] - areas[1]) / p.tree.dim)
     kl = _kl_radii(p.radial, q.radial, log_factor)
     shape = torch.broadcast_shapes(p.batch_shape, q.batch_shape)
     return kl.to(dtype_of_both(p, q)).expand(shape)
 
 
 def _kl_radii(p: Distribution, q: Distribution, log_factor: Tensor | float) -> Tensor:
-    """Of the radius p, times a factor of 1, whose derivative counts."""
+    """Return the divergence of the radii, with p scaled by a factor of 1 that has a gradient."""
     if isinstance(p, LogNormal) and isinstance(q, LogNormal):
         return log_normal_kl(p, q, log_factor)
     if isinstance(p, InverseGamma) and isinstance(q, InverseGamma):
@@ -56,34 +56,34 @@ def _kl_radii(p: Distribution, q: Distribution, log_factor: Tensor | float) -> T
         parameters = generalized_gamma_parameters(p), generalized_gamma_parameters(q)
         return generalized_gamma_kl(*parameters, log_factor)
     except NotImplementedError:
-        pass  # torch may know it
+        pass  # torch may have a closed form
     if isinstance(log_factor, Tensor) and is_differentiated(log_factor):
         raise NotImplementedError(
             "the gradient of KL(p || q) in the exponents has a closed form for radii of the "
             "generalized gamma family, or both log-normal or inverse gamma, but got "
-            f"{p} and {q}: detach the exponents, if it is not of interest. {ADVICE}"
+            f"{p} and {q}: detach the exponents if you do not need it. {ALTERNATIVE}"
         )
     try:
-        return widen(kl_divergence(p, q))
+        return upcast(kl_divergence(p, q))
     except NotImplementedError as error:
-        raise NotImplementedError(f"{error}, for their radii. {ADVICE}") from error
+        raise NotImplementedError(f"{error}, for their radii. {ALTERNATIVE}") from error
 
 
 @register_kl(ISA, ISA)
 def _kl_isa(p: ISA, q: ISA) -> Tensor:
-    """For equal subspaces, the sum of the divergences of their radii."""
+    """For equal subspaces, return the sum of the divergences of their radii."""
     sizes = torch.tensor(p.sizes, dtype=working_dtype(p.p.device), device=p.p.device)
-    matter = [k for k, size in enumerate(p.sizes) if size > 1]  # others' exponents do nothing
-    if p.sizes != q.sizes or not _equal(p.p[..., matter], q.p[..., matter]):
+    relevant = [k for k, size in enumerate(p.sizes) if size > 1]  # other exponents have no effect
+    if p.sizes != q.sizes or not _equal(p.p[..., relevant], q.p[..., relevant]):
         raise NotImplementedError(
             "KL(p || q) of two ISA has a closed form for equal sizes and equal exponents of the "
-            f"subspaces, but got {p} and {q}. {ADVICE}"
+            f"subspaces, but got {p} and {q}. {ALTERNATIVE}"
         )
     log_factor: Tensor | float = 0.0
-    if not _is_same(p.p, q.p):
-        areas = log_sphere(sizes, widen(p.p)) - log_sphere(sizes, widen(q.p))
-        log_factor = without_value(areas) / sizes
-    radii = [(sizes, widen(x.p0).unsqueeze(-1), widen(x.scale).unsqueeze(-1)) for x in (p, q)]
+    if not _is_same_view(p.p, q.p):
+        areas = log_sphere(sizes, upcast(p.p)) - log_sphere(sizes, upcast(q.p))
+        log_factor = zero_with_gradient(areas) / sizes
+    radii = [(sizes, upcast(x.p0).unsqueeze(-1), upcast(x.scale).unsqueeze(-1)) for x in (p, q)]
     kl = generalized_gamma_kl(radii[0], radii[1], log_factor).sum(-1)
     return kl.to(dtype_of_both(p, q))
 
@@ -92,8 +92,8 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return bool((a == b).all())
 
 
-def _is_same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are one view of one tensor, so that they also change together."""
+def _is_same_view(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors are the same view of one tensor, and so always stay equal."""
     roots = [x if x._base is None else x._base for x in (a, b)]
     views = [(x.shape, x.stride(), x.storage_offset(), x.requires_grad) for x in (a, b)]
     return roots[0] is roots[1] and views[0] == views[1]

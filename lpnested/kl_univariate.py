@@ -1,7 +1,7 @@
 r"""Kullback-Leibler divergences in one dimension, and the closed form behind all of them.
 
-Registered with torch are the pairs of :class:`~lpnested.GeneralizedGamma` and of
-:class:`~lpnested.GeneralizedNormal`, with their own kind and with torch's special cases of them.
+:class:`~lpnested.GeneralizedGamma` and :class:`~lpnested.GeneralizedNormal` are each registered
+with themselves and with torch's special cases of them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from lpnested.gamma_radii import generalized_gamma_parameters
 from lpnested.gamma_ratio import digamma, log_gamma_ratio
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.generalized_normal import GeneralizedNormal
-from lpnested.precision import at_most, exp, result_dtype, widen
+from lpnested.precision import clamp_max, exp, result_dtype, upcast
 from lpnested.radii import parameters_of
 
 __all__ = [
-    "ADVICE",
+    "ALTERNATIVE",
     "dtype_of_both",
     "generalized_gamma_kl",
     "generalized_normal_parameters",
@@ -43,16 +43,16 @@ __all__ = [
 
 Parameters: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
-ADVICE = (
+ALTERNATIVE = (
     "Otherwise use one sample: z = p.sample() (or rsample() where p has it), "
     "p.log_prob(z) - q.log_prob(z), as the tutorial 'A prior in your VAE' does"
 )
-_LARGEST = 709.7  # of an exponent
-_SMALL, _TERMS = 0.25, 13  # of a series in u
+_LARGEST = 709.7  # the largest argument of exp
+_SMALL, _TERMS = 0.25, 13  # range and number of terms of a series in u
 
 
 def generalized_gamma_kl(p: Parameters, q: Parameters, log_factor: Tensor | float = 0.0) -> Tensor:
-    r"""Of generalized gamma variables by dimension, exponent and scale, in float64.
+    r"""KL divergence of generalized gammas (dimension, exponent, scale), in float64.
 
     With :math:`a_i = n_i / p_i`, :math:`L = \log(s_1 / s_2)`,
     :math:`D = \log\Gamma(a_1 + p_2/p_1) - \log\Gamma(a_1 + 1)` and :math:`u = p_2 L + D`,
@@ -60,13 +60,13 @@ def generalized_gamma_kl(p: Parameters, q: Parameters, log_factor: Tensor | floa
     .. math:: \log\frac{p_1}{p_2} + \log\frac{\Gamma(a_2)}{\Gamma(a_1)} - (a_2 - a_1) p_2 L
         + \frac{n_1 - n_2}{p_1} \psi(a_1) + a_1 (D + e^u - 1 - u).
 
-    It is that of Bauckhage (2014), ordered so that each term is a difference which is 0 between
-    equals: so is the divergence.
+    This is the formula of Bauckhage (2014), arranged so that each term, and so the divergence, is
+    exactly 0 for equal distributions.
 
     Args:
-        p: What the expectation is of.
-        q: The other.
-        log_factor: The logarithm of a factor to the variable of ``p``.
+        p: The distribution under which the expectation is taken.
+        q: The other distribution.
+        log_factor: The logarithm of a factor that scales the variable of ``p``.
     """
     (n1, p1, s1), (n2, p2, s2) = p, q
     a, log_scale = n1 / p1, _log_ratio(s1, s2) + log_factor
@@ -78,26 +78,26 @@ def generalized_gamma_kl(p: Parameters, q: Parameters, log_factor: Tensor | floa
 
 
 def log_normal_kl(p: LogNormal, q: LogNormal, log_factor: Tensor | float = 0.0) -> Tensor:
-    """The same of log-normal variables."""
-    log_scale = _log_ratio(widen(p.scale), widen(q.scale))
-    shift = widen(p.loc) - widen(q.loc) + log_factor
-    return (_excess(2 * log_scale, 0.0) + (shift / widen(q.scale)) ** 2) / 2
+    """KL divergence of log-normals; see :func:`generalized_gamma_kl`."""
+    log_scale = _log_ratio(upcast(p.scale), upcast(q.scale))
+    shift = upcast(p.loc) - upcast(q.loc) + log_factor
+    return (_excess(2 * log_scale, 0.0) + (shift / upcast(q.scale)) ** 2) / 2
 
 
 def dtype_of_both(p: Distribution, q: Distribution) -> torch.dtype:
-    """What the parameters of two distributions promote to."""
+    """Return the promoted dtype of the parameters of two distributions."""
     return result_dtype(*parameters_of(p), *parameters_of(q))
 
 
 def _log_ratio(a: Tensor, b: Tensor) -> Tensor:
-    """The logarithm of a / b, with its digits where a is near b."""
+    """Return the logarithm of a / b, exact for a near b."""
     near = (a - b).abs() < b / 2
     ratio = torch.where(near, a - b, 0.0) / b
     return torch.where(near, ratio.log1p(), a.log() - b.log())
 
 
 def _log_gamma_difference(a: Tensor, b: Tensor, step: Tensor) -> Tensor:
-    """Of log Gamma, between a and b = a + step."""
+    """Return log Gamma(b) - log Gamma(a) for b = a + step."""
     near = step.abs() < a / 2
     return torch.where(
         near, log_gamma_ratio(a, torch.where(near, step, 0.0)), b.lgamma() - a.lgamma()
@@ -105,14 +105,14 @@ def _log_gamma_difference(a: Tensor, b: Tensor, step: Tensor) -> Tensor:
 
 
 def _excess(slope: Tensor, growth: Tensor | float) -> Tensor:
-    """With their sum u, exp(u) - 1 - slope: what is beyond growth is exp(u) - 1 - u."""
+    """Return exp(u) - 1 - slope for u = slope + growth, which is growth + (exp(u) - 1 - u)."""
     u = slope + growth
     small = u.abs() < _SMALL
     near = torch.where(small, u, 0.0)
     series = torch.ones_like(u)
     for k in range(_TERMS, 2, -1):
         series = 1 + near / k * series
-    far = torch.where(small, 1.0, at_most(u, _LARGEST)).expm1() - slope
+    far = torch.where(small, 1.0, clamp_max(u, _LARGEST)).expm1() - slope
     far = torch.where(u > _LARGEST, math.inf, far)
     return torch.where(small, growth + near**2 / 2 * series, far)
 
@@ -124,36 +124,37 @@ def _kl_generalized_gamma(p: Distribution, q: Distribution) -> Tensor:
 
 @singledispatch
 def generalized_normal_parameters(dist: Distribution) -> Parameters:
-    """Location, scale and exponent, float64, of what is a :class:`GeneralizedNormal`."""
+    """Return location, scale and exponent, float64, of a generalized normal distribution."""
     raise NotImplementedError(f"{type(dist).__name__} is not a generalized normal distribution")
 
 
 @generalized_normal_parameters.register
 def _(dist: GeneralizedNormal) -> Parameters:
-    return widen(dist.loc), widen(dist.scale), widen(dist.p)
+    return upcast(dist.loc), upcast(dist.scale), upcast(dist.p)
 
 
 @generalized_normal_parameters.register
 def _(dist: Normal) -> Parameters:
-    scale = math.sqrt(2) * widen(dist.scale)
-    return widen(dist.loc), scale, torch.full_like(scale, 2.0)
+    scale = math.sqrt(2) * upcast(dist.scale)
+    return upcast(dist.loc), scale, torch.full_like(scale, 2.0)
 
 
 @generalized_normal_parameters.register
 def _(dist: Laplace) -> Parameters:
-    scale = widen(dist.scale)
-    return widen(dist.loc), scale, torch.ones_like(scale)
+    scale = upcast(dist.scale)
+    return upcast(dist.loc), scale, torch.ones_like(scale)
 
 
 def _kl_generalized_normal(p: Distribution, q: Distribution) -> Tensor:
-    """That of the distances to one location, and for another the square where q is a normal."""
+    """Add the divergence of the distances to the mean and, if q is normal, a squared shift."""
     loc1, s1, p1 = generalized_normal_parameters(p)
     loc2, s2, p2 = generalized_normal_parameters(q)
     shift = loc1 - loc2
     if ((shift != 0) & ((p2 != 2) | is_differentiated(p2))).any():
         raise NotImplementedError(
             "KL(p || q) of generalized normals has a closed form for equal locations, or a fixed "
-            f"exponent 2 of q, but got locations {loc1} and {loc2} with exponent {p2}. {ADVICE}"
+            f"exponent 2 of q, but got locations {loc1} and {loc2} with exponent {p2}. "
+            f"{ALTERNATIVE}"
         )
     one = torch.ones_like(p1)
     kl = generalized_gamma_kl((one, p1, s1), (torch.ones_like(p2), p2, s2))
@@ -162,9 +163,9 @@ def _kl_generalized_normal(p: Distribution, q: Distribution) -> Tensor:
 
 
 def _curvature(p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> Tensor:
-    """Half the second derivative in the shift at 0, times the square of the scale of q.
+    """Return half the second derivative in the shift at 0, times the squared scale of q.
 
-    It is 1 for exponent 2 of q, for which the divergence is a quadratic function of the shift.
+    It is 1 if q has exponent 2; the divergence is then quadratic in the shift.
     """
     (p1, s1), (p2, s2) = p, q
     finite = p1 + p2 > 1

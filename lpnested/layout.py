@@ -1,8 +1,8 @@
-"""Index tensors that let one batched operation per level walk a whole tree.
+"""Index tensors for traversing a tree with one batched operation per level.
 
-The nodes of one depth make a :class:`Level`. Its edges go to their children, leaves first and
-then the nodes of the next depth. A level's nodes are worked on in blocks
-``(nodes, width, ...)``, padded where nodes have fewer children than ``width``.
+The nodes of one depth form a :class:`Level`. Its edges lead to their children, leaves first and
+then the nodes of the next depth. A level's nodes are processed in blocks
+``(nodes, width, ...)``, padded where a node has fewer than ``width`` children.
 """
 
 from __future__ import annotations
@@ -14,59 +14,59 @@ import torch
 from torch import Tensor
 
 from lpnested.precision import working_dtype
-from lpnested.rows import Rows, ranges
-from lpnested.tracing import is_eager, is_faked
+from lpnested.rows import Rows, level_ranges
+from lpnested.tracing import is_eager, is_fake
 from lpnested.tree import LpNestedTree
 
 __all__ = ["Block", "Layout", "Level", "layout_of"]
 
 
 class Block(NamedTuple):
-    """Nodes of a level, side by side, that are worked on together."""
+    """Adjacent nodes of a level that are processed together."""
 
     start: int
-    """The place of the first node in the level."""
+    """The index of the first node in the level."""
     num_nodes: int
     width: int
     """The number of slots for children."""
     first_edge: int
     slots: Tensor | None
-    """Which edge of the level fills each slot, shape ``(num_nodes * width,)``; the number after
-    the last edge stands for no child. ``None`` where all are there, in order from the first."""
+    """The edge of the level in each slot, shape ``(num_nodes * width,)``; an index past the last
+    edge marks an empty slot. ``None`` if the edges are contiguous and no slot is empty."""
 
 
 class Level(NamedTuple):
     """The nodes of one depth and their edges to their children."""
 
     start: int
-    """The place of the first node in :attr:`Layout.nodes`."""
+    """The index of the first node in :attr:`Layout.nodes`."""
     num_nodes: int
     first_edge: int
-    """The place of the first edge in :attr:`Layout.parents`."""
+    """The index of the first edge in :attr:`Layout.parents`."""
     blocks: tuple[Block, ...]
     first_leaf: int
-    """The place of the first leaf in :attr:`Layout.leaves`."""
+    """The index of the first leaf in :attr:`Layout.leaves`."""
     num_leaves: int
     num_edges: int
     parents: Tensor
-    """The node of the level that each edge leaves from, shape ``(num_edges,)``."""
+    """The parent of each edge, as an index in the level, shape ``(num_edges,)``."""
 
 
 class Layout(NamedTuple):
-    """The levels of a tree, root first, and what is known of every node and edge.
+    """The levels of a tree, root first, and the properties of every node and edge.
 
     Sizes and arities are in the working precision of the device.
     """
 
     levels: tuple[Level, ...]
     nodes: Tensor | None
-    """The breadth-first place of each node; ``None`` where that is its own place."""
+    """The breadth-first index of each node; ``None`` for the identity."""
     leaves: Tensor | None
-    """The coordinate of each leaf, level after level; ``None`` where they are in order."""
+    """The coordinate of each leaf, level by level; ``None`` for the identity."""
     places: Tensor | None
-    """The inverse of :attr:`leaves`: where each coordinate stands."""
+    """The inverse permutation of :attr:`leaves`: the position of each coordinate."""
     parents: Tensor
-    """The breadth-first place of the node that each edge leaves from, shape ``(num_edges,)``."""
+    """The breadth-first index of the parent of each edge, shape ``(num_edges,)``."""
     node_sizes: Tensor
     """The number of leaves under each node, breadth first."""
     edge_sizes: Tensor
@@ -81,24 +81,24 @@ _LAYOUTS: dict[tuple[str, torch.device, torch.dtype], Layout] = {}
 
 
 def layout_of(tree: LpNestedTree, device: torch.device) -> Layout:
-    """The layout of a tree on a device, made once and kept."""
-    # A plain dict, as Dynamo ignores functools.lru_cache, and a string of the tree, which to
-    # Dynamo is one constant.
-    if is_faked():
+    """Return the cached layout of a tree on a device."""
+    # A plain dict, as Dynamo ignores functools.lru_cache, keyed by the tree's string, which
+    # Dynamo treats as a single constant.
+    if is_fake():
         return _make_layout(tree, device)
     key = tree.code, device, working_dtype(device)
     layout = _LAYOUTS.get(key)
-    # What is made within a transform or a tracer belongs to it.
+    # Tensors created under a transform or tracer belong to it and must not be cached.
     if layout is None and not is_eager():
         return _make_layout(tree, device)
     if layout is None:
-        with torch.inference_mode(False):  # what is kept must serve training too
+        with torch.inference_mode(False):  # cached tensors must also work in training
             layout = _LAYOUTS[key] = _make_layout(tree, device)
     return layout
 
 
 class _Depth(NamedTuple):
-    """The nodes of one depth, by place, and their edges: parent (its place here) and child."""
+    """The nodes of one depth, by index, and the parent (an index here) and child of each edge."""
 
     nodes: list[int]
     arities: list[int]
@@ -152,7 +152,7 @@ def _levels(depths: list[_Depth], integers: Callable[[list[int]], Tensor]) -> It
 
 
 def _sizes(rows: Rows) -> list[int]:
-    """The number of leaves under every node."""
+    """Count the leaves under every node."""
     sizes = [0] * len(rows)
     for k in reversed(range(len(rows))):  # children come after their parents
         sizes[k] = sum(1 if child >= 0 else sizes[~child] for child in rows[k])
@@ -160,21 +160,21 @@ def _sizes(rows: Rows) -> list[int]:
 
 
 def _bucket(arity: int) -> int:
-    """Nodes of one bucket differ in their number of children by less than a factor of two."""
+    """Return the bucket of a node; arities in a bucket differ by less than a factor of two."""
     return (arity - 1).bit_length()
 
 
 def _is_wasteful(arities: list[int]) -> bool:
-    """Whether one padded block for all of them would more than double the work."""
+    """Return whether one padded block for all nodes would more than double the work."""
     return max(arities) * len(arities) > 2 * sum(arities)
 
 
 def _depths(rows: Rows) -> list[_Depth]:
-    """The nodes of every depth, side by side with those of their bucket where that saves work.
+    """Order the nodes of every depth, grouped by bucket where that saves work.
 
-    Edges to leaves come first, then edges to nodes in the order of the nodes of the next depth.
+    Edges to leaves come first, then edges to nodes in the order of the next depth.
     """
-    orders = [_in_buckets(places, rows) for places in ranges(rows)]
+    orders = [_in_buckets(places, rows) for places in level_ranges(rows)]
     depths = []
     for nodes, below in zip(orders, [*orders[1:], []], strict=True):
         edges = [(k, child) for k, node in enumerate(nodes) for child in rows[node]]
@@ -200,7 +200,7 @@ def _in_buckets(places: range, rows: Rows) -> list[int]:
 
 
 class _Slots(NamedTuple):
-    """Of a block: its first node, its number of nodes, and the edge in every slot."""
+    """The first node of a block, its number of nodes, and the edge in every slot."""
 
     start: int
     num_nodes: int
@@ -208,18 +208,18 @@ class _Slots(NamedTuple):
 
 
 def _slots(depth: _Depth) -> Iterator[_Slots]:
-    """The whole level as one block, or one block per bucket where that saves work."""
-    of_node: list[list[int]] = [[] for _ in depth.nodes]
+    """Split a level into one block, or one block per bucket where that saves work."""
+    edges_of: list[list[int]] = [[] for _ in depth.nodes]
     for edge, parent in enumerate(depth.parents):
-        of_node[parent].append(edge)
+        edges_of[parent].append(edge)
     split = _is_wasteful(depth.arities)
-    groups: dict[int, list[int]] = {}  # Dynamo traces no groupby with a key
+    groups: dict[int, list[int]] = {}  # Dynamo cannot trace groupby with a key
     for k, arity in enumerate(depth.arities):
         groups.setdefault(_bucket(arity) if split else 0, []).append(k)
     for members in groups.values():
-        width = max(len(of_node[k]) for k in members)
-        absent = len(depth.parents)
-        padded = [of_node[k] + [absent] * (width - len(of_node[k])) for k in members]
+        width = max(len(edges_of[k]) for k in members)
+        empty = len(depth.parents)
+        padded = [edges_of[k] + [empty] * (width - len(edges_of[k])) for k in members]
         yield _Slots(members[0], len(members), [edge for node in padded for edge in node])
 
 

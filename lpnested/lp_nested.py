@@ -11,11 +11,11 @@ from torch.distributions import Distribution, constraints
 
 from lpnested import functional as F
 from lpnested.arguments import check_exponents, common_shape
-from lpnested.digits import shown
-from lpnested.gamma_radii import parameters_under
+from lpnested.digits import parameter_repr
+from lpnested.gamma_radii import marginal_radius
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.layout import layout_of
-from lpnested.precision import as_parameter, fitted, result_dtype, widen, working_dtype
+from lpnested.precision import as_parameter, broadcast_to, result_dtype, upcast, working_dtype
 from lpnested.radial import log_density
 from lpnested.radial_draws import sample_nested
 from lpnested.radial_moments import generator_mode, log_radial_moment, mean_log, radial_entropy
@@ -38,21 +38,21 @@ class LpNested(Distribution):
     :math:`\varrho` of the radius. Radius and direction are independent, and the direction is
     uniform on the unit sphere of :math:`f`.
 
-    ``sample`` is exact (Algorithm 1). ``log_prob`` saturates at a lowest finite number, -3.4e38
-    (float32) or -4e260 (float64), with gradient 0 there; a gradient that overflows saturates too,
-    and the gradient at a zero coordinate is 0. A device without float64 saturates at -3e30.
+    ``sample`` is exact (Algorithm 1). ``log_prob`` saturates at -3.4e38 (float32) or -4e260
+    (float64), with gradient 0 there, and at -3e30 on a device without float64. A gradient that
+    overflows saturates too, and the gradient at a zero coordinate is 0.
 
     Args:
         tree: The tree.
         exponents: One exponent :math:`p_I > 0` per inner node, in the order of ``tree.nodes``,
             shape ``(*batch, num_nodes)``.
         radial: Any univariate torch Distribution on the positive reals; its batch broadcasts.
-        validate_args: Whether to check arguments, as in torch.
+        validate_args: Whether to validate arguments, as in torch.
 
     Raises:
-        ValueError: Where exponents do not fit the tree or are not positive and finite, or where
+        ValueError: If the exponents do not match the tree or are not positive and finite, or if
             the support of the radial is not the positive reals.
-        TypeError: Where the exponents are float16 or bfloat16.
+        TypeError: If the exponents are float16 or bfloat16.
 
     Example:
         >>> tree = LpNestedTree((0, (1, 2)))
@@ -68,7 +68,7 @@ class LpNested(Distribution):
     support = constraints.real_vector
     has_rsample = False
     _stored: ClassVar[dict[str, int]] = {"exponents": 1}
-    """The parameters that are tensors, and the dimensions that each has beside the batch."""
+    """The tensor parameters, and the number of event dimensions of each."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class LpNested(Distribution):
         like = checked_parameters(radial, validate_args)
         exponents = check_exponents(as_parameter("exponents", exponents, like), tree)
         batch_shape = common_shape(exponents.shape[:-1], radial.batch_shape)
-        self.exponents = fitted(exponents, (*batch_shape, tree.num_nodes))
+        self.exponents = broadcast_to(exponents, (*batch_shape, tree.num_nodes))
         self._set_up(tree, batch_shape, validate_args, radial)
 
     def _set_up(
@@ -92,13 +92,13 @@ class LpNested(Distribution):
         validate_args: bool | None,
         radial: Distribution | None = None,
     ) -> None:
-        """What every constructor ends with, once the parameters are there."""
+        """Finish construction, once the parameters are set."""
         self.tree = tree
         if radial is not None:
-            fits = radial.batch_shape == batch_shape  # Dynamo of torch 2.11 can't trace expand
-            self.radial = radial if fits else radial.expand(batch_shape)
+            matches = radial.batch_shape == batch_shape  # Dynamo of torch 2.11 can't trace expand
+            self.radial = radial if matches else radial.expand(batch_shape)
         device = getattr(self, next(iter(self._stored))).device
-        layout_of(tree, device)  # made here, so that a compiled log_prob finds it
+        layout_of(tree, device)  # fill the cache for a compiled log_prob
         initialize(self, batch_shape, torch.Size([tree.dim]), validate_args)
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> LpNested:
@@ -114,15 +114,15 @@ class LpNested(Distribution):
         return new
 
     def _derive(self, family: Callable[..., D], *arguments: Any) -> D:
-        """A distribution that follows from this one; in :mod:`lpnested.pyro`, one of Pyro."""
+        """Construct a distribution derived from this one; overridden in :mod:`lpnested.pyro`."""
         return family(*arguments, validate_args=False)
 
     def norm(self, value: Tensor) -> Tensor:
-        """The radius :math:`f(x)` of a value, shape ``(*sample, *batch)``."""
+        """Return the radius :math:`f(x)` of a value, shape ``(*sample, *batch)``."""
         return F.norm(value, self.exponents, self.tree)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        empty = isinstance(value, Tensor) and value.numel() == 0  # torch can't check that
+        empty = isinstance(value, Tensor) and value.numel() == 0  # torch can't validate these
         if self._validate_args and not empty:
             self._validate_sample(value)
         return self._log_density(value)
@@ -131,13 +131,13 @@ class LpNested(Distribution):
         return log_density(self.radial, value, self.exponents, self.tree)
 
     def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
-        """Exact draws, shape ``(*sample_shape, *batch, dim)``, without gradient."""
+        """Draw exact samples, shape ``(*sample_shape, *batch, dim)``, without gradient."""
         return sample_nested(self.radial, self.exponents, self.tree, sample_shape)
 
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> NoReturn:
         raise NotImplementedError(
-            f"{type(self).__name__} has no reparametrised sampler: use sample() for exact draws "
-            f"without gradient, or log_prob() of them for a score-function gradient"
+            f"{type(self).__name__} has no reparametrised sampler: use sample() for exact samples "
+            f"without gradient, or their log_prob() for a score-function gradient"
         )
 
     @property
@@ -151,14 +151,14 @@ class LpNested(Distribution):
         return F.log_volume(self.exponents, self.tree)
 
     def moment(self, orders: Tensor | Sequence[float]) -> Tensor:
-        r"""The mixed absolute moment :math:`\mathrm{E} \prod_i |x_i|^{k_i}`.
+        r"""Return the mixed absolute moment :math:`\mathrm{E} \prod_i |x_i|^{k_i}`.
 
         Args:
             orders: The orders :math:`k_i`, shape ``(*sample, *batch, dim)``. The moment is inf
-                where one is -1 or less, or where that of the radius is.
+                if an order is -1 or less, or if the moment of the radius is infinite.
 
         Raises:
-            NotImplementedError: Where the moment of the radius has no closed form.
+            NotImplementedError: If the moment of the radius has no closed form.
 
         Example:
             >>> dist = LpNested(LpNestedTree.flat(2), [2.0], torch.distributions.Chi2(3.0))
@@ -167,26 +167,26 @@ class LpNested(Distribution):
         """
         device = self.exponents.device
         orders = torch.as_tensor(orders, dtype=working_dtype(device), device=device)
-        angular = F.log_moment(orders, widen(self.exponents), self.tree)
+        angular = F.log_moment(orders, upcast(self.exponents), self.tree)
         radial = log_radial_moment(self.radial, orders.sum(-1))
         return (angular + radial).exp().to(self._dtype)
 
     @property
     def mean(self) -> Tensor:
-        """Zero, and NaN where the mean of the radius is infinite."""
+        """The mean: zero, or NaN where the mean of the radius is infinite."""
         infinite = log_radial_moment(self.radial, 1) == torch.inf
         mean = torch.where(infinite, torch.nan, 0.0).to(self._dtype)
         return mean.unsqueeze(-1).expand(self._extended_shape())
 
     @property
     def mode(self) -> Tensor:
-        """Zero, and NaN where the density at 0 is unbounded or largest on a whole sphere."""
+        """The mode: zero, or NaN where the density is unbounded at 0 or has no unique mode."""
         zero = generator_mode(self.radial, self.tree.dim).to(self._dtype)
         return zero.unsqueeze(-1).expand(self._extended_shape())
 
     @property
     def variance(self) -> Tensor:
-        """The variances of the coordinates; inf where one is, or is beyond the dtype."""
+        """The variances of the coordinates; inf where infinite or too large for the dtype."""
         return self._log_variance().exp().to(self._dtype)
 
     @property
@@ -195,33 +195,33 @@ class LpNested(Distribution):
         return (0.5 * self._log_variance()).exp().to(self._dtype)
 
     def _log_variance(self) -> Tensor:
-        angular = F.log_coordinate_moment(2, widen(self.exponents), self.tree)
+        angular = F.log_coordinate_moment(2, upcast(self.exponents), self.tree)
         return angular + log_radial_moment(self.radial, 2).unsqueeze(-1)
 
     @property
     def covariance_matrix(self) -> Tensor:
-        """The diagonal matrix of the variances; coordinates are uncorrelated, not independent."""
+        """The diagonal matrix of variances; coordinates are uncorrelated, but not independent."""
         return torch.diag_embed(self.variance)
 
     def entropy(self) -> Tensor:
-        area = F.log_surface_area(widen(self.exponents), self.tree)
+        area = F.log_surface_area(upcast(self.exponents), self.tree)
         spread = (self.tree.dim - 1) * mean_log(self.radial)
         return (radial_entropy(self.radial) + spread + area).to(self._dtype)
 
     def marginal(self, node: Nested) -> LpNested:
-        """The distribution of the coordinates under an inner node, in ascending order.
+        """Return the marginal of the coordinates under an inner node, in ascending order.
 
-        It is again Lp-nested. Its radius is closed where this one is a generalized gamma of
-        dimension ``tree.dim`` and every exponent above the node equals that of the radius, as in
-        ISA for every subspace: then it is a generalized gamma of the node's dimension.
+        It is again Lp-nested. Its radius has a closed form if the radius of this distribution is a
+        generalized gamma of dimension ``tree.dim`` whose exponent equals every exponent above the
+        node, as for the subspaces of ISA: a generalized gamma of the node's dimension.
 
         Args:
-            node: One of ``tree.nodes``, or its place there.
+            node: One of ``tree.nodes``, or its index there.
 
         Raises:
-            ValueError: Where it is not in the tree, or is a leaf.
-            TypeError: Where it is neither a node nor a place.
-            NotImplementedError: Where the radius of the marginal has no closed form.
+            ValueError: If the node is not in the tree, or is a leaf.
+            TypeError: If ``node`` is neither a node nor an index.
+            NotImplementedError: If the radius of the marginal has no closed form.
 
         Example:
             >>> from lpnested import ISA
@@ -232,7 +232,7 @@ class LpNested(Distribution):
         subtree, places = self.tree.subtree(place)
         radial = self.radial
         if any(len(self.tree.children[k]) > 1 for k in self.tree.ancestors(place)):
-            parameters = parameters_under(radial, self.exponents, self.tree, place)
+            parameters = marginal_radius(radial, self.exponents, self.tree, place)
             radial = self._derive(GeneralizedGamma, *parameters)
         return self._derive(LpNested, subtree, self.exponents[..., places], radial)
 
@@ -242,6 +242,6 @@ class LpNested(Distribution):
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}({self.tree!r}, exponents: {shown(self.exponents)}, "
+            f"{type(self).__name__}({self.tree!r}, exponents: {parameter_repr(self.exponents)}, "
             f"radial: {self.radial})"
         )

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from lpnested.arguments import common_shape
-from lpnested.digits import shown
+from lpnested.digits import parameter_repr
 from lpnested.lp_nested import LpNested
-from lpnested.precision import as_parameter, fitted
+from lpnested.precision import as_parameter, broadcast_to
 from lpnested.radii import checked_parameters
 from lpnested.tree import LpNestedTree
 
@@ -28,7 +28,7 @@ class LpSpherical(LpNested):
         dim: The number of coordinates.
         p: The exponent :math:`p > 0`, shape ``(*batch)``.
         radial: Any univariate torch Distribution on the positive reals.
-        validate_args: Whether to check arguments, as in torch.
+        validate_args: Whether to validate arguments, as in torch.
 
     Example:
         >>> import torch
@@ -49,7 +49,7 @@ class LpSpherical(LpNested):
     ) -> None:
         p = as_parameter("p", p, like=checked_parameters(radial, validate_args))
         batch_shape = common_shape(p.shape, radial.batch_shape)
-        self.p = fitted(p, batch_shape)
+        self.p = broadcast_to(p, batch_shape)
         self._set_up(LpNestedTree.flat(dim), batch_shape, validate_args, radial)
 
     @property
@@ -64,6 +64,6 @@ class LpSpherical(LpNested):
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}(dim: {self.tree.dim}, p: {shown(self.p)}, "
+            f"{type(self).__name__}(dim: {self.tree.dim}, p: {parameter_repr(self.p)}, "
             f"radial: {self.radial})"
         )

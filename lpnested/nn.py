@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints, transform_to
 
-from lpnested.digits import shown
+from lpnested.digits import parameter_repr
 from lpnested.precision import as_parameter, result_dtype
 
 __all__ = ["Learnable"]
@@ -17,27 +17,28 @@ __all__ = ["Learnable"]
 class Learnable(nn.Module):
     r"""A module that owns the parameters of a distribution and returns it when called.
 
-    A learned parameter is kept without constraint, as torch's ``transform_to`` gives it (the
-    logarithm, for a positive one), so any optimiser keeps it valid; ``module.p`` is the
-    constrained value. All others are buffers: ``state_dict``, ``to(device)`` and ``double()``
-    cover them. The initial values are copied.
+    A learned parameter is stored unconstrained, by the inverse of torch's ``transform_to`` (the
+    logarithm, for a positive parameter), so that any optimiser step keeps it valid; ``module.p``
+    is the constrained value. All other parameters are buffers, so that ``state_dict``,
+    ``to(device)`` and ``double()`` include them. Initial values are copied.
 
-    It can be made on the meta device and filled later, by ``to_empty`` and ``load_state_dict``;
-    initial values are not checked there. In half precision (``half()``, ``bfloat16()``) the
-    distributions of this package refuse its parameters; under ``torch.autocast`` they stay as
-    they are.
+    The module can be created on the meta device and filled later, by ``to_empty`` and
+    ``load_state_dict``; initial values are not validated then. In half precision (``half()``,
+    ``bfloat16()``) the distributions of this package reject its parameters;
+    ``torch.autocast`` leaves them unchanged.
 
     Args:
-        distribution: A distribution class, or a function that makes one such as
+        distribution: A distribution class, or a function that returns a distribution, such as
             :meth:`lpnested.ISA.unit_variance`.
-        *args: What comes before the parameters and is no tensor, such as sizes or a tree.
+        *args: Positional arguments that are not tensors, such as sizes or a tree.
         learn: The names of the parameters to learn.
-        **parameters: The initial parameters, numbers or tensors, or another ``Learnable`` for one
-            that is itself a distribution, such as the radial of :class:`lpnested.LpNested`.
+        **parameters: The initial parameters, numbers or tensors, or another ``Learnable`` for a
+            parameter that is itself a distribution, such as the radial of
+            :class:`lpnested.LpNested`.
 
     Raises:
-        ValueError: Where ``learn`` names what is no parameter or has no constraint, or where an
-            initial value is outside its constraint.
+        ValueError: If ``learn`` has a name that is not a parameter or has no constraint, or if an
+            initial value violates its constraint.
 
     Example:
         >>> import torch
@@ -78,14 +79,14 @@ class Learnable(nn.Module):
             elif name in known:
                 self.register_buffer(name, as_parameter(name, value, like).detach().clone())
             else:
-                self._keep(name, value)
+                self._store_fixed(name, value)
 
-    def _keep(self, name: str, value: Any) -> None:
+    def _store_fixed(self, name: str, value: Any) -> None:
         if isinstance(value, nn.Module):
             self.add_module(name, value)
         elif isinstance(value, Distribution):
             raise TypeError(
-                f"{name} is a distribution whose tensors no module would own: make it a "
+                f"{name} is a distribution, whose tensors would belong to no module: pass a "
                 f"Learnable({type(value).__name__}, ...), with learn=() to keep it fixed"
             )
         else:
@@ -120,7 +121,7 @@ class Learnable(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.__dict__.get("_modules", {}).get("unconstrained", {}):
             raise AttributeError(
-                f"{name} is learned: change unconstrained.{name}, its value without constraint"
+                f"{name} is learned: set unconstrained.{name}, its unconstrained value, instead"
             )
         super().__setattr__(name, value)
 
@@ -136,5 +137,5 @@ class Learnable(nn.Module):
 
     def extra_repr(self) -> str:
         name = getattr(self.distribution, "__qualname__", repr(self.distribution))
-        learned = [f"{key}: {shown(getattr(self, key))}" for key in self.unconstrained]
+        learned = [f"{key}: {parameter_repr(getattr(self, key))}" for key in self.unconstrained]
         return f"{name}, {self.args}, learned: {', '.join(learned) or 'nothing'}"

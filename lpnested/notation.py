@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from lpnested.digits import each
+from lpnested.digits import element_reprs
 from lpnested.nesting import MAX_DEPTH
 from lpnested.precision import as_parameter, default_dtype
 from lpnested.tree import LpNestedTree
@@ -24,22 +24,22 @@ _TOKEN = re.compile(
 
 
 def parse(text: str, dtype: torch.dtype | None = None) -> tuple[LpNestedTree, Tensor]:
-    """A tree and its exponents from text.
+    """Parse a tree and its exponents from text.
 
-    A node is ``exponent:(child, ...)``; a child is a node or the number of a coordinate. The short
-    form ``exponent:4`` is a node of four coordinates, those after the largest one read so far.
+    A node is ``exponent:(child, ...)``; a child is a node or the index of a coordinate. The short
+    form ``exponent:4`` is a node with the next four coordinates after the largest one so far.
 
     Args:
         text: The text.
-        dtype: ``torch.float32`` or ``torch.float64``; without it torch's default, or float32
-            where that has fewer digits.
+        dtype: ``torch.float32`` or ``torch.float64``; defaults to torch's default dtype, or to
+            float32 if that is a half precision.
 
     Returns:
         The tree, and the exponents in the order of its nodes, shape ``(num_nodes,)``.
 
     Raises:
-        ValueError: Where the text is no such tree; the message points to the place.
-        TypeError: Where the text is no string, or the dtype another one.
+        ValueError: If the text does not parse; the message points to the position.
+        TypeError: If ``text`` is not a string or ``dtype`` is not supported.
 
     Example:
         >>> parse("2.1:(2.2:4, 2.2:4)")
@@ -62,7 +62,9 @@ def parse(text: str, dtype: torch.dtype | None = None) -> tuple[LpNestedTree, Te
 
 
 def format(tree: LpNestedTree, exponents: Tensor) -> str:
-    """The text that :func:`parse` reads back to this tree and, in their dtype, these exponents.
+    """Format a tree and its exponents as text that :func:`parse` restores exactly.
+
+    The exponents are exact in their own dtype.
 
     Args:
         tree: The tree.
@@ -80,12 +82,12 @@ def format(tree: LpNestedTree, exponents: Tensor) -> str:
         )
     if not ((exponents > 0) & exponents.isfinite()).all():
         raise ValueError(f"exponents must be positive and finite, but got {exponents}")
-    return "".join(_written(tree, each(exponents)))
+    return "".join(_format_tokens(tree, element_reprs(exponents)))
 
 
-def _written(tree: LpNestedTree, numbers: list[str]) -> Iterator[str]:
+def _format_tokens(tree: LpNestedTree, numbers: list[str]) -> Iterator[str]:
     seen = 0
-    pending: list[int | str] = [~0]  # children still to be written, and the signs among them
+    pending: list[int | str] = [~0]  # children still to write, and the punctuation between them
     while pending:
         child = pending.pop()
         if isinstance(child, str):
@@ -106,8 +108,8 @@ def _written(tree: LpNestedTree, numbers: list[str]) -> Iterator[str]:
 def _check_dtype(dtype: Any) -> torch.dtype:
     if dtype not in (torch.float32, torch.float64):
         raise TypeError(
-            f"exponents must be float32 or float64, but got dtype {dtype}, which does not keep "
-            "their value: an exponent of 2.1 is 2.094 in bfloat16, which is another distribution"
+            f"exponents must be float32 or float64, but got dtype {dtype}, which rounds them: "
+            "an exponent of 2.1 becomes 2.094 in bfloat16, which is another distribution"
         )
     return dtype  # type: ignore[no-any-return]
 
@@ -121,10 +123,10 @@ class _Parser:
         self.next = 0
         self.seen = 0
         self.exponents: list[list[float]] = []
-        """By depth, and so breadth first when joined."""
+        """By depth, so that concatenation is breadth first."""
 
     def _tokens(self) -> Iterator[tuple[str, str, int]]:
-        """Kind, text and place of each token, and an end."""
+        """The kind, text and position of each token, then an end marker."""
         place, end = 0, len(self.text.rstrip())
         while place < end:
             match = _TOKEN.match(self.text, place)
@@ -137,15 +139,14 @@ class _Parser:
         yield "end", "the end", end
 
     def fail(self, place: int, expected: str) -> NoReturn:
-        start = max(0, place - 60)  # of a long text, what is around the place
-        part = "".join(" " if x.isspace() else x for x in self.text[start : place + 40])
+        start = max(0, place - 60)  # shorten long texts
+        excerpt = "".join(" " if x.isspace() else x for x in self.text[start : place + 40])
         dots = "..." if start else ""
-        raise ValueError(
-            f"expected {expected} here:\n  {dots}{part}\n  {' ' * (len(dots) + place - start)}^"
-        )
+        caret = " " * (len(dots) + place - start) + "^"
+        raise ValueError(f"expected {expected} here:\n  {dots}{excerpt}\n  {caret}")
 
-    def take(self, *signs: str) -> str | None:
-        """The next token if it is one of these signs."""
+    def accept(self, *signs: str) -> str | None:
+        """Consume the next token if it is one of these signs."""
         kind, text, _ = self.tokens[self.next]
         if kind == "sign" and text in signs:
             self.next += 1
@@ -165,7 +166,7 @@ class _Parser:
         return int(text)
 
     def expect(self, *signs: str) -> str:
-        taken = self.take(*signs)
+        taken = self.accept(*signs)
         if taken is None:
             self.fail(self.tokens[self.next][2], " or ".join(repr(sign) for sign in signs))
         return taken
@@ -176,9 +177,9 @@ class _Parser:
             self.fail(place, "the end of the text")
 
     def read_tree(self) -> list[Any]:
-        """Nested lists of coordinates; the exponents of their nodes are kept by depth."""
+        """Read nested lists of coordinates, and collect the exponents of their nodes by depth."""
         top: list[Any] = []
-        opened = [top]  # the nodes around the place that is read
+        opened = [top]  # the nodes that enclose the current position
         while not top or len(opened) > 1:
             self.read_child(opened)
             while len(opened) > 1 and len(opened[-1]) and self.expect(",", ")") == ")":
@@ -187,19 +188,19 @@ class _Parser:
         return root
 
     def read_child(self, opened: list[list[Any]]) -> None:
-        """A coordinate, a node in short form, or a node up to where its own children begin."""
+        """Read a coordinate, a node in short form, or a node up to its first child."""
         depth = len(opened) - 1
-        among = "a coordinate or the exponent of a node" if depth else "the exponent of a node"
-        text, place = self.number(among)
+        expected = "a coordinate or the exponent of a node" if depth else "the exponent of a node"
+        text, place = self.number(expected)
         if depth == 0:
             self.expect(":")
-        elif self.take(":") is None:
+        elif self.accept(":") is None:
             leaf = self.integer(text, place, "the whole number of a coordinate, or ':' after it")
             self.seen = max(self.seen, leaf + 1)
             opened[-1].append(leaf)
             return
-        self.keep_exponent(text, place, depth)
-        is_open = self.take("(") is not None
+        self.add_exponent(text, place, depth)
+        is_open = self.accept("(") is not None
         node = [] if is_open else self.read_count()
         opened[-1].append(node)
         if is_open:
@@ -213,7 +214,7 @@ class _Parser:
         self.seen += count
         return list(range(self.seen - count, self.seen))
 
-    def keep_exponent(self, text: str, place: int, depth: int) -> None:
+    def add_exponent(self, text: str, place: int, depth: int) -> None:
         exponent, limits = float(text), torch.finfo(self.dtype)
         if not 0 < exponent < float("inf"):
             self.fail(place, "a positive, finite exponent")

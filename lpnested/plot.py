@@ -1,6 +1,6 @@
-"""Pictures of trees and of two-dimensional distributions (extra ``lpnested[plot]``).
+"""Plots of trees and of two-dimensional distributions (extra ``lpnested[plot]``).
 
-Every function draws into ``ax``, or into the current axes, and returns them.
+Every function draws into ``ax``, or into the current axes, and returns the axes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from lpnested.functional import norm
 from lpnested.precision import as_parameter, default_dtype
-from lpnested.rows import leaves_under, ranges
+from lpnested.rows import leaves_under, level_ranges
 from lpnested.tree import LpNestedTree
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ def tree(
     exponents: Tensor | Sequence[float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a tree, root on top, with its exponents in its nodes.
+    """Draw a tree, root at the top, with the exponents in its nodes.
 
     Args:
         tree: The tree.
-        exponents: The exponents, shape ``(num_nodes,)``; without them nodes show their symbol.
+        exponents: The exponents, shape ``(num_nodes,)``; by default, nodes show their symbols.
         ax: The axes to draw into.
 
     Example:
@@ -42,7 +42,7 @@ def tree(
     ax = _axes(ax)
     box = {"boxstyle": "circle,pad=0.25", "edgecolor": "0.3", "linewidth": 1.0}
     across = {leaf: float(k) for k, leaf in enumerate(leaves_under(tree.children, ~0))}
-    for depth, places in reversed(list(enumerate(ranges(tree.children)))):
+    for depth, places in reversed(list(enumerate(level_ranges(tree.children)))):
         for k in places:
             row = tree.children[k]
             x = across[~k] = sum(across[child] for child in row) / len(row)
@@ -81,7 +81,7 @@ def contours(
     coordinates: tuple[int, int] = (0, 1),
     **style: Any,
 ) -> Axes:
-    """Draw iso-contours of the Lp-nested function, all but two coordinates 0.
+    """Draw contours of the Lp-nested function in two coordinates, with all others 0.
 
     Args:
         tree: The tree.
@@ -90,7 +90,7 @@ def contours(
         levels: The values of the function to draw.
         limit: Half the width of the square, in the units of the coordinates.
         coordinates: The two coordinates to draw.
-        **style: What else goes to ``Axes.contour``.
+        **style: Further arguments of ``Axes.contour``.
 
     Example:
         >>> ax = contours(LpNestedTree.flat(2), [0.7])
@@ -110,14 +110,14 @@ def density(
     coordinates: tuple[int, int] = (0, 1),
     **style: Any,
 ) -> Axes:
-    """Draw the density of a distribution, all but two coordinates 0, as an image.
+    """Draw the density of a distribution in two coordinates, with all others 0, as an image.
 
     Args:
         dist: A distribution of vectors with an empty batch shape.
         ax: The axes to draw into.
         limit: Half the width of the square, in the units of the coordinates.
         coordinates: The two coordinates to draw.
-        **style: What else goes to ``Axes.pcolormesh``.
+        **style: Further arguments of ``Axes.pcolormesh``.
 
     Example:
         >>> from lpnested import ISA
@@ -148,7 +148,7 @@ def samples(
         ax: The axes to draw into.
         num: The number of samples.
         coordinates: The two coordinates to draw.
-        **style: What else goes to ``Axes.scatter``.
+        **style: Further arguments of ``Axes.scatter``.
 
     Example:
         >>> from lpnested import ISA
@@ -165,7 +165,7 @@ def samples(
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
-    try:  # pyplot only where the user brings no axes of their own
+    try:  # import pyplot only if no axes are given
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError(
@@ -184,7 +184,7 @@ def _check_vectors(dist: Distribution) -> None:
 
 
 def _grid(dim: int, limit: float, coordinates: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Points ``(rows, columns, dim)`` of a square in two coordinates, and its axis."""
+    """Return points ``(rows, columns, dim)`` of a square in two coordinates, and its axis."""
     _check_coordinates(dim, coordinates)
     axis = torch.linspace(-limit, limit, 301, dtype=default_dtype())
     points = axis.new_zeros(len(axis), len(axis), dim)

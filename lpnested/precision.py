@@ -1,9 +1,8 @@
-"""The working precision inside, the caller's dtype outside.
+"""Conversion between the caller's dtype and the working precision.
 
-A float32 norm raised to the power 200 keeps four or five correct digits, so the mathematics runs
-in float64 where a device has it. At the border a tensor is widened, and its gradient comes back
-saturated at the largest finite number instead of infinite; a result is rounded, saturated in the
-same way.
+A float32 norm raised to the power 200 keeps four or five correct digits, so the computation runs
+in float64 where the device has it. Inputs are upcast, with gradients that saturate at the largest
+finite number instead of becoming infinite; results are cast back and saturate in the same way.
 """
 
 from __future__ import annotations
@@ -22,32 +21,32 @@ __all__ = [
     "LARGEST_EXPONENT",
     "as_parameter",
     "as_parameters",
-    "at_most",
+    "broadcast_to",
     "check_finite",
+    "clamp_max",
     "default_dtype",
     "exp",
-    "fitted",
     "is_number",
     "result_dtype",
-    "rounded_to",
+    "saturate_cast",
     "spacing",
-    "widen",
-    "without_repetition",
+    "unexpand",
+    "upcast",
     "working_dtype",
 ]
 
 _HALF = (torch.float16, torch.bfloat16)
 _WITHOUT_FLOAT64 = {"mps"}
 LARGEST_EXPONENT = {torch.float64: 600.0, torch.float32: 70.0}
-"""Where :func:`exp` saturates."""
+"""The argument at which :func:`exp` saturates."""
 
 
 def working_dtype(device: torch.device) -> torch.dtype:
-    """The precision of the arithmetic on a device: float64, or float32 where it has no other."""
+    """Return the precision of the arithmetic on a device: float64 if available, else float32."""
     return torch.float32 if device.type in _WITHOUT_FLOAT64 else torch.float64
 
 
-class _Widen(torch.autograd.Function):
+class _Upcast(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.dtype = x.dtype
@@ -58,8 +57,8 @@ class _Widen(torch.autograd.Function):
         return _saturated(grad, ctx.dtype)
 
 
-class _WidenTransformed(torch.autograd.Function):
-    """The same for function transforms and forward mode: slower, and not for Dynamo."""
+class _UpcastTransformed(torch.autograd.Function):
+    """A variant for function transforms and forward mode: slower, and unsupported by Dynamo."""
 
     generate_vmap_rule = True
 
@@ -80,19 +79,20 @@ class _WidenTransformed(torch.autograd.Function):
         return tangent.to(working_dtype(tangent.device))
 
 
-def widen(x: Tensor) -> Tensor:
-    """To the working precision, with a gradient that saturates where it would overflow."""
+def upcast(x: Tensor) -> Tensor:
+    """Convert to the working precision, with a gradient that saturates instead of overflowing."""
     if is_transformed(x) and x.is_floating_point():
-        return x if x.dtype == torch.float64 else _WidenTransformed.apply(x)
+        return x if x.dtype == torch.float64 else _UpcastTransformed.apply(x)
     if x.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing():  # type: ignore[attr-defined]
-        return _Widen.apply(x)  # type: ignore[no-any-return]
+        return _Upcast.apply(x)  # type: ignore[no-any-return]
     return x.to(working_dtype(x.device))
 
 
-def without_repetition(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Tensors of one number of dimensions, without what ``expand`` repeats in all of them.
+def unexpand(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Undo ``expand`` along the dimensions that it repeats in all of the tensors.
 
-    Where somebody differentiates they are as they were: each row may have its own gradient.
+    The tensors have the same number of dimensions. Those that require a gradient are returned
+    unchanged, since each row may have its own.
     """
     if not is_eager(*tensors) or (
         torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
@@ -104,37 +104,37 @@ def without_repetition(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tensors
 
 
-def rounded_to(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """From the working precision to a result's: what overflows saturates, infinities stay."""
+def saturate_cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert from the working precision; overflow saturates, infinities are preserved."""
     return x if x.dtype == dtype else torch.where(x.isinf(), x, _saturated(x, dtype)).to(dtype)
 
 
 def _saturated(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """To a dtype, as its largest number where it has no larger one."""
+    """Convert to a dtype, clamped to its finite range."""
     bound = torch.finfo(dtype).max
     if dtype != x.dtype:
-        bound = math.nextafter(bound, math.inf)  # rounds to it, and leaves it its gradient
+        bound = math.nextafter(bound, math.inf)  # rounds to max, whose gradient must not vanish
     return x.clamp(-bound, bound).to(dtype)
 
 
-def at_most(x: Tensor, bound: Tensor | float) -> Tensor:
-    """``x.clamp_max(bound)`` with gradient 1 at the bound itself, where torch's own is 1 or 0."""
+def clamp_max(x: Tensor, bound: Tensor | float) -> Tensor:
+    """Clamp from above, with gradient 1 at the bound itself, where torch's own is 1 or 0."""
     return torch.where(x > bound, bound, x)
 
 
 def exp(x: Tensor) -> Tensor:
-    """The exponential, saturated at 4e260 (3e30 in float32): its gradients are finite too."""
-    return at_most(x, LARGEST_EXPONENT[x.dtype]).exp()
+    """Exponentiate, saturating at 4e260 (3e30 in float32) so that gradients are finite too."""
+    return clamp_max(x, LARGEST_EXPONENT[x.dtype]).exp()
 
 
 def default_dtype() -> torch.dtype:
-    """What a Python number becomes: torch's default, or float32 where that has fewer digits."""
+    """Return the dtype of a Python number: torch's default, but at least float32."""
     dtype = torch.get_default_dtype()
     return torch.float32 if dtype in _HALF else dtype
 
 
 def result_dtype(*tensors: Tensor) -> torch.dtype:
-    """What tensors promote to; integers count as Python numbers do."""
+    """Return the promoted dtype of tensors; integer tensors count as Python numbers."""
     first = tensors[0].dtype
     if first in LARGEST_EXPONENT and all(x.dtype == first for x in tensors):
         return first
@@ -144,19 +144,18 @@ def result_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def spacing(*tensors: Tensor) -> float:
-    """The relative distance of neighbouring numbers in the coarsest of their dtypes."""
+    """Return the relative spacing of adjacent numbers in the coarsest of the tensors' dtypes."""
     return max(
         torch.finfo(x.dtype if x.is_floating_point() else default_dtype()).eps for x in tensors
     )
 
 
 def as_parameter(name: str, value: Any, like: Sequence[Tensor] = ()) -> Tensor:
-    """A distribution's parameter as a tensor; numbers take dtype and device of ``like``.
+    """Convert a distribution's parameter to a tensor; numbers take dtype and device of ``like``.
 
-    A tensor is returned as it is, an array as a tensor of the same memory. Numbers are copied, and
-    so are lists, of numbers or tensors; numbers keep their value, in float32 at least. Tensors in
-    half precision are refused: an exponent of 2.1 is 2.094 in bfloat16, which is another
-    distribution.
+    Tensors are returned unchanged, and arrays share their memory. Numbers and lists (of numbers or
+    tensors) are copied; numbers become float32 at least. Half-precision tensors are rejected: an
+    exponent of 2.1 is 2.094 in bfloat16, which is another distribution.
     """
     if is_number(value):
         return _of_number(name, value, like)
@@ -169,8 +168,8 @@ def as_parameter(name: str, value: Any, like: Sequence[Tensor] = ()) -> Tensor:
     if parameter.is_complex() or parameter.dtype in _HALF:
         raise TypeError(
             f"{name} must be float32 or float64, but got {parameter.dtype}, which has rounded it: "
-            "pass a Python number, or a tensor of dtype torch.float32 from the start (values, "
-            "unlike parameters, may be in half precision)"
+            "pass a Python number or a torch.float32 tensor from the start (values, unlike "
+            "parameters, may be in half precision)"
         )
     return parameter
 
@@ -178,8 +177,8 @@ def as_parameter(name: str, value: Any, like: Sequence[Tensor] = ()) -> Tensor:
 def _of_number(name: str, number: float, like: Sequence[Tensor]) -> Tensor:
     if number in (math.inf, -math.inf):
         raise ValueError(f"{name} must be finite, but got {number}")
-    dtype, device = _kind(like) if like else (default_dtype(), None)
-    try:  # filled in on the device: no copy waits for it
+    dtype, device = _dtype_and_device(like) if like else (default_dtype(), None)
+    try:  # filled on the device: no synchronising copy
         return torch.full((), number, dtype=dtype, device=device)
     except (TypeError, RuntimeError, ValueError) as error:
         raise TypeError(f"{name} must be a number or a tensor, but got {number!r}") from error
@@ -190,44 +189,44 @@ def _of_list(name: str, numbers: Sequence[Any], like: Sequence[Tensor]) -> Tenso
     if others:
         like = [as_parameter(name, x) for x in others]
         return torch.stack([as_parameter(name, x, like) for x in numbers])
-    dtype, device = _kind(like) if like else (default_dtype(), None)
+    dtype, device = _dtype_and_device(like) if like else (default_dtype(), None)
     try:
         return torch.tensor(numbers, dtype=dtype, device=device)
     except (TypeError, RuntimeError, ValueError) as error:
         raise TypeError(f"{name} must be a number or a tensor, but got {numbers!r}") from error
 
 
-def _kind(like: Sequence[Tensor]) -> tuple[torch.dtype, torch.device | None]:
-    """Dtype and device of a number in the company of tensors."""
+def _dtype_and_device(like: Sequence[Tensor]) -> tuple[torch.dtype, torch.device | None]:
+    """Return the dtype and device of a number that is combined with tensors."""
     return result_dtype(*like), next((x.device for x in like if x.device.type != "cpu"), None)
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a Python number, whose dtype is up to its company."""
+    """Return whether a value is a Python number, which adopts the dtype of other parameters."""
     return isinstance(value, (int, float))
 
 
 def _leaves(numbers: Any) -> Iterator[Any]:
     if isinstance(numbers, (list, tuple)):
-        for part in numbers:
-            yield from _leaves(part)
+        for item in numbers:
+            yield from _leaves(item)
     else:
         yield numbers
 
 
-def fitted(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """A tensor in a shape that it broadcasts to; the tensor itself where it has that shape.
+def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Expand a tensor to a shape; return the tensor itself if it has that shape already.
 
-    So a tensor that was passed can be moved or replaced in place, as by `nn.Module.double`.
+    The tensor can then be moved or replaced in place, as ``nn.Module.double`` does.
     """
     return x if x.shape == torch.Size(shape) else x.expand(*shape)
 
 
 def as_parameters(**values: Any) -> tuple[Tensor, ...]:
-    """Named parameters as tensors of one shape, each a view of what was passed.
+    """Broadcast named parameters to one shape, each a view of the tensor that was passed.
 
-    Dtypes stay as they are, as in torch's ``broadcast_all``, so that what is written into the
-    memory of one is a new value of the parameter.
+    Dtypes are preserved, as in torch's ``broadcast_all``, so that an in-place write to a passed
+    tensor updates the parameter.
     """
     numbers = {name for name, x in values.items() if isinstance(x, (int, float, list, tuple))}
     others = {name: as_parameter(name, x) for name, x in values.items() if name not in numbers}
@@ -240,7 +239,7 @@ def as_parameters(**values: Any) -> tuple[Tensor, ...]:
 
 
 def check_finite(name: str, parameter: Tensor) -> None:
-    """Refuse infinite exponents and scales (the maximum norm is not among these distributions)."""
+    """Reject infinite exponents and scales (the maximum norm is not supported)."""
     if parameter.isinf().any():
         raise ValueError(
             f"{name} must be finite, but got {parameter}: the limit p = inf is not supported"

@@ -1,7 +1,7 @@
 """The distributions as Pyro distributions, for ``pyro.sample`` (extra ``lpnested[pyro]``).
 
-What is derived from one, such as the ``radial`` and ``subspaces`` of ISA and a ``marginal``, is
-Pyro's as well; a radial that is passed stays what it is.
+Derived distributions, such as the ``radial`` and ``subspaces`` of ISA and a ``marginal``, are Pyro
+distributions as well; a radial that you pass is used unchanged.
 
 Example:
     >>> import pyro
@@ -37,7 +37,7 @@ __all__ = ["ISA", "GeneralizedGamma", "GeneralizedNormal", "LpNested", "LpSpheri
 
 
 class _DerivesPyro:
-    """Comes before a class of the core, and turns what that derives into Pyro's counterpart."""
+    """Mixin, before a core class, that replaces derived distributions by their Pyro versions."""
 
     def _derive(self, family: type[Distribution], *arguments: Any) -> Distribution:
         derived: Distribution = super()._derive(_COUNTERPARTS[family], *arguments)  # type: ignore[misc]

@@ -1,9 +1,9 @@
-r"""Draws of a radius, as logarithms: right where the radius itself would under- or overflow.
+r"""Samples of the log radius, exact where the radius itself would underflow or overflow.
 
-By dispatch on its type, as :mod:`lpnested.radial`. The random numbers have the dtype of the
-radial's parameters, or of the :class:`~lpnested.GeneralizedGamma` that it is; the arithmetic is
-float64, and no draw has a gradient. Where functions are
-rounded they are worked out in chunks: several threads would round differently where they meet.
+Functions dispatch on the radial's type, as in :mod:`lpnested.radial`. Random numbers have the
+dtype of the radial's parameters, or of the equivalent :class:`~lpnested.GeneralizedGamma`; the
+arithmetic is float64, and samples have no gradient. Transcendental functions are evaluated in
+chunks, because with several threads torch rounds differently at their boundaries.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from torch.distributions import (
 
 from lpnested.chunks import in_chunks
 from lpnested.gamma import symmetric_uniform
-from lpnested.gamma_radii import by_radial, gamma_radius, generalized_gamma_parameters
+from lpnested.gamma_radii import gamma_radius, generalized_gamma_parameters, radial_dispatch
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.ops import sampling
 from lpnested.ops.norm import log_norm
-from lpnested.precision import widen
+from lpnested.precision import upcast
 from lpnested.radii import dtype_of, is_bounded, parameters_of
 from lpnested.tracing import is_transformed
 from lpnested.tree import LpNestedTree
@@ -43,9 +43,9 @@ __all__ = ["log_draw", "sample_nested"]
 def sample_nested(
     radial: Distribution, exponents: Tensor, tree: LpNestedTree, sample_shape: Sequence[int]
 ) -> Tensor:
-    """Draws of :class:`lpnested.LpNested`, in the dtype of the exponents, without gradient.
+    """Sample :class:`lpnested.LpNested`, in the dtype of the exponents, without gradient.
 
-    The radius is drawn along with the direction where it is a generalized gamma variable.
+    A radius of the generalized gamma family is drawn together with the direction.
 
     Args:
         radial: The distribution of the radius, batch shape ``(*batch)``.
@@ -61,22 +61,22 @@ def sample_nested(
     draws = sampling.nested(exponents, tree, sample_shape, log_radius)
     if not is_bounded(radial):
         return draws
-    # Rounding moves the radius of a draw, and must not move it out of the support.
-    excess = log_radius - log_norm(widen(draws), exponents.detach(), tree)
+    # Rounding changes the radius of a draw, and must not move it out of the support.
+    excess = log_radius - log_norm(upcast(draws), exponents.detach(), tree)
     return draws * excess.clamp(-1, 1).exp().to(draws.dtype).unsqueeze(-1)
 
 
-@by_radial
+@radial_dispatch
 def log_draw(radial: Distribution, sample_shape: Sequence[int]) -> Tensor:
-    """Logarithms of draws, float64, of shape ``(*sample_shape, *batch)``.
+    """Draw log radii, float64, of shape ``(*sample_shape, *batch)``.
 
-    The fallback asks the radial for draws, by ``rsample`` where it can: torch's ``Normal.sample``
-    makes a GPU wait, ``rsample`` does not, but fails in vmap.
+    The fallback samples the radial, by ``rsample`` where possible: torch's ``Normal.sample``
+    synchronises a GPU, while ``rsample`` does not but fails in vmap.
     """
     pathwise = radial.has_rsample and not is_transformed()
     shape = torch.Size(sample_shape)
     draws: Tensor = radial.rsample(shape) if pathwise else radial.sample(shape)
-    return in_chunks(torch.log, widen(draws.detach()))
+    return in_chunks(torch.log, upcast(draws.detach()))
 
 
 @log_draw.register
@@ -136,7 +136,7 @@ def _(radial: LogNormal, sample_shape: Sequence[int]) -> Tensor:
     loc, scale = _wide(radial.loc, radial.scale)
     size = _size(radial, sample_shape)
     normal = torch.randn(size, dtype=dtype_of(radial), device=loc.device)
-    return loc + scale * widen(normal)
+    return loc + scale * upcast(normal)
 
 
 @log_draw.register
@@ -146,7 +146,7 @@ def _(radial: MixtureSameFamily, sample_shape: Sequence[int]) -> Tensor:
 
 
 def _wide(*parameters: Tensor) -> tuple[Tensor, ...]:
-    return tuple(widen(x.detach()) for x in parameters)
+    return tuple(upcast(x.detach()) for x in parameters)
 
 
 def _size(radial: Distribution, sample_shape: Sequence[int]) -> torch.Size:
@@ -158,10 +158,10 @@ def _log_gamma(shape: Tensor, radial: Distribution, sample_shape: Sequence[int])
 
 
 def _uniform(radial: Distribution, sample_shape: Sequence[int]) -> Tensor:
-    """Inside (0, 1)."""
+    """Draw uniformly from the open interval (0, 1)."""
     dtype, size = dtype_of(radial), _size(radial, sample_shape)
     device = parameters_of(radial)[0].device
-    return widen(symmetric_uniform(size, dtype, device).abs())
+    return upcast(symmetric_uniform(size, dtype, device).abs())
 
 
 def _log_uniform(radial: Distribution, sample_shape: Sequence[int]) -> Tensor:

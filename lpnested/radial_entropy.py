@@ -1,6 +1,6 @@
-r"""Closed forms of a radius: the mean of its logarithm, its entropy, the mode of its generator.
+r"""Closed forms of a radial: mean log radius, entropy, and mode of the density generator.
 
-By dispatch on its type, in float64, as :mod:`lpnested.radial`; to be had from
+Functions dispatch on the radial's type, in float64, as in :mod:`lpnested.radial`. Import them from
 :mod:`lpnested.radial_moments`.
 """
 
@@ -23,18 +23,18 @@ from torch.distributions import (
 )
 from torch.distributions.utils import euler_constant
 
-from lpnested.gamma_radii import by_radial, generalized_gamma_parameters, in_float64
+from lpnested.gamma_radii import generalized_gamma_parameters, in_float64, radial_dispatch
 from lpnested.gamma_ratio import digamma, log_gamma_entropy
 from lpnested.generalized_gamma import GeneralizedGamma, mean_log_ratio
-from lpnested.precision import widen, working_dtype
+from lpnested.precision import upcast, working_dtype
 from lpnested.radii import parameters_of
 
-__all__ = ["generator_mode", "in_logs", "mean_log", "radial_entropy"]
+__all__ = ["generator_mode", "log_interval", "mean_log", "radial_entropy"]
 
 _SMALL = 0.05
 
 
-@by_radial
+@radial_dispatch
 def mean_log(radial: Distribution) -> Tensor:
     r"""The mean of the logarithm, :math:`\mathrm{E} \log r`."""
     raise NotImplementedError(
@@ -50,33 +50,33 @@ def _(radial: GeneralizedGamma) -> Tensor:
 
 @mean_log.register
 def _(radial: InverseGamma) -> Tensor:
-    return widen(radial.rate).log() - digamma(widen(radial.concentration))
+    return upcast(radial.rate).log() - digamma(upcast(radial.concentration))
 
 
 @mean_log.register
 def _(radial: LogNormal) -> Tensor:
-    return widen(radial.loc)
+    return upcast(radial.loc)
 
 
 @mean_log.register
 def _(radial: HalfCauchy) -> Tensor:
-    return widen(radial.scale).log()
+    return upcast(radial.scale).log()
 
 
 @mean_log.register
 def _(radial: FisherSnedecor) -> Tensor:
-    one, two = widen(radial.df1) / 2, widen(radial.df2) / 2
+    one, two = upcast(radial.df1) / 2, upcast(radial.df2) / 2
     return (two / one).log() + digamma(one) - digamma(two)
 
 
 @mean_log.register
 def _(radial: Pareto) -> Tensor:
-    return widen(radial.scale).log() + 1 / widen(radial.alpha)
+    return upcast(radial.scale).log() + 1 / upcast(radial.alpha)
 
 
 @mean_log.register
 def _(radial: Uniform) -> Tensor:
-    middle, half, is_positive, log_high = in_logs(radial)
+    middle, half, is_positive, log_high = log_interval(radial)
     small = half < _SMALL
     y = torch.where(small, half, 0.0)
     series = y**2 / 3 - y**4 / 45 + y**6 * (2 / 945) - y**8 / 4725
@@ -87,18 +87,18 @@ def _(radial: Uniform) -> Tensor:
 
 @mean_log.register
 def _(radial: Beta) -> Tensor:
-    a, b = widen(radial.concentration1), widen(radial.concentration0)
+    a, b = upcast(radial.concentration1), upcast(radial.concentration0)
     return digamma(a) - digamma(a + b)
 
 
 @mean_log.register
 def _(radial: Kumaraswamy) -> Tensor:
-    return -_harmonic_number(radial) / widen(radial.concentration1)
+    return -_harmonic_number(radial) / upcast(radial.concentration1)
 
 
-def in_logs(radial: Uniform) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of log low and log high, middle and half distance; whether low is above 0; log high."""
-    low, high = widen(radial.low), widen(radial.high)
+def log_interval(radial: Uniform) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the midpoint and half width of [log low, log high], whether low > 0, and log high."""
+    low, high = upcast(radial.low), upcast(radial.high)
     is_positive = low != 0
     low, log_high = torch.where(is_positive, low, high / 2), high.log()
     half = torch.log1p((high - low) / low) / 2
@@ -106,13 +106,13 @@ def in_logs(radial: Uniform) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _harmonic_number(radial: Kumaraswamy) -> Tensor:
-    return digamma(widen(radial.concentration0) + 1) + euler_constant
+    return digamma(upcast(radial.concentration0) + 1) + euler_constant
 
 
-@by_radial
+@radial_dispatch
 def radial_entropy(radial: Distribution) -> Tensor:
-    """The entropy of the radius itself; where a type is not registered, by its own ``entropy``."""
-    return widen(radial.entropy())
+    """The entropy of the radius; an unregistered type uses its own ``entropy``."""
+    return upcast(radial.entropy())
 
 
 @radial_entropy.register
@@ -122,56 +122,56 @@ def _(radial: GeneralizedGamma) -> Tensor:
 
 @radial_entropy.register
 def _(radial: InverseGamma) -> Tensor:
-    return log_gamma_entropy(widen(radial.concentration)) + mean_log(radial)
+    return log_gamma_entropy(upcast(radial.concentration)) + mean_log(radial)
 
 
 @radial_entropy.register
 def _(radial: LogNormal) -> Tensor:
-    loc, scale = widen(radial.loc), widen(radial.scale)
+    loc, scale = upcast(radial.loc), upcast(radial.scale)
     return loc + scale.log() + 0.5 * math.log(2 * math.pi * math.e)
 
 
 @radial_entropy.register
 def _(radial: HalfCauchy) -> Tensor:
-    return widen(radial.scale).log() + math.log(2 * math.pi)
+    return upcast(radial.scale).log() + math.log(2 * math.pi)
 
 
 @radial_entropy.register
 def _(radial: FisherSnedecor) -> Tensor:
-    one, two = widen(radial.df1) / 2, widen(radial.df2) / 2
+    one, two = upcast(radial.df1) / 2, upcast(radial.df2) / 2
     gammas = log_gamma_entropy(one) + log_gamma_entropy(two) - log_gamma_entropy(one + two)
     return gammas + mean_log(radial)
 
 
 @radial_entropy.register
 def _(radial: Pareto) -> Tensor:
-    scale, alpha = widen(radial.scale), widen(radial.alpha)
+    scale, alpha = upcast(radial.scale), upcast(radial.alpha)
     return scale.log() - alpha.log() + 1 + 1 / alpha
 
 
 @radial_entropy.register
 def _(radial: Uniform) -> Tensor:
-    return (widen(radial.high) - widen(radial.low)).log()
+    return (upcast(radial.high) - upcast(radial.low)).log()
 
 
 @radial_entropy.register
 def _(radial: Beta) -> Tensor:
-    a, b = widen(radial.concentration1), widen(radial.concentration0)
+    a, b = upcast(radial.concentration1), upcast(radial.concentration0)
     gammas = log_gamma_entropy(a) + log_gamma_entropy(b) - log_gamma_entropy(a + b)
     return gammas + digamma(a) + digamma(b) - 2 * digamma(a + b)
 
 
 @radial_entropy.register
 def _(radial: Kumaraswamy) -> Tensor:
-    a, b = widen(radial.concentration1), widen(radial.concentration0)
+    a, b = upcast(radial.concentration1), upcast(radial.concentration0)
     return 1 - 1 / b + (1 - 1 / a) * _harmonic_number(radial) - a.log() - b.log()
 
 
-@by_radial
+@radial_dispatch
 def generator_mode(radial: Distribution, dim: int) -> Tensor:
-    """The only mode of :func:`lpnested.radial.log_generator` at radius 0, or NaN.
+    """Zero if :func:`lpnested.radial.log_generator` has its only mode at radius 0, else NaN.
 
-    It is NaN where the density at 0 is unbounded, or largest on a whole sphere.
+    It is NaN where the density is unbounded at 0, or largest on a whole sphere.
     """
     raise NotImplementedError(
         f"the mode has no closed form here for a radial of type {type(radial).__name__}"
@@ -185,7 +185,7 @@ def _(radial: GeneralizedGamma, dim: int) -> Tensor:
 
 @generator_mode.register
 def _(radial: FisherSnedecor, dim: int) -> Tensor:
-    return _zero_where(widen(radial.df1) / 2 == dim)
+    return _zero_where(upcast(radial.df1) / 2 == dim)
 
 
 @generator_mode.register

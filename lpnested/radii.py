@@ -1,4 +1,4 @@
-r"""Which distributions can be that of a radius, and what they are made of."""
+r"""Validation and properties of radials, the distributions of a radius."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 
 
 def check_radial(radial: Distribution, check_values: bool) -> None:
-    """Refuse what cannot be the distribution of a radius; by its type alone or by values too."""
+    """Raise unless a distribution can be a radial, judged by its type or by values as well."""
     if not isinstance(radial, Distribution):
         raise TypeError(
             f"radial must be a torch Distribution on the positive reals, but got {radial!r}"
@@ -35,34 +35,34 @@ def check_radial(radial: Distribution, check_values: bool) -> None:
         negative = bool((torch.as_tensor(getattr(support, "lower_bound", 0.0)) < 0).any())
     if support.is_discrete or negative:
         raise ValueError(
-            f"radial must be a continuous distribution on the positive reals, but torch says that "
-            f"the support of {radial} is {support}"
+            f"radial must be a continuous distribution on the positive reals, but the support of "
+            f"{radial} is {support}"
         )
 
 
 def checked_parameters(radial: Distribution, validate_args: bool | None) -> list[Tensor]:
-    """The parameters of a radius, once it is known to be one."""
+    """Validate a radial and return its parameters."""
     check_radial(radial, Distribution._validate_args if validate_args is None else validate_args)
     return parameters_of(radial)
 
 
 def is_bounded(radial: Distribution) -> bool:
-    """Whether the density can jump at a radius other than 0, by the kind of its support."""
+    """Return whether the density can jump at a radius other than 0, judging by the support."""
     support = _support(radial)
     lower = getattr(support, "lower_bound", 0.0)
     return hasattr(support, "upper_bound") or isinstance(lower, Tensor) or lower != 0
 
 
 def _support(radial: Distribution) -> Any:
-    """A constraint; that of a mixture's components for a mixture."""
+    """Return the support as a constraint; for a mixture, that of its components."""
     return getattr(radial.support, "base_constraint", radial.support)
 
 
 def parameters_of(radial: Distribution) -> list[Tensor]:
-    """The tensors that a radial is made of, for the dtype and device of its company.
+    """Return the tensor parameters of a radial, which determine dtype and device.
 
-    Those of a mixture are its components', those of a transformed distribution its base's where
-    it has none of its own.
+    For a mixture these are the parameters of the components; for a transformed distribution
+    without parameters, those of its base.
     """
     radial = getattr(radial, "component_distribution", radial)
     values = [getattr(radial, name, None) for name in radial.arg_constraints]
@@ -72,7 +72,7 @@ def parameters_of(radial: Distribution) -> list[Tensor]:
 
 
 def dtype_of(radial: Distribution) -> torch.dtype:
-    """The dtype of a radial's parameters, or float32 where that is wider."""
+    """Return the dtype of a radial's parameters, but at least float32."""
     parameters = parameters_of(radial)
     dtype = result_dtype(*parameters) if parameters else default_dtype()
     return torch.promote_types(dtype, torch.float32)

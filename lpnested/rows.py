@@ -1,7 +1,7 @@
-"""A tree as flat rows, and walks over them without recursion: depth costs no stack.
+"""A tree as flat rows, and iterative traversals of them: deep trees need no deep stack.
 
-The inner nodes of a tree have places 0, 1, ..., breadth first. The row of a node holds its
-children in order: a coordinate as itself, and the inner node of place k as ``~k``, which is
+The inner nodes of a tree have indices 0, 1, ..., breadth first. The row of a node holds its
+children in order: a coordinate as itself, and the inner node at index k as ``~k``, which is
 negative.
 """
 
@@ -12,12 +12,12 @@ from typing import TypeAlias
 
 __all__ = [
     "Rows",
-    "above",
+    "ancestors",
     "drawing",
     "find",
     "leaves_under",
-    "ranges",
-    "rows_under",
+    "level_ranges",
+    "subtree_rows",
     "text",
 ]
 
@@ -25,7 +25,7 @@ Rows: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 def leaves_under(rows: Rows, child: int) -> tuple[int, ...]:
-    """The coordinates under a node ``~place``, or the one given, from left to right."""
+    """Return the coordinates under a node ``~place``, or the given one, from left to right."""
     leaves: list[int] = []
     pending = [child]
     while pending:
@@ -37,8 +37,8 @@ def leaves_under(rows: Rows, child: int) -> tuple[int, ...]:
     return tuple(leaves)
 
 
-def ranges(rows: Rows) -> list[range]:
-    """The places of each depth, root first."""
+def level_ranges(rows: Rows) -> list[range]:
+    """Return the indices of the nodes of each depth, root first."""
     found, start, stop = [], 0, 1
     while start < stop:
         found.append(range(start, stop))
@@ -46,8 +46,8 @@ def ranges(rows: Rows) -> list[range]:
     return found
 
 
-def above(rows: Rows, child: int) -> list[int]:
-    """The places of the inner nodes above a coordinate or node ``~place``, root first."""
+def ancestors(rows: Rows, child: int) -> list[int]:
+    """Return the indices of the inner nodes above a coordinate or node ``~place``, root first."""
     parents = {x: k for k, row in enumerate(rows) for x in row}
     places: list[int] = []
     while child in parents:
@@ -56,28 +56,28 @@ def above(rows: Rows, child: int) -> list[int]:
     return places[::-1]
 
 
-def rows_under(rows: Rows, place: int) -> tuple[Rows, list[int]]:
-    """The rows of the tree from one node on, and the places of its inner nodes in the whole."""
+def subtree_rows(rows: Rows, place: int) -> tuple[Rows, list[int]]:
+    """Return the rows of a node's subtree, and the original indices of its inner nodes."""
     places = [place]
-    for k in places:  # it grows meanwhile
+    for k in places:  # grows during iteration
         places.extend(~x for x in rows[k] if x < 0)
     renamed = {~old: ~new for new, old in enumerate(places)}
     return tuple(tuple(renamed.get(x, x) for x in rows[k]) for k in places), places
 
 
-def find(rows: Rows, part: Rows) -> int:
-    """The place of the node from which on the rows are those of a part, or -1."""
-    leaf = next(x for row in part for x in row if x >= 0)
-    sizes = [1] * len(rows)  # the number of inner nodes from each one on
+def find(rows: Rows, subtree: Rows) -> int:
+    """Return the index of the node whose subtree has the given rows, or -1."""
+    leaf = next(x for row in subtree for x in row if x >= 0)
+    sizes = [1] * len(rows)  # the number of inner nodes in each subtree
     for k in reversed(range(len(rows))):  # children come after their parents
         sizes[k] += sum(sizes[~x] for x in rows[k] if x < 0)
-    # Upwards that number grows: at most one node above the leaf has the right one.
-    place = next((k for k in above(rows, leaf) if sizes[k] == len(part)), -1)
-    return place if place >= 0 and rows_under(rows, place)[0] == part else -1
+    # Sizes grow towards the root, so at most one node above the leaf has the right size.
+    place = next((k for k in ancestors(rows, leaf) if sizes[k] == len(subtree)), -1)
+    return place if place >= 0 and subtree_rows(rows, place)[0] == subtree else -1
 
 
 def text(rows: Rows) -> str:
-    """What repr writes of the nested tuples."""
+    """Return the repr of the nested tuples."""
     texts = [""] * len(rows)
     for k in reversed(range(len(rows))):
         row = [str(x) if x >= 0 else texts[~x] for x in rows[k]]
@@ -86,7 +86,7 @@ def text(rows: Rows) -> str:
 
 
 def drawing(rows: Rows, labels: Sequence[str]) -> Iterator[str]:
-    """One line per node, with its label, and per leaf."""
+    """Yield one line per node, with its label, and per leaf."""
     pending = [(~0, "", "")]
     while pending:
         child, first, rest = pending.pop()

@@ -16,7 +16,7 @@ __all__ = ["sample_sphere"]
 def sample_sphere(
     exponents: Tensor, tree: LpNestedTree, sample_shape: Sequence[int] = ()
 ) -> Tensor:
-    r"""Exact draws from the uniform distribution on the unit sphere (Algorithm 1).
+    r"""Draw exact samples from the uniform distribution on the unit sphere (Algorithm 1).
 
     Uniform in the sense of eq. 7: the direction of any :math:`L_p`-nested symmetric variable.
 

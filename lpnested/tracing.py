@@ -1,4 +1,4 @@
-"""What kind of call this is: plain eager execution, or under a tracer or transform."""
+"""Detect eager, traced or transformed calls."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ["is_eager", "is_faked", "is_transformed"]
+__all__ = ["is_eager", "is_fake", "is_transformed"]
 
 
-def is_faked() -> bool:
-    """Whether new tensors are a tracer's fakes: these die with it and mix with no others.
+def is_fake() -> bool:
+    """Return whether new tensors are fake tensors, which must not outlive or leave their tracer.
 
-    Dynamo has fakes too, and hides them from the code that it traces.
+    Dynamo uses fake tensors too, but hides them from the code it traces.
     """
     fake = torch._C._TorchDispatchModeKey.FAKE
     return not torch.compiler.is_dynamo_compiling() and (
@@ -21,7 +21,7 @@ def is_faked() -> bool:
 
 
 def is_transformed(*tensors: Tensor) -> bool:
-    """Whether vmap, grad or the like are at work, or a tensor carries a tangent."""
+    """Return whether vmap, grad or another transform is active, or a tensor has a tangent."""
     return not torch.compiler.is_compiling() and (
         torch._C._are_functorch_transforms_active()
         or any(torch._C._functorch.is_legacy_batchedtensor(x) for x in tensors)  # is_grads_batched
@@ -33,10 +33,10 @@ def is_transformed(*tensors: Tensor) -> bool:
 
 
 def is_eager(*tensors: Tensor) -> bool:
-    """Whether operations run as they are called, one by one, on the numbers themselves."""
+    """Return whether operations run eagerly, on concrete numbers."""
     return not (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined]
         or is_transformed(*tensors)
-        or is_faked()
+        or is_fake()
     )

@@ -1,4 +1,4 @@
-"""Walks over the levels of a tree, on rows ``(num, ...)`` of its edges, nodes or leaves."""
+"""Level-by-level passes over a tree, on tensors ``(num, ...)`` of its edges, nodes or leaves."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from lpnested.layout import Layout, Level
 __all__ = [
     "LOG2_ZERO",
     "align",
-    "climb",
-    "column",
     "in_layout_order",
     "leaves_of",
     "log2_p_norm",
     "log2_totals",
     "path_sums",
+    "reduce_tree",
+    "unsqueeze_like",
 ]
 
 _Combine: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
-LOG2_ZERO = -1e30  # finite, so that no gradient meets inf - inf, and 2 ** (p * this) is 0
+LOG2_ZERO = -1e30  # finite, to keep inf - inf out of gradients; 2 ** (p * LOG2_ZERO) is 0
 
 
 def align(rows: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """Give both the same number of dimensions behind the first, and rows the broadcast shape."""
+    """Align the dimensions after the first, and expand ``rows`` to the broadcast shape."""
     ndim = max(rows.dim(), p.dim())
     rows, p = (x.reshape(x.shape[0], *(1,) * (ndim - x.dim()), *x.shape[1:]) for x in (rows, p))
     shape = torch.broadcast_shapes(rows.shape[1:], p.shape[1:])
     return rows.expand(-1, *shape), p
 
 
-def column(numbers: Tensor, p: Tensor) -> Tensor:
+def unsqueeze_like(numbers: Tensor, p: Tensor) -> Tensor:
+    """Append singleton dimensions until a vector broadcasts along the first dimension of p."""
     return numbers.reshape(-1, *(1,) * (p.dim() - 1))
 
 
@@ -45,7 +46,7 @@ def in_layout_order(rows: Tensor, order: Tensor | None) -> Tensor:
 
 
 def _blocks(level: Level, edges: Tensor, fill: float) -> list[Tensor]:
-    """A level's edges ``(num_edges, ...)`` as blocks ``(count, width, ...)`` of its nodes."""
+    """Gather a level's edges ``(num_edges, ...)`` into blocks ``(count, width, ...)`` of nodes."""
     padding = (0, 0) * (edges.dim() - 1) + (0, 1)
     return [
         (
@@ -57,13 +58,13 @@ def _blocks(level: Level, edges: Tensor, fill: float) -> list[Tensor]:
     ]
 
 
-def climb(
+def reduce_tree(
     rows: Tensor, p: Tensor, layout: Layout, combine: _Combine, fill: float = 0.0
 ) -> list[tuple[Tensor, Tensor]]:
-    """From the leaves up: what a level's edges carry and its nodes make of it, root first.
+    """Reduce a tree from leaves to root; return edge and node values per level, root first.
 
-    ``combine`` takes children ``(count, width, ...)``, ``fill`` where there is none, and the
-    exponents of their nodes, ``(count, ...)``.
+    ``combine`` takes children ``(count, width, ...)``, padded with ``fill``, and the exponents
+    of their nodes, ``(count, ...)``.
     """
     rows, p = in_layout_order(rows, layout.leaves), in_layout_order(p, layout.nodes)
     levels: list[tuple[Tensor, Tensor]] = []
@@ -80,13 +81,13 @@ def climb(
 
 
 def leaves_of(edges: Tensor, layout: Layout) -> Tensor:
-    """Of rows of all edges, those that lead to the leaves, in the order of the coordinates."""
+    """Select the edges that lead to leaves, in the order of the coordinates."""
     leaves = [edges.narrow(0, x.first_edge, x.num_leaves) for x in layout.levels if x.num_leaves]
     return in_layout_order(torch.cat(leaves) if len(leaves) > 1 else leaves[0], layout.places)
 
 
 def path_sums(edges: Tensor, layout: Layout) -> Tensor:
-    """From the root to the leaves: the sum over the edges of its path, per coordinate."""
+    """Sum the edges on the path from the root to each coordinate."""
     levels: list[Tensor] = []
     nodes: Tensor | None = None
     for level in layout.levels:
@@ -99,7 +100,7 @@ def path_sums(edges: Tensor, layout: Layout) -> Tensor:
 
 
 def log2_totals(logs: Tensor, layout: Layout) -> Tensor:
-    """For each edge, of the base-2 logarithms of all edges, that of the sum over its node."""
+    """Return, for each edge, the base-2 logarithm of the sum over all edges of its node."""
 
     def log2_total(children: Tensor) -> Tensor:
         largest = children.amax(1)
@@ -115,9 +116,9 @@ def log2_totals(logs: Tensor, layout: Layout) -> Tensor:
 
 
 def log2_p_norm(children: Tensor, p: Tensor) -> Tensor:
-    """The p-norm over the second dimension, of and as base-2 logarithms.
+    """Compute the p-norm over the second dimension, from and to base-2 logarithms.
 
-    The largest child is divided out, without gradient: the norm does not depend on it.
+    The largest child is divided out without gradient, since the norm does not depend on it.
     """
     largest = children.detach().amax(1)
     powers = (p.unsqueeze(1) * (children - largest.unsqueeze(1))).exp2()

@@ -1,4 +1,4 @@
-"""What the parameters of a distribution are checked for, in few operations where all is well."""
+"""Validation of a distribution's parameters, with few operations in the valid case."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["POSITIVE_ROW", "initialize"]
 
 POSITIVE_ROW = constraints.independent(constraints.positive, 1)
 
-_ABOVE = {constraints.positive: 0.0, POSITIVE_ROW: 0.0, constraints.real: -math.inf}
+_LOWER_BOUNDS = {constraints.positive: 0.0, POSITIVE_ROW: 0.0, constraints.real: -math.inf}
 
 
 def initialize(
@@ -23,29 +23,30 @@ def initialize(
     event_shape: torch.Size,
     validate_args: bool | None,
 ) -> None:
-    """``Distribution.__init__``, which refuses infinite exponents and scales as well."""
+    """Call ``Distribution.__init__``, and reject infinite exponents and scales as well."""
     Distribution.__init__(dist, batch_shape, event_shape, validate_args=False)
     if validate_args is None:
-        del dist._validate_args  # it is that of the class, also when that changes
+        del dist._validate_args  # fall back to the class attribute, even if it changes later
     else:
         dist._validate_args = validate_args
-    if dist._validate_args and not _are_inside(dist):
-        Distribution.__init__(dist, batch_shape, event_shape)  # says what is wrong
+    if dist._validate_args and not _satisfies_constraints(dist):
+        Distribution.__init__(dist, batch_shape, event_shape)  # raises torch's own error
         for name, constraint in dist.arg_constraints.items():
-            if _ABOVE.get(constraint) == 0.0:
+            if _LOWER_BOUNDS.get(constraint) == 0.0:
                 check_finite(name, getattr(dist, name))
 
 
-def _are_inside(dist: Distribution) -> bool:
-    """Whether all parameters are finite and fulfil constraints that are known here."""
+def _satisfies_constraints(dist: Distribution) -> bool:
+    """Return whether all parameters are finite and satisfy constraints that are known here."""
     return all(
-        constraint in _ABOVE and _is_between(_ABOVE[constraint], getattr(dist, name))
+        constraint in _LOWER_BOUNDS
+        and _is_finite_above(_LOWER_BOUNDS[constraint], getattr(dist, name))
         for name, constraint in dist.arg_constraints.items()
     )
 
 
-def _is_between(low: float, parameter: Tensor) -> bool:
-    """Whether all is above a bound, and finite."""
+def _is_finite_above(low: float, parameter: Tensor) -> bool:
+    """Return whether all elements are finite and above a bound."""
     if not parameter.numel():
         return True
     smallest, largest = parameter.aminmax()

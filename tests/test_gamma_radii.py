@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 from torch.testing import assert_close
 
 from lpnested import GeneralizedGamma, LpNested, LpNestedTree
-from lpnested.gamma_radii import as_radial, gamma_radius
+from lpnested.gamma_radii import canonicalize, gamma_radius
 from lpnested.radial import log_generator
 from lpnested.radial_draws import log_draw
 from lpnested.radial_moments import generator_mode, log_radial_moment, mean_log, radial_entropy
@@ -36,7 +36,7 @@ def test_the_conversion_has_the_density_torch_has(
     family: Any, parameters: Any, want: tuple[float, float, float]
 ) -> None:
     radial, r = family(*map(f64_of, parameters)), torch.linspace(0.01, 5, 50, dtype=f64)
-    converted = as_radial(radial)
+    converted = canonicalize(radial)
     assert [x.item() for x in (converted.dim, converted.p, converted.scale)] == list(want)
     assert_close(converted.log_prob(r), radial.log_prob(r))
 
@@ -82,13 +82,13 @@ def test_gradients_and_writes_in_place_reach_the_parameters(
 def test_single_precision_is_widened_before_the_conversion() -> None:
     """The root of 2 times a scale, and the reciprocal of a rate, are not rounded to float32."""
     third = torch.tensor(1 / 3)
-    assert as_radial(td.HalfNormal(third)).scale.item() == third.item() * math.sqrt(2)
-    assert as_radial(td.Exponential(third)).scale.item() == 1 / third.item()
+    assert canonicalize(td.HalfNormal(third)).scale.item() == third.item() * math.sqrt(2)
+    assert canonicalize(td.Exponential(third)).scale.item() == 1 / third.item()
 
 
 def test_others_stay_what_they_are() -> None:
     for radial in (td.LogNormal(0.0, 1.0), GeneralizedGamma(3.0, 2.0)):
-        assert as_radial(radial) is radial
+        assert canonicalize(radial) is radial
 
 
 class OwnGamma(td.Gamma):

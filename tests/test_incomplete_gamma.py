@@ -467,7 +467,7 @@ def test_chunks_change_nothing(function: Function, monkeypatch: pytest.MonkeyPat
         return [result, *slopes, curvature, *first, function(a.detach(), x.detach())]
 
     whole = results()
-    monkeypatch.setattr(chunks, "_ON_CPU", 7)
+    monkeypatch.setattr(chunks, "_CPU_CHUNK", 7)
     for got, expected in zip(results(), whole, strict=True):
         assert_close(got, expected, rtol=1e-13, atol=0)
 
@@ -480,13 +480,13 @@ def test_chunks_change_no_quantile(monkeypatch: pytest.MonkeyPatch) -> None:
         return [result, *slopes, autograd.grad(slopes[0].sum(), a)[0]]
 
     whole = results()
-    monkeypatch.setattr(chunks, "_ON_CPU", 5)
+    monkeypatch.setattr(chunks, "_CPU_CHUNK", 5)
     for got, expected in zip(results(), whole, strict=True):
         assert_close(got, expected, rtol=1e-13, atol=0)
 
 
 def test_only_what_is_asked_for_gets_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "_ON_CPU", 5)
+    monkeypatch.setattr(chunks, "_CPU_CHUNK", 5)
     a, x = inputs()
     (slope,) = autograd.grad(ig.log_gammainc(a.detach(), x).sum(), x)
     assert_close(slope, autograd.grad(ig.log_gammainc(a, x).sum(), x)[0], rtol=1e-14, atol=0)

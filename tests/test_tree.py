@@ -18,7 +18,7 @@ from strategies import roots
 
 import lpnested
 from lpnested import LpNestedTree, layout
-from lpnested.digits import shortest, shown
+from lpnested.digits import parameter_repr, shortest_repr
 from lpnested.functional import log_surface_area, norm
 from lpnested.layout import layout_of
 
@@ -246,7 +246,7 @@ def significant(text):
 )
 def test_a_number_is_written_with_the_fewest_digits(number, dtype):
     number = dtype(number)
-    text = shortest(torch.tensor(float(number), dtype=getattr(torch, np.dtype(dtype).name)))
+    text = shortest_repr(torch.tensor(float(number), dtype=getattr(torch, np.dtype(dtype).name)))
     assert dtype(text) == number
     best = np.format_float_scientific(number, unique=True, trim="-")
     assert len(significant(text)) == len(significant(best))
@@ -277,7 +277,7 @@ def test_a_number_is_written_with_the_fewest_digits(number, dtype):
     ],
 )
 def test_parameters_are_shown_by_their_numbers_or_their_shape(tensor, text):
-    assert shown(tensor) == text
+    assert parameter_repr(tensor) == text
 
 
 def test_tensors_without_numbers_are_shown_by_their_shape():
@@ -285,10 +285,10 @@ def test_tensors_without_numbers_are_shown_by_their_shape():
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     with FakeTensorMode(shape_env=ShapeEnv()):
-        assert shown(torch.ones(2)) == "(2,)"
-    assert shortest(torch.ones((), device="meta")) == "..."
+        assert parameter_repr(torch.ones(2)) == "(2,)"
+    assert shortest_repr(torch.ones((), device="meta")) == "..."
     seen = []
-    torch.vmap(lambda x: (seen.append(shown(x)), x)[1])(torch.ones(3, 2))
+    torch.vmap(lambda x: (seen.append(parameter_repr(x)), x)[1])(torch.ones(3, 2))
     assert seen == ["(2,)"]
 
 
@@ -522,10 +522,10 @@ def below(tree, k):
         (
             4,
             ValueError,
-            r"place in tree.nodes \(0..2, where 0 is the root\), but got 4: coordinate "
-            "4 is a leaf, right under the node at place 2",
+            r"index into tree.nodes \(0..2, where 0 is the root\), but got 4: coordinate "
+            "4 is a leaf, a child of the node at index 2",
         ),
-        ((0,), ValueError, r"got \(0,\): coordinate 0 is a leaf, right under the node at place 1"),
+        ((0,), ValueError, r"got \(0,\): coordinate 0 is a leaf, a child of the node at index 1"),
         (5, ValueError, "but got 5$"),
         (-1, ValueError, "but got -1$"),
         ((7,), ValueError, r"but got \(7,\)$"),

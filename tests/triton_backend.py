@@ -19,6 +19,6 @@ def serving() -> Iterator[None]:
     def served(value: Tensor, *parameters: Tensor) -> bool:
         return (anywhere or value.is_cuda) and not is_transformed(value, *parameters)
 
-    changes = {"calls": triton_calls, "served_by_kernels": served}
+    changes = {"calls": triton_calls, "uses_kernels": served}
     with patch.multiple(gamma, **changes), patch.multiple(norm, **changes):
         yield

@@ -1,1 +1,1 @@
-"""One operation, the density over a tree, and the backends that work it out."""
+"""The density over a tree and its sampler, with the backends that implement them."""

@@ -1,4 +1,4 @@
-"""Which backend serves which device."""
+"""The backend in use for each type of device."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["backends"]
 
 
 def backends() -> dict[str, str]:
-    """Which backend of the density serves which kind of device, and why where it is not a kernel.
+    """Return the backend of the density for each type of device, and why it is the reference.
 
-    Read from the environment when lpnested is imported: ``LPNESTED_KERNELS`` names an instruction
-    set of the CPU's kernels, or is ``off``; ``LPNESTED_TRITON=1`` turns on the kernels for CUDA.
+    Two environment variables are read when lpnested is imported: ``LPNESTED_KERNELS`` selects an
+    instruction set of the CPU kernels, or ``off``; ``LPNESTED_TRITON=1`` enables the CUDA kernels.
 
     Example:
         >>> import lpnested
@@ -21,20 +21,20 @@ def backends() -> dict[str, str]:
         'reference'
     """
     triton = library.in_use("cuda")
-    cuda = f"kernels ({triton})" if triton else "reference (LPNESTED_TRITON=1 turns on kernels)"
+    cuda = f"kernels ({triton})" if triton else "reference (LPNESTED_TRITON=1 enables kernels)"
     return {"cpu": library.status(), "cuda": cuda, "other": "reference"}
 
 
-def _turn_on_triton() -> None:
-    """Not by default before its tests and its benchmark have passed on a card."""
+def _enable_triton() -> None:
+    """Enable the Triton kernels, which are opt-in until tested and benchmarked on a GPU."""
     try:
         from lpnested.ops import triton_calls
     except ImportError as error:
         raise ImportError("LPNESTED_TRITON=1 needs Triton: pip install triton") from error
 
-    calls.serve_by(triton_calls, "CUDA")
-    library.serve_cuda("Triton")
+    calls.register_backend(triton_calls, "CUDA")
+    library.register_cuda("Triton")
 
 
 if os.environ.get("LPNESTED_TRITON") == "1":
-    _turn_on_triton()
+    _enable_triton()

@@ -1,8 +1,8 @@
-"""The compiled kernels as operations of torch: checked, called, and known to its tracers.
+"""The compiled kernels as torch operators, with argument checks and fake implementations.
 
-``torch.ops.lpnested``, below autograd. A value is ``(*sample, *batch, dim)``, where the parameters
-have the batch shape ``(*batch)``; all have one dtype, float32 or float64. A tree is its code. A
-tensor that is not asked for is empty.
+The operators in ``torch.ops.lpnested`` are below autograd. A value is ``(*sample, *batch, dim)``,
+for parameters with batch shape ``(*batch)``; all have one dtype, float32 or float64. A tree is
+passed as its code. An output that is not requested is empty.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from lpnested.ops.packing import (
     address,
     arguments,
     check_saved,
-    shown,
+    describe,
     weights_and_stride,
 )
 from lpnested.ops.structure import structure_of
 
-__all__ = ["density", "density_backward", "norm", "norm_backward", "serve_by"]
+__all__ = ["density", "density_backward", "norm", "norm_backward", "register_backend"]
 
 _NO_RADIUS = (None, None, None)
 
@@ -59,11 +59,11 @@ def _density(
     slopes: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     structure = structure_of(tree)
-    given, rows, kept = arguments(structure, value, exponents, (dim, p, scale))
+    given, rows, keepalive = arguments(structure, value, exponents, (dim, p, scale))
     outputs = _density_outputs(value, exponents, in_value, slopes)
     if rows:
         library.call("lpnested_density", given, *map(address, outputs))
-    del kept
+    del keepalive
     return outputs
 
 
@@ -87,7 +87,7 @@ def _density_backward(
     tree: str,
 ) -> tuple[Tensor, Tensor]:
     structure = structure_of(tree)
-    given, _, kept = arguments(structure, None, exponents, (dim, p, scale))
+    given, _, keepalive = arguments(structure, None, exponents, (dim, p, scale))
     weights, stride = weights_and_stride(weights, p.dtype)
     check_saved(in_value, slopes, weights, structure, p.dtype)
     outputs = _density_backward_outputs(weights, in_value, slopes, exponents)
@@ -103,7 +103,7 @@ def _density_backward(
         )
     else:
         outputs[1].zero_()
-    del kept
+    del keepalive
     return outputs
 
 
@@ -116,11 +116,11 @@ def _density_backward_outputs(
 
 
 def _norm(value: Tensor, exponents: Tensor, tree: str) -> Tensor:
-    given, rows, kept = arguments(structure_of(tree), value, exponents, _NO_RADIUS)
+    given, rows, keepalive = arguments(structure_of(tree), value, exponents, _NO_RADIUS)
     result = value.new_empty(value.shape[:-1], dtype=torch.float64)
     if rows:
         library.call("lpnested_norm", given, result.data_ptr())
-    del kept
+    del keepalive
     return result
 
 
@@ -132,10 +132,10 @@ def _norm_backward(
     in_value: bool,
     in_exponents: bool,
 ) -> tuple[Tensor, Tensor]:
-    given, rows, kept = arguments(structure_of(tree), value, exponents, _NO_RADIUS)
+    given, rows, keepalive = arguments(structure_of(tree), value, exponents, _NO_RADIUS)
     weights = weights.contiguous()
     if weights.dtype != torch.float64 or weights.numel() != rows or weights.device.type != "cpu":
-        raise ValueError(f"expected {rows} weights in float64, but got {shown(weights)}")
+        raise ValueError(f"expected {rows} weights in float64, but got {describe(weights)}")
     outputs = _norm_backward_outputs(value, exponents, in_value, in_exponents)
     if rows:
         room = value.new_empty((exponents.shape[-1], rows) if in_exponents else (0,))
@@ -143,7 +143,7 @@ def _norm_backward(
         library.call("lpnested_norm_backward", given, weights.data_ptr(), *pointers)
     else:
         outputs[1].zero_()
-    del kept
+    del keepalive
     return outputs
 
 
@@ -155,8 +155,8 @@ def _norm_backward_outputs(
     return gradient, exponents.new_empty(in_exponents_shape)
 
 
-def serve_by(backend: Any, device: str) -> None:
-    """Register a module with a function for each operation as its backend on a kind of device."""
+def register_backend(backend: Any, device: str) -> None:
+    """Register a module, with a function for each operator, as the backend of a device type."""
     for name in ("density", "density_backward", "norm", "norm_backward"):
         _ops.impl(name, getattr(backend, name), device)
 

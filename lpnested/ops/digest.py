@@ -1,4 +1,4 @@
-"""Which sources the compiled kernels were built from. The build runs this file without torch."""
+"""The digest of the sources of the compiled kernels. The build runs this file without torch."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -7,7 +7,7 @@ __all__ = ["digest"]
 
 
 def digest(sources: Path) -> str:
-    """A digest of the C++ files in a folder."""
+    """Return a digest of the C++ files in a folder."""
     hashed = sha256()
     for path in sorted([*sources.glob("*.h"), *sources.glob("*.cpp")]):
         hashed.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -1,7 +1,7 @@
-"""The compiled sampler as operations of torch: checked, called, and known to its tracers.
+"""The compiled sampler as torch operators, with argument checks and fake implementations.
 
-``torch.ops.lpnested``, below autograd. A draw is a function of its seed, one integer on the CPU,
-whatever the number of threads.
+The operators in ``torch.ops.lpnested`` are below autograd. Samples depend only on the seed, one
+integer on the CPU, and not on the number of threads.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def _nested(
     tree: str,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Draws ``(samples, batch, coordinates)`` in a dtype, for exponents ``(batch, num_nodes)``.
+    """Draw ``(samples, batch, dim)`` in a dtype, for exponents ``(batch, num_nodes)``.
 
-    The radius is a generalized gamma variable, where there are p and scale ``(batch,)`` in the
-    dtype of the exponents; dim is that of the tree where it is None. Else ``log_radius`` has it,
-    ``(samples, batch)``, float64, or it is 1.
+    Given p and scale, ``(batch,)`` in the dtype of the exponents, the radius is a generalized
+    gamma variable, with the tree's dimension if dim is None. Otherwise its logarithm is
+    ``log_radius``, ``(samples, batch)`` in float64, or the radius is 1 if that is None.
     """
     structure, batch = structure_of(tree), len(exponents)
     _check(exponents, (batch, structure.num_nodes), exponents.dtype)
@@ -52,7 +52,7 @@ def _nested(
     _check(log_radius, (samples, batch), torch.float64)
     _check(seed, (1,), torch.int64)
     if {exponents.dtype, dtype} - {*_FLOATS} or (p is None) != (scale is None):
-        raise ValueError(f"expected float32 or float64, and a scale beside p, but got {dtype}")
+        raise ValueError(f"expected float32 or float64, and p and scale together, but got {dtype}")
     result = exponents.new_empty((samples, batch, structure.dim), dtype=dtype)
     if result.numel():
         radius = [None if log_radius is None else log_radius.contiguous()]
@@ -76,9 +76,9 @@ def _nested(
 
 
 def _log_gamma(shape: Tensor, seed: Tensor, rows: int, dtype: torch.dtype) -> Tensor:
-    """Logarithms of gamma variables, float64, ``(rows, batch)`` for shapes ``(batch,)``.
+    """Draw logarithms of gamma variables, float64, ``(rows, batch)`` for shapes ``(batch,)``.
 
-    They are of variables drawn in a dtype.
+    The underlying random variables are drawn in the given dtype.
     """
     _check(shape, (len(shape),), torch.float64)
     _check(seed, (1,), torch.int64)
@@ -120,7 +120,7 @@ _ops.impl("draw_log_gamma", _log_gamma, "CPU")
 
 @torch.library.register_fake("lpnested::draw_nested", lib=_ops)
 def _(exponents, dim, p, scale, log_radius, seed, samples, tree, dtype):  # type: ignore[no-untyped-def]
-    children = literal_eval(tree)  # the structure has an address, and a fake tensor has none
+    children = literal_eval(tree)  # structure_of needs an address, which a fake tensor lacks
     coordinates = sum(map(len, children)) - len(children) + 1
     shape = (samples, exponents.shape[0], coordinates)
     return exponents.new_empty(shape, dtype=dtype)

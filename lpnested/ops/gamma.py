@@ -1,4 +1,4 @@
-"""The log density with a generalized gamma radius, by the backend that serves its device."""
+"""The log density with a generalized gamma radius, by the backend of its device."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from lpnested.ops import calls, reference
 from lpnested.ops.inputs import (
+    align_batch,
     differentiable_gradient,
-    in_batch,
-    in_order,
-    served_by_kernels,
+    restore_order,
+    uses_kernels,
 )
-from lpnested.precision import result_dtype, rounded_to
+from lpnested.precision import result_dtype, saturate_cast
 from lpnested.tracing import is_transformed
 from lpnested.tree import LpNestedTree
 
@@ -35,28 +35,28 @@ def log_density(
     Args:
         value: Shape ``(*sample, *batch, tree.dim)``.
         exponents: Shape ``(*batch, num_nodes)``.
-        dim: The dimension of the radius, shape ``(*batch)`` as p and scale; None for the tree's.
-        p: Its exponent.
-        scale: Its scale.
+        dim: The dimension of the radius, shape ``(*batch)``; None for that of the tree.
+        p: The exponent of the radius, shape ``(*batch)``.
+        scale: The scale of the radius, shape ``(*batch)``.
         tree: The tree.
     """
     radius = (p, scale) if dim is None else (p, scale, dim)
-    if not served_by_kernels(value, exponents, *radius):
-        return _by_reference(value, exponents, dim, p, scale, tree)
+    if not uses_kernels(value, exponents, *radius):
+        return _reference_density(value, exponents, dim, p, scale, tree)
     dtype = result_dtype(value, exponents)
     working = result_dtype(value, exponents, *radius)
-    inputs, shared = in_batch(value, exponents, radius, working)
+    inputs, shared = align_batch(value, exponents, radius, working)
     value, exponents, p, scale = inputs[:4]
     dim = dim if dim is None else inputs[4]
     if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
         result = _Density.apply(value, exponents, dim, p, scale, tree)
     else:
         result = calls.density(value, exponents, dim, p, scale, tree.code, False, False)[0]
-    result = in_order(result, shared)
-    return result if working == dtype else rounded_to(result, dtype)
+    result = restore_order(result, shared)
+    return result if working == dtype else saturate_cast(result, dtype)
 
 
-def _by_reference(
+def _reference_density(
     value: Tensor,
     exponents: Tensor,
     dim: Tensor | None,
@@ -65,11 +65,11 @@ def _by_reference(
     tree: LpNestedTree,
 ) -> Tensor:
     density = reference.gamma_log_density(value, exponents, dim, p, scale, tree)
-    return rounded_to(density, result_dtype(value, exponents))
+    return saturate_cast(density, result_dtype(value, exponents))
 
 
 class _Density(torch.autograd.Function):
-    """The gradient is formed together with the value, and multiplied by what comes back."""
+    """Compute the gradient together with the value; the backward pass only scales it."""
 
     @staticmethod
     def forward(
@@ -92,8 +92,8 @@ class _Density(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gradient, slopes, *inputs = ctx.saved_tensors
-        if torch.is_grad_enabled() or is_transformed(grad):  # it must have a gradient itself
-            function = partial(_by_reference, tree=ctx.tree)
+        if torch.is_grad_enabled() or is_transformed(grad):  # double backward
+            function = partial(_reference_density, tree=ctx.tree)
             needed = ctx.needs_input_grad[:-1]
             return (*differentiable_gradient(function, inputs, needed, grad), None)
         in_value, in_parameters = calls.density_backward(
@@ -104,6 +104,6 @@ class _Density(torch.autograd.Function):
         if any(needed[1:]):
             nodes = inputs[1].shape[-1]
             in_radius = in_parameters[..., nodes:].unbind(-1)
-            parts = (in_parameters[..., :nodes], *in_radius)
-            grads[1:5] = (x if need else None for x, need in zip(parts, needed[1:5], strict=True))
+            split = (in_parameters[..., :nodes], *in_radius)
+            grads[1:5] = (x if need else None for x, need in zip(split, needed[1:5], strict=True))
         return tuple(grads)

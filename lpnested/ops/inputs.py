@@ -1,4 +1,4 @@
-"""Whether the compiled kernels serve some tensors, and these as the kernels take them."""
+"""Kernel dispatch, and conversion of tensors to the layout that the kernels expect."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from lpnested.ops import library
-from lpnested.precision import widen
+from lpnested.precision import upcast
 from lpnested.tracing import is_transformed
 
-__all__ = ["differentiable_gradient", "in_batch", "in_order", "served_by_kernels"]
+__all__ = ["align_batch", "differentiable_gradient", "restore_order", "uses_kernels"]
 
 
-def served_by_kernels(value: Tensor, *parameters: Tensor) -> bool:
-    """Whether there are kernels for these; transforms and `torch.jit` take plain operations."""
+def uses_kernels(value: Tensor, *parameters: Tensor) -> bool:
+    """Return whether kernels apply; transforms and ``torch.jit`` use plain operations instead."""
     return (
         bool(library.in_use(value.device.type))
         and not torch.jit.is_tracing()  # type: ignore[attr-defined]
@@ -23,13 +23,13 @@ def served_by_kernels(value: Tensor, *parameters: Tensor) -> bool:
     )
 
 
-def in_batch(
+def align_batch(
     value: Tensor, exponents: Tensor, parameters: Sequence[Tensor], dtype: torch.dtype
 ) -> tuple[list[Tensor], tuple[int, ...]]:
-    """All in one dtype, exponents and parameters in one batch shape, which the value ends with.
+    """Convert to one dtype, and to one batch shape that the shape of the value ends with.
 
-    Dimensions of the batch in which all rows of the value share their parameters come first, as
-    further samples; they are returned beside, and :func:`in_order` puts those of a result back.
+    Batch dimensions along which all rows of the value share their parameters are moved to the
+    front, as sample dimensions. They are returned as well, for :func:`restore_order`.
     """
     batch, rows = exponents.shape[:-1], value.shape[:-1]
     parameters = [x if x.shape == batch else x.expand(batch) for x in parameters]
@@ -44,14 +44,14 @@ def in_batch(
     return [_cast(x, dtype) for x in (value, exponents, *parameters)], shared
 
 
-def in_order(result: Tensor, shared: tuple[int, ...]) -> Tensor:
-    """A result with its dimensions where those of the value were."""
+def restore_order(result: Tensor, shared: tuple[int, ...]) -> Tensor:
+    """Move the dimensions of a result to where they were in the value."""
     return result.movedim([*range(len(shared))], shared) if shared else result
 
 
 def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Its gradient saturates where the tensor's own dtype has no larger number."""
-    return x if x.dtype == dtype else widen(x).to(dtype)
+    """Convert to a dtype, with a gradient that saturates in the tensor's own dtype."""
+    return x if x.dtype == dtype else upcast(x).to(dtype)
 
 
 def differentiable_gradient(
@@ -60,9 +60,9 @@ def differentiable_gradient(
     needed: Sequence[bool],
     grad: Tensor,
 ) -> list[Tensor | None]:
-    """The gradient of a function in the inputs that need one, which has gradients itself."""
+    """Return a differentiable gradient of a function in the inputs that need one."""
     with torch.enable_grad():
-        # Of views: one input may be made of another one, whose gradient is not to be had here.
+        # Views, since one input may depend on another, whose gradient must not include it.
         views = [x if x is None else x.view_as(x) for x in inputs]
         result = function(*views)
     wanted = [x for x, need in zip(views, needed, strict=True) if need and x is not None]

@@ -1,6 +1,6 @@
-"""The compiled kernels: found, checked and chosen when this module is imported.
+"""The compiled kernels, which are loaded, checked and selected when this module is imported.
 
-``LPNESTED_KERNELS`` names an instruction set in place of the best one that the CPU has, or is
+``LPNESTED_KERNELS`` selects an instruction set instead of the best that the CPU supports, or
 ``off``.
 """
 
@@ -18,10 +18,19 @@ import torch
 
 from lpnested.ops.digest import digest
 
-__all__ = ["LIBRARY", "SOURCES", "call", "in_use", "parallel_for", "serve_cuda", "status", "using"]
+__all__ = [
+    "LIBRARY",
+    "SOURCES",
+    "call",
+    "in_use",
+    "parallel_for",
+    "register_cuda",
+    "status",
+    "using",
+]
 
 SOURCES = Path(__file__).parent / "native"
-LIBRARY = Path(__file__).parent / "_kernels.so"  # by this name on every platform
+LIBRARY = Path(__file__).parent / "_kernels.so"  # the same name on every platform
 
 INSTRUCTION_SETS = ("avx512", "avx2", "neon")
 _TORCH = {"win32": "torch_cpu.dll", "darwin": "libtorch_cpu.dylib"}
@@ -43,34 +52,34 @@ _SIGNATURES = {
 _library: ctypes.CDLL | None = None
 _in_use = ""
 _on_cuda = ""
-_why_not = "no compiled kernels here: there was no C++ compiler when lpnested was installed"
+_why_not = "no compiled kernels: there was no C++ compiler when lpnested was installed"
 
 
 def in_use(device: str = "cpu") -> str:
-    """What kernels are in use on a type of device; an empty string for none."""
+    """Return the name of the kernels in use on a device type, or an empty string."""
     return _in_use if device == "cpu" else _on_cuda if device == "cuda" else ""
 
 
-def serve_cuda(name: str) -> None:
-    """Say that kernels of this name serve CUDA, as their registration does."""
+def register_cuda(name: str) -> None:
+    """Record the name of the kernels that are registered for CUDA."""
     global _on_cuda
     _on_cuda = name
 
 
 def status() -> str:
-    """Which backend serves CPUs, and where it is not the kernels, why."""
+    """Return the CPU backend, and if it is the reference, why."""
     return f"kernels ({_in_use})" if _in_use else f"reference ({_why_not})"
 
 
 def call(name: str, *arguments: object) -> None:
-    """Call a function of the library that returns whether memory was short."""
+    """Call a function of the library, which returns nonzero if it is out of memory."""
     if getattr(_library, name)(*arguments):
         raise MemoryError(f"{name} could not allocate its working memory")
 
 
 @contextmanager
 def using(name: str) -> Iterator[str]:
-    """Within it an instruction set is in use, for tests; ``off`` for none, empty for the best."""
+    """Use an instruction set temporarily, for tests: ``off`` for none, empty for the best."""
     global _in_use, _why_not
     before, why = _in_use, _why_not
     try:
@@ -112,12 +121,12 @@ def _load() -> None:
     except AttributeError:
         built_from = ""
     if not built_from or (SOURCES.exists() and built_from != digest(SOURCES)):
-        _why_not = "the compiled kernels are of other sources: install lpnested again"
+        _why_not = "the compiled kernels do not match their sources: reinstall lpnested"
         warnings.warn(f"lpnested: {_why_not}", RuntimeWarning, stacklevel=2)
         return
     for name, types in _SIGNATURES.items():
         getattr(library, name).argtypes = types
-    _library, _why_not = library, "this CPU has none of the instruction sets in the kernels"
+    _library, _why_not = library, "this CPU supports none of the kernels' instruction sets"
 
 
 def _address_of_parallel_for() -> int:
@@ -130,7 +139,7 @@ def _address_of_parallel_for() -> int:
 
 
 parallel_for = _address_of_parallel_for()
-"""The address of torch's own loop over threads, or 0: there is one thread."""
+"""The address of torch's parallel loop, or 0 for a single thread."""
 
 _load()
 _choose(os.environ.get("LPNESTED_KERNELS", ""))

@@ -1,4 +1,4 @@
-"""The logarithm of the Lp-nested function of a value, by the backend that serves its device."""
+"""The logarithm of the Lp-nested function, by the backend of the value's device."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from lpnested.ops import calls, reference
 from lpnested.ops.inputs import (
+    align_batch,
     differentiable_gradient,
-    in_batch,
-    in_order,
-    served_by_kernels,
+    restore_order,
+    uses_kernels,
 )
 from lpnested.precision import result_dtype
 from lpnested.tracing import is_transformed
@@ -23,20 +23,20 @@ __all__ = ["log_norm"]
 
 
 def log_norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
-    """The logarithm, float64 where the device has it, shape ``(*sample, *batch)``."""
-    if not served_by_kernels(value, exponents):
+    """Return the logarithm, float64 where the device has it, shape ``(*sample, *batch)``."""
+    if not uses_kernels(value, exponents):
         return reference.log_norm(value, exponents, tree)
-    inputs, shared = in_batch(value, exponents, (), result_dtype(value, exponents))
+    inputs, shared = align_batch(value, exponents, (), result_dtype(value, exponents))
     value, exponents = inputs
     if torch.is_grad_enabled() and (value.requires_grad or exponents.requires_grad):
         result = _LogNorm.apply(value, exponents, tree)
     else:
         result = calls.norm(value, exponents, tree.code)
-    return in_order(result, shared)
+    return restore_order(result, shared)
 
 
 class _LogNorm(torch.autograd.Function):
-    """The way back goes over the values again: the gradient is formed times its weight."""
+    """Recompute from the values in the backward pass, with the incoming gradient as weights."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:

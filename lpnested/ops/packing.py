@@ -1,4 +1,4 @@
-"""Tensors as the compiled library takes them: checked, and packed with their sizes and strides."""
+"""Checking and packing of tensors, with sizes and strides, for the compiled library."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from torch import Tensor
 from lpnested.ops import library
 from lpnested.ops.structure import Structure
 
-__all__ = ["RADIAL_SLOPES", "address", "arguments", "check_saved", "shown", "weights_and_stride"]
+__all__ = [
+    "RADIAL_SLOPES",
+    "address",
+    "arguments",
+    "check_saved",
+    "describe",
+    "weights_and_stride",
+]
 
-RADIAL_SLOPES = 3  # in the dimension, the exponent and the scale of the radius
+RADIAL_SLOPES = 3  # derivatives in the dimension, the exponent and the scale of the radius
 
 _DTYPES = (torch.float32, torch.float64)
 # `struct Arguments` in interface.cpp: addresses, sizes and strides.
@@ -23,24 +30,24 @@ _pack = struct.Struct("17q").pack
 def arguments(
     structure: Structure, value: Tensor | None, exponents: Tensor, radius: Sequence[Tensor | None]
 ) -> tuple[bytes, int, list[Tensor | None]]:
-    """What the library is given, the number of rows, and what must live until it is done."""
+    """Return packed arguments, the number of rows, and tensors to keep alive during the call."""
     dtype, batch_shape = exponents.dtype, exponents.shape[:-1]
     if dtype not in _DTYPES or exponents.shape[-1] != structure.num_nodes:
         raise ValueError(
             f"expected exponents of {structure.num_nodes} nodes in float32 or float64, "
-            f"but got {shown(exponents)}"
+            f"but got {describe(exponents)}"
         )
     rows = value if value is None else _rows(value, structure.dim, batch_shape)
     for x in radius:
         if x is not None and x.shape != batch_shape:
-            raise ValueError(f"expected shape {tuple(batch_shape)}, but got {shown(x)}")
+            raise ValueError(f"expected shape {tuple(batch_shape)}, but got {describe(x)}")
     if len(batch_shape) > 1:
         exponents = exponents.flatten(0, -2)
         radius = [x if x is None else x.flatten() for x in radius]
-    kept = [rows, exponents, *radius]
-    for x in kept:
+    keepalive = [rows, exponents, *radius]
+    for x in keepalive:
         if x is not None and (x.dtype != dtype or x.device.type != "cpu"):
-            raise ValueError(f"expected {dtype} on the CPU, but got {shown(x)}")
+            raise ValueError(f"expected {dtype} on the CPU, but got {describe(x)}")
     batch, has_batch = batch_shape.numel(), bool(batch_shape)
     num = 0 if rows is None else rows.shape[0] * batch
     packed = _pack(
@@ -55,21 +62,21 @@ def arguments(
         exponents.stride(-1),
         *(number for x in radius for number in _of_batch(x, has_batch)),
     )
-    return packed, num, kept
+    return packed, num, keepalive
 
 
 def _of_batch(x: Tensor | None, has_batch: bool) -> tuple[int, int]:
-    """The address of a tensor and its stride over the batch."""
+    """Return the address of a tensor and its batch stride."""
     return (0, 0) if x is None else (x.data_ptr(), x.stride(0) if has_batch else 0)
 
 
 def _rows(value: Tensor, dim: int, batch_shape: torch.Size) -> Tensor:
-    """A value as ``(samples, batch, dim)``, or without batch where there is none."""
+    """Reshape a value to ``(samples, batch, dim)``, or ``(samples, dim)`` without a batch."""
     samples = value.dim() - 1 - len(batch_shape)
     if samples < 0 or value.shape[samples:] != (*batch_shape, dim):
         raise ValueError(
             f"expected a value (*sample, {', '.join(map(str, (*batch_shape, dim)))}), "
-            f"but got {shown(value)}"
+            f"but got {describe(value)}"
         )
     batch = (batch_shape.numel(),) if batch_shape else ()
     if samples != 1 or len(batch_shape) > 1:
@@ -78,9 +85,9 @@ def _rows(value: Tensor, dim: int, batch_shape: torch.Size) -> Tensor:
 
 
 def weights_and_stride(weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
-    """A gradient as one row of numbers, and its stride, which is 0 for that of a sum."""
+    """Flatten an incoming gradient and return its stride, which is 0 for the gradient of a sum."""
     if weights.dtype != dtype or weights.device.type != "cpu":
-        raise ValueError(f"expected weights in {dtype} on the CPU, but got {shown(weights)}")
+        raise ValueError(f"expected weights in {dtype} on the CPU, but got {describe(weights)}")
     weights = weights.reshape(-1)
     return weights, weights.stride(0)
 
@@ -92,12 +99,12 @@ def check_saved(
     columns = structure.num_nodes + RADIAL_SLOPES
     for x, numbers in ((in_value, rows * structure.dim), (slopes, rows * columns)):
         if x.numel() not in (0, numbers) or x.dtype != dtype or not x.is_contiguous():
-            raise ValueError(f"expected {numbers} contiguous numbers, but got {shown(x)}")
+            raise ValueError(f"expected {numbers} contiguous numbers, but got {describe(x)}")
 
 
 def address(x: Tensor) -> int | None:
     return x.data_ptr() if x.numel() else None
 
 
-def shown(x: Tensor) -> str:
+def describe(x: Tensor) -> str:
     return f"shape {tuple(x.shape)}, {x.dtype}, {x.device}"

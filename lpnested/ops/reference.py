@@ -1,12 +1,12 @@
-r"""What every backend must equal: plain differentiable operations of torch.
+r"""The reference backend, which defines the others: plain differentiable torch operations.
 
-They run on any device and under any tracer, transform and derivative. Shapes are natural:
-``value`` ``(*sample, *batch, dim)``, ``exponents`` ``(*batch, num_nodes)``, a result
-``(*sample, *batch)``, in the working precision of its device.
+It runs on any device and under any tracer, transform and derivative. Shapes are ``value``
+``(*sample, *batch, dim)``, ``exponents`` ``(*batch, num_nodes)`` and result ``(*sample, *batch)``,
+in the working precision of the device.
 
-The largest coordinate of a row is divided out, and norms of nodes are held as base-2 logarithms,
-so that neither overflows. As the norm does not depend on what is divided out, that number carries
-no gradient, and all derivatives are still right.
+The largest coordinate of a row is divided out, and norms of nodes are stored as base-2
+logarithms, so that neither overflows. The norm does not depend on the divisor, so the divisor is
+detached without affecting any derivative.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from lpnested.arguments import prepare, rows_of
-from lpnested.precision import at_most, exp, widen
-from lpnested.traversal import LOG2_ZERO, align, climb, column, log2_p_norm
+from lpnested.precision import clamp_max, exp, upcast
+from lpnested.traversal import LOG2_ZERO, align, log2_p_norm, reduce_tree, unsqueeze_like
 from lpnested.tree import LpNestedTree
 
 __all__ = ["gamma_log_density", "log_norm", "log_surface_area", "norm"]
@@ -38,8 +38,8 @@ def norm(value: Tensor, exponents: Tensor, tree: LpNestedTree) -> Tensor:
     """See :func:`lpnested.functional.norm`."""
     log2_ratio, largest, infinite = _norm_and_largest(value, exponents, tree)
     highest = torch.finfo(largest.dtype).max
-    log2_ratio = at_most(log2_ratio, math.log2(highest) - largest.log2())
-    # Where the largest coordinate is tiny, the ratio may overflow, and the norm not.
+    log2_ratio = clamp_max(log2_ratio, math.log2(highest) - largest.log2())
+    # For a tiny largest coordinate, the ratio may overflow although the norm does not.
     half = (log2_ratio.detach() / 2).floor()
     result = largest * half.exp2() * (log2_ratio - half).exp2()
     return result.masked_fill(result > highest, highest).masked_fill(infinite, math.inf)
@@ -50,9 +50,10 @@ def log_surface_area(exponents: Tensor, tree: LpNestedTree) -> Tensor:
     p, layout = prepare(exponents, tree)
     p_edge = p.index_select(0, layout.parents)
     nodes = (
-        -(column(layout.arities, p) - 1) * p.log() - (column(layout.node_sizes, p) / p).lgamma()
+        -(unsqueeze_like(layout.arities, p) - 1) * p.log()
+        - (unsqueeze_like(layout.node_sizes, p) / p).lgamma()
     )
-    edges = (column(layout.edge_sizes, p) / p_edge).lgamma()
+    edges = (unsqueeze_like(layout.edge_sizes, p) / p_edge).lgamma()
     return tree.dim * math.log(2) + nodes.sum(0) + edges.sum(0)
 
 
@@ -64,18 +65,18 @@ def gamma_log_density(
     scale: Tensor,
     tree: LpNestedTree,
 ) -> Tensor:
-    r"""The log density where the radius is a generalized gamma variable.
+    r"""Return the log density for a generalized gamma radius.
 
     .. math:: \log p - \log\Gamma(n/p) - n \log s - \log S_f(1) + (n - d) \log f(x)
         - (f(x)/s)^p
 
-    with the dimension :math:`d` of the tree, and n that of the radius, or d where it is None.
+    where :math:`d` is the dimension of the tree and n that of the radius, or d if it is None.
     """
     log_r = log_norm(value, exponents, tree)
     infinite = log_r == math.inf
     log_r = log_r.masked_fill(infinite, 0.0)
-    p, log_scale = widen(p), widen(scale).log()
-    n = torch.full_like(p, tree.dim) if dim is None else widen(dim)
+    p, log_scale = upcast(p), upcast(scale).log()
+    n = torch.full_like(p, tree.dim) if dim is None else upcast(dim)
     constant = p.log() - (n / p).lgamma() - n * log_scale - log_surface_area(exponents, tree)
     density = constant + (n - tree.dim) * log_r - exp(p * (log_r - log_scale))
     return density.masked_fill(infinite, -math.inf)
@@ -84,22 +85,26 @@ def gamma_log_density(
 def _norm_and_largest(
     value: Tensor, exponents: Tensor, tree: LpNestedTree
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """log2 of f over the largest coordinate, that coordinate, and whether it is infinite.
+    """Return log2 of f / largest coordinate, that coordinate, and whether it is infinite.
 
-    Where all coordinates are 0, and where one is infinite, 1 stands for the largest.
+    If all coordinates are 0 or one is infinite, the largest is replaced by 1.
     """
     p, layout = prepare(exponents, tree)
     rows, p = align(rows_of(value, tree).abs(), p)
-    largest = rows.detach().amax(0)  # NaN where one is
+    largest = rows.detach().amax(0)  # propagates NaN
     infinite = largest == math.inf
     largest = largest.masked_fill(infinite | (largest == 0), 1.0)
     ratios = _log2_ratios(rows.masked_fill(infinite, 1.0), largest)
-    return climb(ratios, p, layout, log2_p_norm, LOG2_ZERO)[0][1].squeeze(0), largest, infinite
+    return (
+        reduce_tree(ratios, p, layout, log2_p_norm, LOG2_ZERO)[0][1].squeeze(0),
+        largest,
+        infinite,
+    )
 
 
 def _log2_ratios(rows: Tensor, largest: Tensor) -> Tensor:
-    """log2 of rows over the largest of them; of zeros without gradient."""
+    """Return log2 of rows / their largest, without gradient at zeros."""
     zero, ratios = rows == 0, rows / largest
-    far = ratios < torch.finfo(rows.dtype).tiny  # too small a number for all its digits
+    far = ratios < torch.finfo(rows.dtype).tiny  # subnormal ratios lose digits
     logs = torch.where(far, rows, ratios).masked_fill(zero, 1.0).log2()
     return torch.where(far, logs - largest.log2(), logs).masked_fill(zero, LOG2_ZERO)

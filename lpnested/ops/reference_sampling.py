@@ -1,4 +1,4 @@
-"""What the compiled sampler draws too, by torch's Gamma: on any device, under any tracer."""
+"""The reference sampler, based on torch's gamma sampler: for any device and under any tracer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from lpnested.arguments import prepare
 from lpnested.gamma import symmetric_uniform
 from lpnested.precision import result_dtype
-from lpnested.traversal import column, leaves_of, log2_totals, path_sums
+from lpnested.traversal import leaves_of, log2_totals, path_sums, unsqueeze_like
 from lpnested.tree import LpNestedTree
 
 __all__ = ["nested"]
@@ -27,9 +27,9 @@ def nested(
     dtype, (p, layout) = result_dtype(exponents), prepare(exponents, tree)
     batch = p.shape[1:]
     p = p.reshape(len(p), *(1,) * len(sample_shape), *batch).index_select(0, layout.parents)
-    sizes, inner = column(layout.edge_sizes, p), column(layout.inner, p)
+    sizes, inner = unsqueeze_like(layout.edge_sizes, p), unsqueeze_like(layout.inner, p)
     size = (len(p), *sample_shape, *batch)
-    # Gamma(a) is Gamma(a + 1) U^(1/a), as in gamma.py. To a leaf, U brings the sign along.
+    # Gamma(a) is Gamma(a + 1) U^(1/a), as in gamma.py. For a leaf, U also provides the sign.
     uniform = symmetric_uniform(size, dtype, p.device)
     log_uniform = uniform.abs().log2()
     log_g = torch._standard_gamma((sizes / p + 1).expand(size)).log2().to(dtype)
@@ -41,7 +41,7 @@ def nested(
 
 
 def _at_radius(draws: Tensor, paths: Tensor, log_radius: Tensor) -> Tensor:
-    """Times the radius and 2 to the paths, both of which may overflow where the result fits."""
+    """Scale by the radius and 2**paths, which may overflow even if the result does not."""
     log2_radius = log_radius * _LOG2_E
     whole = log2_radius.clamp(-_BEYOND, _BEYOND).floor()
     fraction = (log2_radius - whole).clamp(0, 1).exp2().to(draws.dtype)

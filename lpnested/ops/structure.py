@@ -1,4 +1,4 @@
-"""A tree as integers, which is how a kernel reads it."""
+"""A tree encoded as integers, for the kernels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Structure", "structure_of"]
 
 
 class Structure(NamedTuple):
-    """The integers, and what is asked of them in Python."""
+    """The encoded tree, with the properties that Python needs."""
 
     numbers: Tensor
     """``[dim, num_nodes, first..., child...]``, int32, on the CPU: the children of node k, breadth
@@ -27,10 +27,10 @@ _STRUCTURES: dict[str, Structure] = {}
 
 
 def structure_of(code: str) -> Structure:
-    """The structure of a tree with this :attr:`LpNestedTree.code`, made once and kept."""
+    """Return the cached structure of a tree, given its :attr:`LpNestedTree.code`."""
     structure = _STRUCTURES.get(code)
     if structure is None:
-        with torch.inference_mode(False):  # what is kept must serve training too
+        with torch.inference_mode(False):  # cached tensors must also work in training
             made = _make_structure(literal_eval(code))
         structure = _STRUCTURES.setdefault(code, made)  # another thread may have been first
     return structure

@@ -1,7 +1,8 @@
-"""The operations of :mod:`lpnested.ops.calls` on a GPU, by Triton.
+"""The operators of :mod:`lpnested.ops.calls` on a GPU, in Triton.
 
-A value and its gradient are one launch; a backward pass is one for the value and one more for the
-parameters, or, of the norm, whose gradient is formed anew, two more.
+A value and its gradient take one launch. The backward pass of the density takes one launch for the
+value and one more for the parameters; that of the norm recomputes the gradient, and takes two
+more.
 """
 
 from __future__ import annotations
@@ -22,34 +23,34 @@ from lpnested.ops.triton_structure import DeviceTree, tree_on
 
 __all__ = ["density", "density_backward", "norm", "norm_backward"]
 
-_LANES, _WARPS = 64, 2  # one row a lane
-_COLUMNS = 8  # of float32: 32 bytes, the least that a GPU reads
-_PROGRAMS = 8  # for each multiprocessor
-_SCRATCH = 2**26  # bytes, about what a cache holds
-# So that a product and a sum may be one operation: nothing here depends on whether they are.
+_LANES, _WARPS = 64, 2  # one row per lane
+_COLUMNS = 8  # in float32, 32 bytes: the smallest read of a GPU
+_PROGRAMS = 8  # per multiprocessor
+_SCRATCH = 2**26  # bytes, about the size of the cache
+# Fused multiply-add is allowed: no result here depends on whether it is used.
 _OPTIONS = {"num_warps": _WARPS, "enable_fp_fusion": True}
 
 
 class _Rows(NamedTuple):
-    """What every launch takes."""
+    """The common arguments of all launches."""
 
     parameters: list[Tensor]
-    """Exponents ``(batch, nodes)``; dimension, exponent and scale ``(batch,)``, or stand-ins."""
+    """Exponents ``(batch, nodes)``, and dimension, exponent and scale ``(batch,)`` or dummies."""
     strides: list[int]
-    """Of these."""
+    """The strides of the parameters."""
     sizes: list[int]
-    """Samples, batch, leaves and nodes."""
+    """The numbers of samples, batch columns, leaves and nodes."""
     lanes: dict[str, int]
-    """The samples and the columns of the batch that a block has."""
+    """The numbers of samples and of batch columns in a block."""
     blocks: int
     tiles: int
     programs: int
-    """That share the blocks of one tile."""
+    """The number of programs that share the blocks of a tile."""
     tree: DeviceTree
 
 
 def _rows(shape: torch.Size, code: str, exponents: Tensor, *radius: Tensor | None) -> _Rows:
-    """For a result of some shape."""
+    """Collect the arguments for a result of the given shape."""
     tree = tree_on(exponents.device, code)
     batch, nodes = exponents.shape[:-1].numel(), exponents.shape[-1]
     samples = shape.numel() // batch
@@ -77,9 +78,9 @@ def _multiprocessors(device: torch.device) -> int:
 
 
 def _grid(rows: _Rows, dtype: torch.dtype) -> tuple[tuple[int, int], int]:
-    """Programs, and how many numbers of scratch memory they share.
+    """Return the launch grid, and the size of the scratch memory in numbers.
 
-    That is at most what a cache holds, or what keeps every multiprocessor busy.
+    The scratch memory is limited to the cache size, or to what keeps all multiprocessors busy.
     """
     _, _, leaves, nodes = rows.sizes
     each = 3 * (leaves + nodes) * _LANES
@@ -93,7 +94,7 @@ def _weigh(
     rows: _Rows, weights: Tensor | None, saved: Sequence[Tensor], in_value: Tensor,
     in_parameters: Tensor, **of: bool,
 ) -> None:  # fmt: skip
-    """Fill the gradients, from what was formed for each row."""
+    """Fill the gradients from the saved values of each row."""
     samples, batch, _, nodes = rows.sizes
     slopes = saved[1]
     given = slopes if weights is None else weights.reshape(samples, batch)
@@ -125,7 +126,7 @@ def density(
     in_value: bool,
     slopes: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The log density; its gradient in the value and its slopes in the parameters, or nothing."""
+    """Return the log density and, if requested, its derivatives in value and parameters."""
     result = value.new_empty(value.shape[:-1])
     columns = exponents.shape[-1] + RADIAL_SLOPES
     gradient = value.new_empty(value.shape if in_value else (0,))
@@ -155,7 +156,7 @@ def density_backward(
     scale: Tensor,
     code: str,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients in the value, and in exponents, dimension, exponent and scale side by side."""
+    """Return the gradients in the value, and in exponents, dimension, exponent and scale."""
     columns = exponents.shape[-1] + RADIAL_SLOPES
     shape = (*exponents.shape[:-1], columns) if slopes.shape != (0,) else (0,)
     gradient, in_parameters = torch.empty_like(in_value), exponents.new_empty(shape)
@@ -169,7 +170,7 @@ def density_backward(
 
 
 def norm(value: Tensor, exponents: Tensor, code: str) -> Tensor:
-    """The logarithm of the norm, float64."""
+    """Return the logarithm of the norm, float64."""
     result = value.new_empty(value.shape[:-1], dtype=torch.float64)
     if result.numel():
         rows, nothing = _rows(result.shape, code, exponents), value.new_empty(0)
@@ -185,7 +186,7 @@ def norm_backward(
     in_value: bool,
     in_exponents: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients in value and exponents, for weights in float64, of any size."""
+    """Return the gradients in value and exponents, for float64 weights of any magnitude."""
     gradient = value.new_empty(value.shape if in_value else (0,))
     result = exponents.new_empty(exponents.shape if in_exponents else (0,))
     if not weights.numel():
@@ -200,7 +201,7 @@ def norm_backward(
 
 
 def _norm(rows: _Rows, value: Tensor, weights: Tensor | None, outputs: Sequence[Tensor]) -> None:
-    """Fill the result, or gradient and slopes where there are weights."""
+    """Fill the result or, given weights, gradient and slopes."""
     samples, batch, leaves, _ = rows.sizes
     grid, room = _grid(rows, value.dtype)
     value = value.reshape(samples, batch, leaves)

@@ -1,7 +1,6 @@
-"""The Triton kernels of the log density over a tree, and of the norm.
+"""Triton kernels of the log density over a tree, and of the norm.
 
-A program owns tiles of columns of the batch, and takes the rows of their samples block by block; a
-lane is a row.
+A program owns tiles of batch columns and processes their samples block by block, one row per lane.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ from lpnested.ops.triton_tree import gradient_of_block, norm_of_block
 
 __all__ = ["density", "norm"]
 
-# A kernel is compiled again for special numbers, but not for these.
+# Arguments that do not trigger recompilation for special values.
 SIZES = ["samples", "batch", "leaves", "nodes", "most_terms", "blocks", "tiles"]
 STRIDES = ["along_samples", "along_value_batch", "along_batch"]
 
 
 @triton.jit
-def own_room(
+def program_scratch(
     scratch: tl.tensor, leaves: tl.tensor, nodes: tl.tensor, ROWS: tl.constexpr
 ) -> tl.tuple:
-    """The program's part of the scratch memory, and how far apart its parts are."""
+    """Return the program's section of the scratch memory, and the stride between its arrays."""
     program = (tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)).to(tl.int64)
     apart = (leaves + nodes) * ROWS
     return scratch + program * 3 * apart, apart
@@ -47,7 +46,7 @@ def rows_of_block(
     block: tl.tensor, column: tl.tensor, samples: tl.tensor, batch: tl.tensor,
     SAMPLES: tl.constexpr, BATCH: tl.constexpr,
 ) -> tl.tuple:  # fmt: skip
-    """The samples of the lanes, their rows, and whether these exist."""
+    """Return the samples of the lanes, their rows, and a mask of valid rows."""
     sample = (block * SAMPLES + tl.arange(0, SAMPLES * BATCH) // BATCH).to(tl.int64)
     return sample, sample * batch + column, (column < batch) & (sample < samples)
 
@@ -56,10 +55,10 @@ def rows_of_block(
 def density_at_root(
     norm: tl.tuple, constant: tl.tuple, excess: tl.tensor, p: tl.tensor, scale: tl.tensor
 ) -> tl.tuple:
-    """The density; whether it has a slope; (f/s)^p and log(f/s); the slope in log f, in two parts.
+    """Return density, whether it has a slope, (f/s)^p, log(f/s), and d/d log f as two numbers.
 
-    The slope may be larger than any number. Beyond a largest power, which leaves room for the
-    gradients, the density is the lowest number.
+    The slope is split into factor and exponent, as it may exceed the range of the dtype. Above a
+    maximum power, which keeps gradients finite, the density is the lowest finite number.
     """
     e, f = norm
     scale_e, scale_f = log2_pair(scale)
@@ -85,7 +84,7 @@ def store_slopes(
     slopes: tl.tensor, rows: tl.tensor, has_slope: tl.tensor, log_ratio: tl.tensor,
     power: tl.tensor, p: tl.tensor, inside: tl.tensor,
 ) -> None:  # fmt: skip
-    """In dimension, exponent and, times it, scale of the radius: without those of the constant."""
+    """Store the slopes in dimension, exponent and log scale of the radius, less the constant's."""
     in_p, in_scale = saturated(-power * log_ratio), saturated(power * p)
     tl.store(slopes, tl.where(has_slope, log_ratio, 0.0), mask=inside)
     tl.store(slopes + rows, tl.where(has_slope, in_p, 0.0), mask=inside)
@@ -103,10 +102,10 @@ def density(
     blocks: tl.tensor, tiles: tl.tensor, SAMPLES: tl.constexpr, BATCH: tl.constexpr,
     COLUMNS: tl.constexpr, HAS_DIM: tl.constexpr, IN_VALUE: tl.constexpr, SLOPES: tl.constexpr,
 ) -> None:  # fmt: skip
-    """The log density with a generalized gamma radius, its gradient and its slopes."""
+    """Compute the log density with a generalized gamma radius, its gradient and its slopes."""
     ROWS: tl.constexpr = SAMPLES * BATCH
     rows = samples.to(tl.int64) * batch
-    tree, room = (structure, leaves, nodes), own_room(scratch, leaves, nodes, ROWS)
+    tree, room = (structure, leaves, nodes), program_scratch(scratch, leaves, nodes, ROWS)
     radius = (dim, p, scale, along_dim, along_p, along_scale)
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
         column = (tile * BATCH + tl.arange(0, ROWS) % BATCH).to(tl.int64)
@@ -156,10 +155,10 @@ def norm(
     BATCH: tl.constexpr, COLUMNS: tl.constexpr, VALUE: tl.constexpr, IN_VALUE: tl.constexpr,
     SLOPES: tl.constexpr,
 ) -> None:  # fmt: skip
-    """The log norm in float64, or its gradient and slopes times weights, which are of any size."""
+    """Compute the log norm in float64, or its gradient and slopes times weights of any size."""
     ROWS: tl.constexpr = SAMPLES * BATCH
     rows = samples.to(tl.int64) * batch
-    tree, room = (structure, leaves, nodes), own_room(scratch, leaves, nodes, ROWS)
+    tree, room = (structure, leaves, nodes), program_scratch(scratch, leaves, nodes, ROWS)
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
         column = (tile * BATCH + tl.arange(0, ROWS) % BATCH).to(tl.int64)
         powers = (exponents + column * along_batch, along_nodes)

@@ -1,9 +1,9 @@
-r"""The functions of one number that the Triton kernels need, in float32 and float64.
+r"""Elementary functions for the Triton kernels, in float32 and float64.
 
-A card's own float32 logarithm loses digits near 1. So it and the power of two are polynomials, the
-same in the interpreter; neither needs a product and a sum to be one operation, or two. Measured
-against 50 digits, `exp2_fraction` is within 0.80 eps in float32 and 0.73 in float64, and what
-`log2_pair` gives for numbers around 1 within 0.92 and 0.99, relative to the logarithm.
+A GPU's own float32 logarithm loses digits near 1. Logarithm and power of two are therefore
+polynomials, identical in the interpreter; neither depends on whether multiply-add is fused.
+Measured against 50 digits, the error of `exp2_fraction` is within 0.80 eps in float32 and 0.73 in
+float64; that of `log2_pair` around 1 is within 0.92 and 0.99, relative to the logarithm.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ __all__ = [
 
 LN2 = tl.constexpr(0.6931471805599453)
 LARGEST_32, LARGEST_64 = tl.constexpr(3.4028234663852886e38), tl.constexpr(1.7976931348623157e308)
-FAR = tl.constexpr(1e6)  # the exponent of an infinity, and with a minus sign of a zero
+FAR = tl.constexpr(1e6)  # the exponent that represents infinity; zero has -FAR
 
-# Highest power first, relative minimax fits: of 2^f for |f| <= 1/2, and of log2(1 + t) / t where
-# 1 + t is between 2^(-1/2) and 2^(1/2).
+# Relative minimax fits, highest power first: 2^f for |f| <= 1/2, and log2(1 + t) / t for 1 + t
+# between 2^(-1/2) and 2^(1/2).
 EXP2_32 = tl.constexpr(
     (
         *(0.00015345323481597006, 0.0013400460593402386, 0.009618494659662247),
@@ -84,13 +84,13 @@ def polynomial(x: tl.tensor, coefficients: tl.constexpr) -> tl.tensor:
 
 @triton.jit
 def exp2_fraction(x: tl.tensor) -> tl.tensor:
-    """2^x for |x| of at most about 1/2."""
+    """Return 2^x for |x| up to about 1/2."""
     return polynomial(x, EXP2_32) if x.dtype == tl.float32 else polynomial(x, EXP2_64)
 
 
 @triton.jit
 def power_of_two(k: tl.tensor) -> tl.tensor:
-    """2^k for an integral k whose power is a normal number."""
+    """Return 2^k for an integer k, if it is a normal number."""
     if k.dtype == tl.float32:
         result = ((k.to(tl.int32) + 127) << 23).to(tl.float32, bitcast=True)
     else:
@@ -100,9 +100,9 @@ def power_of_two(k: tl.tensor) -> tl.tensor:
 
 @triton.jit
 def log2_pair(x: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
-    """log2 |x| as an integral exponent and a fraction of at most 1/2 in size; NaN for a NaN.
+    """Return log2 |x| as an integer exponent and a fraction of magnitude up to 1/2; NaN for NaN.
 
-    In integers, so that no mode that flushes subnormal numbers matters.
+    It uses integer arithmetic, so that flushing of subnormal numbers has no effect.
     """
     if x.dtype == tl.float32:
         bits = x.to(tl.int32, bitcast=True) & 0x7FFFFFFF
@@ -130,7 +130,7 @@ def log2_pair(x: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
 
 @triton.jit
 def split(p: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
-    """Upper and lower half of a number."""
+    """Split a number into its upper and lower half."""
     if p.dtype == tl.float32:
         upper = (p.to(tl.int32, bitcast=True) & -4096).to(tl.float32, bitcast=True)
     else:
@@ -142,10 +142,10 @@ def split(p: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
 def times(
     upper: tl.tensor, lower: tl.tensor, exponent: tl.tensor, fraction: tl.tensor
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """A pair times p, which is in halves: as such a pair again, and as one number.
+    """Multiply a pair by p, given in halves; return the product as a pair and as one number.
 
-    The product of the upper half and an exponent of up to 12 bits is exact, and so is what remains
-    of it when it has been rounded.
+    The product of the upper half and an exponent of up to 12 bits is exact, and so is its
+    remainder after rounding.
     """
     later = lower * exponent + (upper + lower) * fraction
     whole = upper * exponent + later
@@ -155,14 +155,14 @@ def times(
 
 @triton.jit
 def share(exponent: tl.tensor, fraction: tl.tensor) -> tl.tensor:
-    """2^(exponent + fraction) for an exponent of about 0 or less; 0 where it is not normal."""
+    """Return 2^(exponent + fraction) for an exponent up to about 0; 0 if it is not normal."""
     gone = exponent < (-126.0 if exponent.dtype == tl.float32 else -1022.0)
     return tl.where(gone, 0.0, exp2_fraction(fraction) * power_of_two(exponent))
 
 
 @triton.jit
 def scaled(factor: tl.tensor, exponent: tl.tensor, fraction: tl.tensor) -> tl.tensor:
-    """2^(exponent + fraction) times a factor, in whose range it need not be itself."""
+    """Return 2^(exponent + fraction) times a factor; the power alone may be out of range."""
     if exponent.dtype == tl.float32:
         gone = exponent < -252.0
         exponent = tl.where(exponent > 254.0, 254.0, exponent)
@@ -176,25 +176,25 @@ def scaled(factor: tl.tensor, exponent: tl.tensor, fraction: tl.tensor) -> tl.te
 
 @triton.jit
 def bounded(x: tl.tensor, largest: tl.constexpr) -> tl.tensor:
-    """The number, or the nearest of at most that size; a NaN stays one."""
+    """Clamp to the given magnitude, preserving NaN."""
     return tl.where(x > largest, largest, tl.where(x < -largest, -largest, x))
 
 
 @triton.jit
 def saturated(x: tl.tensor) -> tl.tensor:
-    """The number, or in place of an infinity the largest one."""
+    """Replace infinities by the largest finite number."""
     return bounded(x, LARGEST_32) if x.dtype == tl.float32 else bounded(x, LARGEST_64)
 
 
 @triton.jit
 def positive(x: tl.tensor) -> tl.tensor:
-    """The number, or NaN where it is not positive and finite."""
+    """Replace numbers that are not positive and finite by NaN."""
     return tl.where((x > 0.0) & (x < float("inf")), x, float("nan"))
 
 
 @triton.jit
 def significand(x: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
-    """A float64 number as one of about 1, or 0, times 2 to an integer, which is float64 too."""
+    """Split a float64 number into a significand in [1, 2), or 0, and an exponent in float64."""
     bits = x.to(tl.int64, bitcast=True)
     biased = (bits >> 52) & 0x7FF
     normal = (biased > 0) & (biased < 0x7FF)

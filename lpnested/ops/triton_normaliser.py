@@ -1,11 +1,11 @@
-r"""The constant of the log density over a tree, in Triton: in float64, whatever the values are.
+r"""The constant of the log density over a tree, in Triton, always in float64.
 
 .. math:: \log p - \log\Gamma(n/p) - n \log s - \log S_f(1)
 
-It is worked out once by each program for its columns of the batch, node by node, and the nodes are
-dealt to the lanes: a few operations beside those for the rows, even where float64 is slow.
-Measured against 50 digits over shapes of 1e-6 to 1e9, `log_gamma` is within 2.4 eps, and `digamma`
-within 9.4 eps, of the larger of 1 and themselves.
+Each program computes it once for its batch columns, with the nodes distributed over the lanes; the
+cost is small compared to the rows, even where float64 is slow. Measured against 50 digits over
+shapes of 1e-6 to 1e9, the error of `log_gamma` is within 2.4 eps and that of `digamma` within
+9.4 eps, relative to the larger of 1 and the value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lpnested.ops.triton_math import LN2, natural_log, polynomial, positive
 
 __all__ = ["constant_of_lanes", "slope_in_exponent", "slopes_in_radius"]
 
-# Highest power first: of log Gamma(1 + t) / (t (t - 1)) for 0 <= t <= 1, a relative minimax fit.
+# log Gamma(1 + t) / (t (t - 1)) for 0 <= t <= 1, a relative minimax fit, highest power first.
 LOG_GAMMA = tl.constexpr(
     (
         *(-7.990800442358521e-06, 9.605314873976487e-05, -0.000549067874675356),
@@ -30,7 +30,7 @@ LOG_GAMMA = tl.constexpr(
     )
 )
 HALF_LOG_2_PI = tl.constexpr(0.9189385332046728)
-# Of Stirling's series in 1 / z^2, B_2k / (2k (2k - 1)), and of its derivative, B_2k / 2k.
+# Stirling's series in 1 / z^2, B_2k / (2k (2k - 1)), and its derivative, B_2k / 2k.
 STIRLING = tl.constexpr(
     (
         *(0.17964437236883057, -0.029550653594771242, 0.00641025641025641),
@@ -49,7 +49,7 @@ STIRLING_SLOPE = tl.constexpr(
 
 @triton.jit
 def log_gamma(a: tl.tensor) -> tl.tensor:
-    """For a > 0 in float64: below 8 by a polynomial, from there on by Stirling's series."""
+    """Return log Gamma(a), a > 0, float64: a polynomial below 8, Stirling's series above."""
     near = a < 8.0
     below = tl.floor(a)
     t = a - below
@@ -63,7 +63,7 @@ def log_gamma(a: tl.tensor) -> tl.tensor:
 
 @triton.jit
 def digamma(a: tl.tensor) -> tl.tensor:
-    """The derivative of log Gamma(a) for a > 0, in float64."""
+    """Return the derivative of log Gamma(a) for a > 0, in float64."""
     large = a > 1e9
     z = tl.where(large, a, a + 9.0)
     b = tl.where(large, 1.0, a)
@@ -80,7 +80,7 @@ def digamma(a: tl.tensor) -> tl.tensor:
 def of_nodes(
     tree: tl.tuple, k: tl.tensor, p: tl.tensor, inside: tl.tensor, SLOPE: tl.constexpr
 ) -> tl.tensor:
-    """What nodes contribute to n log 2 - log S_f(1), or the derivative of that in an exponent."""
+    """Return the terms of nodes in n log 2 - log S_f(1), or their derivatives in the exponents."""
     first_child, _, nodes, most_terms = tree
     first_term = first_child + nodes + 1 + tl.load(first_child + nodes)
     sizes = first_term + nodes + 1
@@ -106,7 +106,7 @@ def of_nodes(
 
 @triton.jit
 def parameter(pointer: tl.tensor, inside: tl.tensor) -> tl.tensor:
-    """In float64, and NaN where it is not a positive number."""
+    """Load a parameter in float64, as NaN if it is not a positive number."""
     return positive(tl.load(pointer, mask=inside, other=1.0).to(tl.float64))
 
 
@@ -121,7 +121,7 @@ def constant_of_lanes(
     BATCH: tl.constexpr,
     HAS_DIM: tl.constexpr,
 ) -> tl.tensor:
-    """For columns of the batch, repeated for each sample of a block."""
+    """Return the constant of batch columns, repeated for each sample of a block."""
     _, leaves, nodes, _ = tree
     pointer, along_batch, along_nodes = exponents
     total = tl.zeros((SAMPLES, BATCH), tl.float64)
@@ -147,7 +147,7 @@ def constant_of_lanes(
 def slope_in_exponent(
     tree: tl.tuple, exponents: tl.tuple, k: tl.tensor, column: tl.tensor, inside: tl.tensor
 ) -> tl.tensor:
-    """The derivative of the constant in the exponent of node k, for columns of the batch."""
+    """Return the derivative of the constant in the exponent of node k, for batch columns."""
     pointer, along_batch, along_nodes = exponents
     p = parameter(pointer + column * along_batch + k * along_nodes, inside)
     return of_nodes(tree, k + tl.zeros_like(column), p, inside, True)
@@ -161,7 +161,7 @@ def slopes_in_radius(
     inside: tl.tensor,
     HAS_DIM: tl.constexpr,
 ) -> tl.tuple:
-    """The derivatives of the constant in dimension, less -log s, and in exponent and scale."""
+    """Return the derivatives of the constant in dimension (without -log s), exponent and scale."""
     _, leaves, _, _ = tree
     dim, p, scale, along_dim, along_p, along_scale = radius
     n = tl.zeros_like(column).to(tl.float64) + leaves

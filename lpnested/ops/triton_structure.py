@@ -1,4 +1,4 @@
-"""A tree on a GPU, as the Triton kernels read it."""
+"""A tree encoded on a GPU, for the Triton kernels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class DeviceTree(NamedTuple):
     """A tree on a device."""
 
     numbers: Tensor
-    """The structure's ``[first..., child...]``, then ``[first_term..., size..., count...]``: for
-    each of its terms, the normaliser of a node has log Gamma(size / p) so often less."""
+    """The structure's ``[first..., child...]``, then ``[first_term..., size..., count...]``: each
+    term of a node subtracts count times log Gamma(size / p) from the normaliser."""
     dim: int
     most_terms: int
-    """Of a node."""
+    """The maximum number of terms of a node."""
 
 
 _TREES: dict[tuple[str, torch.device], DeviceTree] = {}
@@ -38,7 +38,7 @@ def tree_on(device: torch.device, code: str) -> DeviceTree:
         numbers += [size for row in terms for size, _ in row]
         numbers += [count for row in terms for _, count in row]
         structure = structure_of(code)
-        with torch.inference_mode(False):  # what is kept must serve training too
+        with torch.inference_mode(False):  # cached tensors must also work in training
             both = [structure.numbers[2:], torch.tensor(numbers, dtype=torch.int32)]
             on_device = torch.cat(both).to(device)
         tree = DeviceTree(on_device, structure.dim, max(map(len, terms)))
@@ -47,7 +47,7 @@ def tree_on(device: torch.device, code: str) -> DeviceTree:
 
 
 def _terms(children: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
-    """Of each node: the numbers of leaves of its children, and less its own, with their counts."""
+    """Count, per node, the subtree sizes of its children, minus one for its own size."""
     sizes: list[int] = [0] * len(children)
     terms: list[list[tuple[int, int]]] = [[] for _ in children]
     for k, row in reversed([*enumerate(children)]):

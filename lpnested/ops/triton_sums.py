@@ -1,4 +1,4 @@
-"""The Triton kernels of a backward pass: what was formed for each row, weighted and added up."""
+"""Triton kernels of the backward pass, which weight and sum the saved derivatives of each row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def weigh_gradient(
     weight: tl.tensor, row: tl.tensor, inside: tl.tensor, gradient: tl.tensor,
     in_value: tl.tensor, leaves: tl.tensor, COLUMNS: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Of a block."""
+    """Weight the gradients of a block."""
     for start in range(0, leaves, COLUMNS):
         leaf = start + tl.arange(0, COLUMNS)[None, :]
         there = (leaf < leaves) & inside[:, None]
@@ -44,9 +44,9 @@ def slopes_of_block(
     slopes: tl.tensor, rows: tl.tensor, which: tl.tensor, nodes: tl.tensor, inside: tl.tensor,
     RADIUS: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """Some slopes of some rows; after those of the radius, whether it has any.
+    """Load some slopes of some rows; the one after those of the radius is 1 if the row has slopes.
 
-    A density that has none is at the end of its range, where that of its constant does not count.
+    A density without slopes is saturated, and the slopes of its constant must not count.
     """
     if RADIUS:
         there = (which < nodes + 3) & inside
@@ -69,7 +69,7 @@ def weigh(
     SAMPLES: tl.constexpr, BATCH: tl.constexpr, COLUMNS: tl.constexpr, RADIUS: tl.constexpr,
     WEIGHTED: tl.constexpr, IN_VALUE: tl.constexpr, SLOPES: tl.constexpr,
 ) -> None:  # fmt: skip
-    """The weighted gradient in the value, and the weighted slopes, added up by each program."""
+    """Weight the gradient in the value, and sum the weighted slopes per program."""
     lane = tl.arange(0, SAMPLES * BATCH)
     first, step = tl.program_id(1), tl.num_programs(1)
     column = (tl.program_id(0) * BATCH + lane % BATCH).to(tl.int64)
@@ -128,7 +128,7 @@ def add_up(
     programs: tl.tensor, SAMPLES: tl.constexpr, BATCH: tl.constexpr, RADIUS: tl.constexpr,
     HAS_DIM: tl.constexpr,
 ) -> None:  # fmt: skip
-    """The gradient in one parameter, with that of the constant: an exponent, or of the radius."""
+    """Compute the gradient in one exponent or parameter of the radius, including the constant."""
     which = tl.program_id(1)
     column = (tl.program_id(0) * BATCH + tl.arange(0, BATCH)).to(tl.int64)
     inside = column < batch

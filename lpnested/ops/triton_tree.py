@@ -1,16 +1,16 @@
-r"""Up and down a tree, in Triton: a block of rows, each in a lane of its own.
+r"""The upward and downward pass over a tree, in Triton, for a block of rows, one per lane.
 
-The logarithms of the coordinates go into the scratch memory, leaf by leaf, and up the tree node by
-node as an integer and a fraction, so that :math:`p \log_2 |x|` loses no digits at any scale. With
-the share :math:`s_c = (f_c / f_I)^{p_I}` of a child in its node, and the product :math:`w` of the
-shares on the path from the root,
+The logarithms of the coordinates are stored in scratch memory, leaf by leaf, and propagated up the
+tree node by node as an integer and a fraction, so that :math:`p \log_2 |x|` loses no digits at any
+scale. With the share :math:`s_c = (f_c / f_I)^{p_I}` of a child in its node, and the product
+:math:`w` of the shares on the path from the root,
 
 .. math:: \frac{\partial \log f}{\partial x_i} = \frac{w_i}{x_i}, \qquad
     \frac{\partial \log f}{\partial p_I} = \frac{w_I}{p_I^2} \sum_{c \in I} s_c \log s_c
 
-Shares go down as logarithms: a gradient is formed where it is representable, whatever its factors
-are. Scratch memory has, for each leaf and then each node, its exponents, fractions and shares, the
-rows beside each other. What another lane has written there is read after a barrier.
+Shares are propagated down as logarithms, so that a gradient is computed whenever it is
+representable, regardless of its factors. Scratch memory has the exponents, fractions and shares of
+all leaves and then all nodes, with rows contiguous. Data of other lanes is read after a barrier.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from lpnested.ops.triton_math import (
 
 __all__ = ["gradient_of_block", "norm_of_block"]
 
-LOG2_TINY = tl.constexpr(-1022.0)  # a norm is at least 2 to this power
+LOG2_TINY = tl.constexpr(-1022.0)  # log2 of the smallest norm
 LOG2_HUGE = tl.constexpr(1024.0)
 
 
 @triton.jit
-def take_logs(
+def load_logs(
     value: tl.tensor, along: tl.tensor, leaves: tl.tensor, room: tl.tuple, inside: tl.tensor,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ) -> None:  # fmt: skip
-    """The logarithms of the coordinates of a block."""
+    """Load the coordinates of a block and store their logarithms."""
     logs, apart = room
     lane = tl.arange(0, ROWS)[:, None]
     for start in range(0, leaves, COLUMNS):
@@ -57,20 +57,20 @@ def take_logs(
 
 @triton.jit
 def logarithm(place: tl.tensor, room: tl.tuple, ROWS: tl.constexpr) -> tl.tuple:
-    """log2 of the norm of a leaf or a node."""
+    """Return log2 of the norm of a leaf or a node."""
     logs, apart = room
     at = logs + place * ROWS + tl.arange(0, ROWS)
     return tl.load(at), tl.load(at + apart)
 
 
 @triton.jit
-def climb(
+def upward_pass(
     tree: tl.tuple, exponents: tl.tuple, room: tl.tuple, slopes: tl.tuple, inside: tl.tensor,
     ROWS: tl.constexpr, SLOPES: tl.constexpr,
 ) -> None:  # fmt: skip
-    """The norms of the nodes, and as their slopes sum s log2 s over the shares in each.
+    """Compute the norms of the nodes, and as their slopes the sum of s log2 s over their shares.
 
-    Shares are added with what rounding loses of their sum: near 1 its logarithm is made of that.
+    Shares are summed with compensation, because near 1 the logarithm of the sum depends on it.
     """
     first_child, leaves, nodes = tree
     pointer, along_nodes = exponents
@@ -114,11 +114,11 @@ def climb(
 
 
 @triton.jit
-def descend(
+def downward_pass(
     tree: tl.tuple, exponents: tl.tuple, room: tl.tuple, slopes: tl.tuple, factor: tl.tuple,
     inside: tl.tensor, ROWS: tl.constexpr, SLOPES: tl.constexpr,
 ) -> None:  # fmt: skip
-    """log2 of the shares of leaves and nodes in the root; the slopes, times the factor."""
+    """Compute log2 of the shares of leaves and nodes in the root; scale slopes by the factor."""
     first_child, leaves, nodes = tree
     pointer, along_nodes = exponents
     logs, apart = room
@@ -150,7 +150,7 @@ def store_gradient(
     value: tl.tensor, along: tl.tensor, gradient: tl.tensor, leaves: tl.tensor, room: tl.tuple,
     factor: tl.tuple, inside: tl.tensor, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ) -> None:  # fmt: skip
-    """The gradient in the value: the factor times w / x, and 0 at a zero."""
+    """Store the gradient in the value: the factor times w / x, and 0 at zeros."""
     logs, apart = room
     about_1, exponent = factor
     lane = tl.arange(0, ROWS)[:, None]
@@ -174,12 +174,12 @@ def norm_of_block(
     slopes: tl.tuple, inside: tl.tensor, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     SLOPES: tl.constexpr,
 ) -> tl.tuple:  # fmt: skip
-    """The logarithm of the norm as a pair, whether it is within bounds, and whether infinite."""
+    """Return the log norm as a pair, whether it is within bounds, and whether it is infinite."""
     _, leaves, _ = tree
     tl.debug_barrier()
-    take_logs(value, along, leaves, room, inside, ROWS, COLUMNS)
+    load_logs(value, along, leaves, room, inside, ROWS, COLUMNS)
     tl.debug_barrier()
-    climb(tree, exponents, room, slopes, inside, ROWS, SLOPES)
+    upward_pass(tree, exponents, room, slopes, inside, ROWS, SLOPES)
     e, f = logarithm(leaves, room, ROWS)
     level = e + f
     below, above = level <= LOG2_TINY, level >= LOG2_HUGE
@@ -194,9 +194,9 @@ def gradient_of_block(
     room: tl.tuple, slopes: tl.tuple, factor: tl.tuple, inside: tl.tensor, ROWS: tl.constexpr,
     COLUMNS: tl.constexpr, IN_VALUE: tl.constexpr, SLOPES: tl.constexpr,
 ) -> None:  # fmt: skip
-    """The gradients of log f, times a factor in two parts, 2 to the second times the first."""
+    """Compute the gradients of log f times a factor, given as significand and exponent."""
     if IN_VALUE or SLOPES:
-        descend(tree, exponents, room, slopes, factor, inside, ROWS, SLOPES)
+        downward_pass(tree, exponents, room, slopes, factor, inside, ROWS, SLOPES)
     if IN_VALUE:
         _, leaves, _ = tree
         store_gradient(

@@ -53,7 +53,7 @@ def test_the_rehearsal_runs_from_a_copy_in_another_folder(tmp_path):
     assert len(ways) == len(gpu.BACKENDS) * 3
     assert all(row["times"][OURS]["ratio"][0] > 0 for row in timed)
     text = (out / "gpu.md").read_text()
-    assert text.startswith("**A rehearsal") and "## Launches of a call" in text
+    assert text.startswith("**A rehearsal") and "## Launches per call" in text
     assert list(elsewhere.iterdir()) == []
 
 

@@ -32,7 +32,7 @@ def hook(monkeypatch):
 
 
 def test_without_a_public_address_no_link_is_dead(hook):
-    shown = hook.shown_elsewhere(README, None)
+    shown = hook.with_absolute_links(README, None)
     assert not [t for t in TARGET.findall(shown) if not t.startswith(("https:", "#"))]
     assert "![" not in shown and "<img" not in shown
     words = re.sub(r"!\[[^\]]*\]\([^)]*\)|\[|\]\([^)]*\)|\]", "", README)
@@ -40,7 +40,7 @@ def test_without_a_public_address_no_link_is_dead(hook):
 
 
 def test_with_one_every_link_leads_there(hook):
-    shown = hook.shown_elsewhere(README, ADDRESS)
+    shown = hook.with_absolute_links(README, ADDRESS)
     paths = [t for t in TARGET.findall(README) if not re.match(r"https?:|#", t)]
     assert len(paths) > 5
     for path in paths:
@@ -51,7 +51,7 @@ def test_with_one_every_link_leads_there(hook):
 
 def test_code_and_links_of_the_web_stay_as_they_are(hook):
     text = "[a](b.md) [c](https://d.org) [e](#f)\n```python\nx[0](y)\n```\n![g](h.png)\n"
-    assert hook.shown_elsewhere(text, None) == (
+    assert hook.with_absolute_links(text, None) == (
         "a [c](https://d.org) [e](#f)\n```python\nx[0](y)\n```\n\n"
     )
 

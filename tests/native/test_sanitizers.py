@@ -61,7 +61,7 @@ def test_random_calls_touch_no_memory_but_theirs(tmp_path: Path) -> None:
             objects.append(str(tmp_path / f"{name}_{file}.o"))
             source = str(native / f"{file}.cpp")
             commands.append([*plain, *own, "-c", source, "-o", objects[-1]])
-    failure = BUILD["all_done"](commands)
+    failure = BUILD["run_all"](commands)
     assert not failure, failure
     fuzz, source = str(tmp_path / "fuzz"), str(HERE / "fuzz.cpp")
     what = [f"-I{native}", '-DSOURCE="fuzz"', "-fexceptions", source, *objects]

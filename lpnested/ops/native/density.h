@@ -1,15 +1,15 @@
-// The log density over a tree: rows in blocks, logarithms in two parts, and the gradient formed
-// together with the value.
+// The log density over a tree: rows in blocks, logarithms split in two parts, and the gradient
+// computed together with the value.
 //
-// log2 |x| goes up the tree as an integer and a fraction, so that p log2 |x| loses no digits at any
-// scale. With the share s_c = (f_c / f_I)^p_I of a child in its node and the product w of the
-// shares on the path from the root,
+// log2 |x| is propagated up the tree as an integer and a fraction, so that p log2 |x| loses no
+// digits at any scale. With the share s_c = (f_c / f_I)^p_I of a child in its node and the product
+// w of the shares on the path from the root,
 //
 //     d log f / d x_i = w_i / x_i
 //     d log f / d p_I = w_I / p_I^2 sum_c s_c log s_c
 //
-// Shares go down as logarithms to base 2: a gradient is formed where it is representable, whatever
-// its factors are.
+// Shares are propagated down as base-2 logarithms, so that a gradient is computed whenever it is
+// representable, regardless of its factors.
 #pragma once
 
 #include "structure.h"
@@ -23,8 +23,8 @@ using lpnested::Tree;
 
 constexpr int block = 64;  // rows
 constexpr double ln2 = 0.69314718055994530942;
-// Beyond it the log density is its lowest value. In double the root of the largest number is far
-// below it, so that gradients are finite too: as lpnested.precision.exp.
+// Above it the log density saturates at its lowest value. In double it leaves headroom below the
+// largest number, so that gradients are finite too, as in lpnested.precision.exp.
 template <class Real>
 constexpr double log2_largest_power = sizeof(Real) == 4 ? 128.0 : 865.617024533378;
 
@@ -39,15 +39,15 @@ class Block {
 
     const Density& task;
     const Tree& tree;
-    // Rows (.., block): of leaves and then nodes, the logarithm of f and of the share w; of nodes,
-    // the exponents, their reciprocals and the derivatives of log2 f in them; of the generator.
+    // Arrays (.., block): for leaves and then nodes, the logarithms of f and of the share w; for
+    // nodes, the exponents, their reciprocals and the derivatives of log2 f in them; the generator.
     Real *whole, *fraction, *share, *exponents, *reciprocals, *inner_slopes, *values;
     Real *generator, *factor, *factor_power;
     const Real* row[block];
     int64_t filled_from = -1;
     bool invalid[block];
 
-    // of the part of scratch memory that follows, and moves it on
+    // Takes the next section of scratch memory and advances the pointer.
     INLINE Real* part(char*& memory, int64_t rows) {
         Real* start = (Real*)memory;
         memory += rows * block * sizeof(Real);
@@ -103,7 +103,7 @@ private:
         L::store(fraction + place, x.fraction);
     }
 
-    // Parameters of each row beside each other. Blocks whose rows have the same ones share them.
+    // Interleaves the parameters of the rows. Blocks with the same parameters reuse them.
     void fill_parameters(int64_t start) {
         const int64_t distinct = task.distinct, columns = tree.nodes + generator_size;
         const int64_t from = start % distinct;
@@ -129,7 +129,7 @@ private:
         }
     }
 
-    // Logarithms of the values. Returns whether there are NaN, infinities or invalid parameters.
+    // Takes logarithms of the values. Returns whether a value or a parameter needs special care.
     bool take(int64_t start, int num) {
         int64_t sample = start / task.batch, b = start % task.batch;
         bool special = false;
@@ -169,7 +169,7 @@ private:
         }
     }
 
-    // The logarithm of f for every node, and the derivatives of log2 f in its exponent, times p^2.
+    // Upward pass: log2 f of every node, and its derivative in the node's exponent, times p^2.
     template <bool slopes>
     void up() {
         for (int k = tree.nodes - 1; k >= 0; --k) {
@@ -195,7 +195,7 @@ private:
                     const Log x = at((int64_t)*c * block + r) - largest;
                     Vector log_power;
                     const Vector power = ratio_power(p, x, log_power);
-                    if constexpr (slopes) {  // what rounding loses of the sum counts near 1
+                    if constexpr (slopes) {  // compensated, as rounding matters near 1
                         const Vector sum = total + power, added = sum - total;
                         lost += (total - (sum - added)) + (power - added);
                         total = sum;
@@ -226,10 +226,10 @@ private:
         const Vector whole_ = L::round(log_power);
         const Vector rest = L::fma(p, x.whole, -whole_) + small;
         const Vector power = L::exp2_fraction(rest) * L::power_of_two(whole_);
-        return log_power > Real(-Form::bias) ? power : Vector{};  // what it was is no power then
+        return log_power > Real(-Form::bias) ? power : Vector{};  // underflow
     }
 
-    // log f, of which nothing is rounded; the gradient's factor is the weight of the row.
+    // log f in double; the gradient's factor is the weight of the row.
     void norm_at_root(int64_t start, int num) {
         const Real* root = whole + (int64_t)tree.dim * block;
         const Real* rest = fraction + (int64_t)tree.dim * block;
@@ -249,7 +249,7 @@ private:
         for (int r = num; r < block; ++r) factor[r] = factor_power[r] = 0;
     }
 
-    // The density; the gradient's factor is its derivative in log f, and may be beyond the type.
+    // The density; the gradient's factor is its derivative in log f, which may exceed the range.
     void density_at_root(int64_t start, int num, bool gradient) {
         alignas(64) Real result[block], in_power[block], in_exponent[block], last_term[block];
         const int64_t root = (int64_t)tree.dim * block;
@@ -295,7 +295,7 @@ private:
         }
     }
 
-    // Shares on the way down; the gradient takes the place of a leaf's share.
+    // Downward pass: shares of the nodes; the gradient replaces the share of a leaf.
     void down(int64_t start, int num) {
         const int64_t root = (int64_t)tree.dim * block;
         for (int r = 0; r < block; r += width) L::store(share + root + r, Vector{});
@@ -344,7 +344,7 @@ private:
         for (int r = 0; r < num; ++r) slopes[r] = saturated(found[r]);
     }
 
-    // With the signs of the values, saturated at the largest number.
+    // Applies the signs of the values, and saturates at the largest number.
     void store_gradient(int64_t start, int num) {
         for (int64_t j = 0; j < (int64_t)tree.dim * block; j += width) {
             const Vector g = L::clamp(L::load(share + j), -Form::largest, Form::largest);
@@ -360,7 +360,7 @@ private:
         }
     }
 
-    // NaN where a value or a parameter is; the end of the range where a value is infinite.
+    // NaN for a row with a NaN or an invalid parameter; the limit for a row with an infinity.
     void mend(int64_t start, int num) {
         constexpr Real nan = __builtin_nan(""), infinity = __builtin_inf();
         for (int r = 0; r < num; ++r) {

@@ -4,7 +4,7 @@
 //
 //     log |x_i| = log r + sum over the path to i of (log G_c - log sum_c G_c) / p_I
 //
-// The radius r is one more gamma variable to the power 1 / p, or given.
+// The radius r is another gamma variable to the power 1 / p, or given.
 #pragma once
 
 #include "gamma.h"
@@ -14,7 +14,7 @@ namespace {
 using lpnested::NestedDraw;
 using lpnested::Tree;
 
-// Rows in blocks; logarithms to base 2 of the coordinates go down the tree.
+// Rows in blocks; base-2 logarithms are propagated down the tree.
 template <class Real>
 class NestedBlock {
     using L = Lanes<Real>;
@@ -22,21 +22,21 @@ class NestedBlock {
     using Vector = typename L::Vector;
     using R = Random<Real>;
     using Words = typename R::Words;
-    static constexpr double beyond = 1 << 20;  // no type holds 2 to this power
+    static constexpr double beyond = 1 << 20;  // 2 to this power exceeds every type
 
     const NestedDraw& task;
     const Tree& tree;
     const int rows;
-    GammaBlock<Real> gammas;  // at the place of a child; that of the radius at the root's
-    int32_t* sizes;           // of each place, the number of leaves from there on
-    bool* alone;              // and whether it is an only child
-    // (places, rows), of the edge to a place: log2 of the depth of its gamma variable, and of G.
+    GammaBlock<Real> gammas;  // at the place of each child; at the root for the radius
+    int32_t* sizes;           // of each place, the number of leaves under it
+    bool* alone;              // of each place, whether it has no siblings
+    // (places, rows), for the edge to a place: log2 of the depth of its gamma variable, and of G.
     Real *log2_depth, *log2_g;
     Real *exponents, *reciprocals;  // (nodes, rows)
     Real* fraction;                 // (nodes, rows), log2 of the radius of a node, less `whole`
     Real* whole;                    // (rows), an integer
     Real* values;                   // (dim, rows)
-    // (rows): shapes of the radius; its constant, and the factors of log2 v and log2 U.
+    // (rows): gamma shapes of the radius, its constant, and the factors of log2 v and log2 U.
     double *gamma_shapes, *constant, *by_v, *by_u;
     bool* invalid;                  // (rows)
     int64_t filled_from = -1;
@@ -71,7 +71,7 @@ public:
         measure();
     }
 
-    // Draws from row `start` on, a multiple of the block, `num` of them.
+    // Draws `num` rows from row `start`, a multiple of the block size.
     void work(int64_t start, int num) {
         fill_parameters(start);
         draw_gammas(start);
@@ -95,7 +95,7 @@ private:
         }
     }
 
-    // Parameters of each row beside each other. Blocks whose rows have the same ones share them.
+    // Interleaves the parameters of the rows. Blocks with the same parameters reuse them.
     void fill_parameters(int64_t start) {
         const int64_t from = start % task.batch;
         if (from == filled_from) return;
@@ -127,8 +127,8 @@ private:
         }
     }
 
-    // log2 r = log2 scale + (log2 d + log2 v) / p + log2 U / n, where rounding log2 d / p would
-    // move all draws: the constant is in double.
+    // log2 r = log2 scale + (log2 d + log2 v) / p + log2 U / n. The constant is in double, since
+    // rounding log2 d / p would shift all draws.
     void fill_radius(int r, int64_t b) {
         const double n = task.dim.at(b), p = task.exponent.at(b), scale = task.scale.at(b);
         const double sum = n + p + scale + n / p;
@@ -158,7 +158,7 @@ private:
             const bool leaf = place < tree.dim;
             const bool needed = place == tree.dim ? task.gamma_radius : !alone[place];
             if (needed) gammas.first_attempts(start, place);
-            else if (leaf) gammas.words(start, place);  // for its sign
+            else if (leaf) gammas.words(start, place);  // for the sign
         }
         gammas.further_attempts(start);
     }
@@ -185,7 +185,7 @@ private:
         }
     }
 
-    // From a node to its children.
+    // Splits a node's radius among its children.
     void share_out(int k) {
         const int32_t* first = tree.child + tree.first[k];
         const int32_t* last = tree.child + tree.first[k + 1];
@@ -217,7 +217,7 @@ private:
         }
     }
 
-    // What a child's logarithm is, without `whole`; of a leaf its value, with a random sign.
+    // Stores a child's logarithm, without `whole`; for a leaf its value, with a random sign.
     void put(int32_t child, int r, Vector log2) {
         if (child >= tree.dim) {
             L::store(fraction + (int64_t)(child - tree.dim) * rows + r, log2);

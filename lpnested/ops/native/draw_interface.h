@@ -1,15 +1,15 @@
-// The sampler's part of the C interface, which interface.cpp includes.
+// The C interface of the sampler, included by interface.cpp.
 #pragma once
 
 #include "draw_task.h"
 
-// As many blocks at once as are worth a thread.
+// The number of blocks that are worth a thread.
 static int64_t blocks_together(int64_t numbers) { return 1 + 16384 / numbers; }
 
-// Parameters are float or double, each with its strides: exponents (batch, nodes), and (batch) the
-// exponent and the scale of a generalized gamma radius, and its dimension, null for the tree's.
-// Where the exponent is null, log_radius (rows) has the radius; where that is null too, it is 1.
-// The seed is read from memory, as a tensor holds it.
+// Parameters are float or double, each with its strides: exponents (batch, nodes); exponent, scale
+// and dimension (batch) of a generalized gamma radius, where a null dimension is that of the tree.
+// If the exponent is null, the radius is given by log_radius (rows), or 1 if that is null too.
+// The seed is passed by address, as it is stored in a tensor.
 EXPORT int lpnested_draw_nested(
     ParallelFor parallel_for, const int32_t* structure, int64_t rows, int64_t batch,
     int64_t given_double, const void* exponents, int64_t exponents_batch, int64_t exponents_node,

@@ -1,4 +1,4 @@
-// What the C interface hands to the sampler. Plain data, the same for every instruction set.
+// The arguments of the sampler: plain data, the same for every instruction set.
 #pragma once
 
 #include "structure.h"
@@ -24,9 +24,9 @@ struct NestedDraw {
     Tree tree;
     int64_t rows, batch;
     Numbers exponents;
-    bool gamma_radius;                // a generalized gamma variable with these parameters
+    bool gamma_radius;                // whether the radius is generalized gamma, with parameters
     Numbers dim, exponent, scale;
-    const double* log_radius;         // else (rows), or null for the unit sphere
+    const double* log_radius;         // otherwise (rows), or null for the unit sphere
     uint64_t seed;
     bool is_double;
     void* result;                     // (rows, dim)
@@ -37,12 +37,12 @@ struct GammaDraw {
     int64_t rows, batch;
     const double* shape;  // (batch)
     uint64_t seed;
-    bool is_double;  // what is drawn, in as many digits
+    bool is_double;  // the precision of the random numbers
     double* result;  // (rows)
 };
 
-// Rows that are drawn together: a power of two, no more than twice what is asked for, and few
-// enough to fit a cache, but as many as the lanes of the widest vector.
+// The number of rows per block: a power of two, at most twice the number requested, small enough
+// to fit a cache, but at least the number of lanes of the widest vector.
 static inline int64_t block_of(int64_t places, int64_t asked) {
     int64_t rows = 512;
     while (rows > 16 && (rows * places > 2048 || rows >= 2 * asked)) rows /= 2;
@@ -53,7 +53,7 @@ static inline int64_t block_of(const NestedDraw& task) {
 }
 static inline int64_t block_of(const GammaDraw& task) { return block_of(1, task.rows); }
 
-// Compiled for every instruction set: blocks of rows from `first` to `last`. False: no memory.
+// Compiled for every instruction set: blocks from `first` to `last`. Returns false without memory.
 struct Sampler {
     bool (*nested)(const NestedDraw& task, int64_t first, int64_t last);
     bool (*log_gamma)(const GammaDraw& task, int64_t first, int64_t last);

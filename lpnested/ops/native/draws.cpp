@@ -1,5 +1,5 @@
-// Compiled once for each instruction set, with TARGET its name, for vectors of one register: the
-// state of the generator takes all of them.
+// Compiled once per instruction set, named TARGET. Vectors fill one register only, since the state
+// of the generator occupies all registers.
 #include <stdlib.h>
 
 #undef BYTES

@@ -1,7 +1,7 @@
 // Gamma variables, as logarithms, for blocks of rows.
 //
-// G of shape a is G of shape a + 1 times U^(1/a), with U uniform: as a logarithm it does not
-// underflow, whatever the shape.
+// G of shape a has the distribution of G of shape a + 1 times U^(1/a), with U uniform; its
+// logarithm does not underflow for any shape.
 #pragma once
 
 #include "draw_task.h"
@@ -12,7 +12,7 @@ namespace {
 using lpnested::block_of;
 using lpnested::GammaDraw;
 
-// A part of scratch memory, aligned, which it moves on.
+// Takes an aligned section of scratch memory and advances the pointer.
 template <class Number>
 INLINE Number* taken(char*& memory, int64_t numbers) {
     Number* start = (Number*)(((uintptr_t)memory + 63) & ~(uintptr_t)63);
@@ -20,7 +20,7 @@ INLINE Number* taken(char*& memory, int64_t numbers) {
     return start;
 }
 
-// Gamma variables of shape depth + 1/3 side by side, for a block of rows at each of some places.
+// Gamma variables of shape depth + 1/3, for a block of rows at each of several places.
 template <class Real>
 class GammaBlock {
     using L = Lanes<Real>;
@@ -32,7 +32,7 @@ class GammaBlock {
     const int rows;  // a power of two, at least the number of lanes
     const uint64_t seed;
     int64_t num_rejected = 0;
-    // (places, rows): what an attempt takes and gives; and the cells that were rejected.
+    // (places, rows): inputs and outputs of an attempt, and the rejected cells.
     Real *depth, *step, *log2_cube;
     Word* rest;
     int32_t* rejected;
@@ -50,7 +50,7 @@ public:
         rejected = taken<int32_t>(memory, places * rows);
     }
 
-    // Shapes from 1 on; returns d, so that G = d v with log2 v from `attempts`.
+    // Sets shapes of at least 1; returns d, where G = d v and the attempts draw log2 v.
     Vector set_shape(int64_t cell, Vector shape) {
         const Vector d = shape - Real(1) / 3;
         L::store(depth + cell, d);
@@ -66,7 +66,7 @@ public:
         return x;
     }
 
-    // A word alone, for a place that needs no gamma variable.
+    // Draws only a word, for a place that needs no gamma variable.
     void words(int64_t first_row, int32_t place) {
         for (int r = 0; r < rows; r += L::width) {
             auto counter = R::count(first_row + r, place);
@@ -88,7 +88,7 @@ public:
         }
     }
 
-    // What was rejected, anew, as many cells at once as there are lanes.
+    // Redraws the rejected cells, as many at a time as there are lanes.
     void further_attempts(int64_t first_row) {
         for (uint32_t attempt = 1; num_rejected; ++attempt) {
             int64_t kept = 0;

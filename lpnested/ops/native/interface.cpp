@@ -1,6 +1,6 @@
-// The C interface, and the choice of an instruction set. Baseline code: it runs on every CPU.
+// The C interface and the choice of an instruction set. Compiled for the baseline, for every CPU.
 //
-// Python has checked every size, stride and type. A function returns 0, or 1 where memory is short.
+// Python has checked every size, stride and type. Functions return 0, or 1 if out of memory.
 #include <float.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +20,7 @@ using namespace lpnested;
 extern const Kernels lpnested_kernels_avx2, lpnested_kernels_avx512;
 static const Kernels* const compiled[] = {&lpnested_kernels_avx512, &lpnested_kernels_avx2};
 
-static uint64_t saved_registers() {  // which the operating system saves: XCR0
+static uint64_t saved_registers() {  // by the operating system: XCR0
     uint32_t low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (uint64_t)high << 32 | low;
@@ -47,7 +47,7 @@ static bool runs(const Kernels*) { return true; }
 
 static const Kernels* active = nullptr;
 
-// Use the kernels of a name, or the best for an empty one. Returns the name, or null.
+// Selects kernels by name, or the best for an empty name. Returns the name, or null.
 EXPORT const char* lpnested_use(const char* name) {
     for (const Kernels* kernels : compiled)
         if ((!*name || !strcmp(name, kernels->name)) && runs(kernels)) {
@@ -57,10 +57,10 @@ EXPORT const char* lpnested_use(const char* name) {
     return nullptr;
 }
 
-// Of the sources that the library was built from.
+// Returns the digest of the sources that the library was built from.
 EXPORT const char* lpnested_source() { return SOURCE; }
 
-// torch's own: `int torch_parallel_for(begin, end, grain, work, context)`. Null is one thread.
+// torch's `int torch_parallel_for(begin, end, grain, work, context)`, or null for one thread.
 typedef int (*ParallelFor)(
     int64_t, int64_t, int64_t, void (*)(int64_t, int64_t, void*), void*);
 
@@ -85,7 +85,7 @@ static double number(bool is_double, const void* numbers, int64_t place) {
     return is_double ? ((const double*)numbers)[place] : ((const float*)numbers)[place];
 }
 
-// One parameter for each batch row, in float or double.
+// One parameter per batch row, in float or double.
 struct Parameter {
     const void* data;
     int64_t stride;
@@ -93,7 +93,7 @@ struct Parameter {
     double at(bool is_double, int64_t b) const { return number(is_double, data, b * stride); }
 };
 
-// As lpnested/ops/calls.py packs it, all of 64 bits. Without dim the radius has the tree's.
+// As packed by lpnested/ops/packing.py, 64 bits each. A null dim is that of the tree.
 struct Arguments {
     ParallelFor parallel_for;
     const int32_t* structure;
@@ -111,13 +111,13 @@ struct Arguments {
         const double of_space = dim.data ? dim.at(is_double, b) : tree.dim;
         return {of_space, exponent.at(is_double, b), scale.at(is_double, b)};
     }
-    // Whether all batch rows have the same parameters, by way of strides.
+    // Whether all batch rows have the same parameters, judging by the strides.
     bool shared() const {
         return !exponents_batch_stride && !dim.stride && !exponent.stride && !scale.stride;
     }
 };
 
-// Rows of parameters as the kernels take them, and room for more behind them; null: no memory.
+// Builds the kernels' table of parameters, followed by working memory; null if out of memory.
 static double* parameter_table(const Arguments& given, const Tree& tree, bool norm) {
     const int64_t columns = tree.nodes + generator_size;
     const int64_t num = given.shared() ? 1 : given.batch;
@@ -176,7 +176,7 @@ static Density task_of(const Arguments& given, const Tree& tree, const double* t
     return task;
 }
 
-// The log density, and where asked its derivatives: see struct Density.
+// The log density and, if requested, its derivatives: see struct Density.
 EXPORT int lpnested_density(
     const Arguments* given, void* result, void* in_value, void* slopes) {
     const Tree tree = tree_of(given->structure);
@@ -206,13 +206,13 @@ EXPORT int lpnested_norm(const Arguments* given, double* result) {
 
 static void store(bool is_double, void* to, int64_t place, double x) {
     const double largest = is_double ? DBL_MAX : FLT_MAX;
-    x = x > largest ? largest : x < -largest ? -largest : x;  // and NaN stays
+    x = x > largest ? largest : x < -largest ? -largest : x;  // preserves NaN
     if (is_double) ((double*)to)[place] = x;
     else ((float*)to)[place] = (float)x;
 }
 
-// Gradients of the density, from what the forward has left: in_value (rows, dim) and slopes, each
-// may be null; weights (rows) of a stride. in_parameters has (batch, nodes + 3).
+// Gradients of the density, from the in_value (rows, dim) and slopes of the forward pass, either of
+// which may be null, and strided weights (rows). in_parameters is (batch, nodes + 3).
 EXPORT int lpnested_density_backward(
     const Arguments* given, int64_t rows, const void* weights, int64_t weights_stride,
     const void* in_value, const void* slopes, void* result, void* in_parameters) {
@@ -242,12 +242,12 @@ EXPORT int lpnested_density_backward(
     count_leaves(tree, sizes);
     for (int64_t b = 0; b < batch; ++b) {
         double* mine = sums + b * columns;
-        double weight = 0;  // of the constant, in all rows but those at the lowest value
+        double weight = 0;  // of the constant, over all rows that are not saturated
         for (int64_t s = 0; s < samples; ++s) {
             const int64_t row = s * batch + b;
             const double of_row = number(is_double, weights, row * weights_stride);
             if (number(is_double, slopes, (columns - 1) * rows + row) >= 0) weight += of_row;
-            else mine[columns - 1] += of_row;  // it was subtracted there
+            else mine[columns - 1] += of_row;  // undo its last term of -1
         }
         const Radius radius = given->radius(tree, b);
         if (!b || !given->shared()) {
@@ -262,8 +262,8 @@ EXPORT int lpnested_density_backward(
     return 0;
 }
 
-// Gradients of log f: in the value (rows, dim) or null; in the exponents (batch, nodes) or null, for
-// which slopes is room for (nodes, rows).
+// Gradients of log f in the value (rows, dim) and in the exponents (batch, nodes), either of which
+// may be null; slopes is working memory (nodes, rows) for the latter.
 EXPORT int lpnested_norm_backward(
     const Arguments* given, const double* weights, void* in_value, void* slopes,
     void* in_exponents) {

@@ -1,4 +1,4 @@
-// Compiled once for each instruction set, with TARGET its name and BYTES the width of a vector.
+// Compiled once per instruction set, named TARGET, with vectors of BYTES bytes.
 #include "density.h"
 #include "kernels.h"
 
@@ -48,7 +48,7 @@ void any_scale(
               (float*)result);
 }
 
-// Of one row of slopes and one batch row: every batch-th number.
+// The weighted sum of one row of slopes over one batch row, at multiples of `step`.
 template <class Real>
 double weighted_sum(
     const Real* weights, int64_t stride, const Real* slopes, int64_t step, int64_t num) {

@@ -12,12 +12,12 @@
 
 namespace lpnested {
 
-// Of the radius.
+// The parameters of the radius.
 struct Radius {
     double dim, exponent, scale;
 };
 
-// For x > 0: by the recurrence, and the asymptotic series from 10 on.
+// For x > 0, by the recurrence and, from 10, the asymptotic series.
 inline double digamma(double x) {
     if (!(x > 0)) return x == 0 ? -INFINITY : NAN;
     double before = 0;
@@ -34,7 +34,7 @@ inline double log_gamma(double x) {
     return lgamma_r(x, &sign);
 }
 
-// The numbers of leaves under the inner nodes.
+// Counts the leaves under each inner node.
 inline void count_leaves(const Tree& tree, double* sizes) {
     for (int k = tree.nodes - 1; k >= 0; --k) {
         sizes[k] = 0;
@@ -43,7 +43,7 @@ inline void count_leaves(const Tree& tree, double* sizes) {
     }
 }
 
-// Calls f(size, count) for the sizes of the children of node k, equal ones next to each other once.
+// Calls f(size, count) for each run of equal sizes among the children of node k.
 template <class Function>
 void for_child_sizes(const Tree& tree, const double* sizes, int k, Function f) {
     double size = 0, count = 0;
@@ -75,7 +75,8 @@ inline double log_constant(
     return log(q) - log_gamma(radius.dim / q) - radius.dim * log(radius.scale) - area;
 }
 
-// Its derivatives in the exponents, and in dimension, exponent and scale of the radius.
+// The derivatives of the constant in the exponents, and in dimension, exponent and scale of the
+// radius.
 inline void constant_slopes(
     const Tree& tree, const double* sizes, const double* exponents, const Radius& radius,
     double* in_exponents, double* in_radius) {

@@ -1,8 +1,8 @@
-// Random words by counter, and the uniform and gamma variables that are made of them.
+// Counter-based random words, and the uniform, normal and gamma variables derived from them.
 //
 // Threefry (Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3, 2011)
-// encrypts a counter. Words depend on the seed and on the place that they are for, so that draws
-// are the same for any number of threads and any division of the work.
+// encrypts a counter. Words depend only on the seed and on where they are used, so that draws are
+// the same for any number of threads and any division of the work.
 #pragma once
 
 #include "vector.h"
@@ -11,8 +11,8 @@ namespace {
 
 constexpr double ln2 = 0.69314718055994530942;
 
-// Four words at a time, as wide as the arithmetic that they are for, by the twenty rounds that are
-// its authors' default: with a margin over the fewest that pass all tests of BigCrush.
+// Four words at a time, as wide as the floating-point type, with the twenty rounds that the authors
+// recommend: a safety margin over the minimum that passes BigCrush.
 template <class Real>
 struct Threefry;
 
@@ -41,7 +41,7 @@ struct Random {
     using Word = typename Threefry<Real>::Word;
     typedef Word Words __attribute__((vector_size(BYTES)));
     static constexpr int rounds = 20, size = 8 * sizeof(Word);
-    // sin(2 pi x) / x in x^2, for x up to 1/4: 5e-9 and 3e-19, relative.
+    // sin(2 pi x) / x in x^2, for x up to 1/4; relative errors: 5e-9 (short) and 3e-19.
     static constexpr Real sine[] = {
         Real(6.2831853071795864753), Real(-41.341702240399756229), Real(81.605249276073406093),
         Real(-76.705859752798497458), Real(42.058693923785235852), Real(-15.09464162050996145),
@@ -50,10 +50,10 @@ struct Random {
     static constexpr float short_sine[] = {
         6.2831852737908230876f, -41.341677478395813232f, 81.602231242559874884f,
         -76.574992171787987289f, 39.710918036888177791f};
-    // Where a gamma variable is rejected less often than by the smallest uniform variable.
+    // The depth above which rejection is rarer than the smallest uniform variable.
     static constexpr Real never_rejected = Real((int64_t)1 << (Form::mantissa - 3));
 
-    // What the words of each lane are for.
+    // The counter of each lane: where its words are used.
     struct Counter {
         Words words[4];
         inline void set(int lane, uint64_t row, uint32_t place, uint32_t attempt) {
@@ -63,7 +63,7 @@ struct Random {
         }
     };
 
-    // First attempts for rows side by side, the first of which is a multiple of the lanes.
+    // The counter of first attempts for consecutive rows, from a multiple of the number of lanes.
     INLINE Counter count(uint64_t row, uint32_t place) {
         Counter first;
         first.set(0, row, place, 0);
@@ -78,7 +78,7 @@ struct Random {
     template <int left>
     INLINE Words rotated(Words x) { return (x << left) | (x >> (size - left)); }
 
-    // One round on words a, b and c, d, and after each fourth one the key.
+    // One round on two pairs of words, with key injection after every fourth.
     template <int round>
     INLINE void mix(Words (&x)[4], const Word (&key)[5]) {
         if constexpr (round < rounds) {
@@ -104,13 +104,13 @@ struct Random {
         mix<0>(x, key);
     }
 
-    // Uniform on (0, 1): the odd multiples of 2^-24 (2^-53), by the upper bits of a word.
+    // Uniform on (0, 1): odd multiples of 2^-24 (2^-53), from the upper bits of a word.
     INLINE Vector uniform(Words x) {
         const Vector from_one = (Vector)((Bits)(x >> (size - Form::mantissa)) | (Bits)L::all(1));
         return from_one - (1 - Real(0.5) / Real((int64_t)1 << Form::mantissa));
     }
 
-    // The same on (0, 1], in steps that are finer near 0, by all bits but the lowest.
+    // Uniform on (0, 1], in finer steps near 0, from all bits but the lowest.
     INLINE Vector fine_uniform(Words x) {
         if constexpr (sizeof(Word) == 8)
             return uniform(x);
@@ -130,7 +130,7 @@ struct Random {
         return x;
     }
 
-    // By Box & Muller, one of two.
+    // One of the two normal variables of Box & Muller.
     INLINE Vector normal(Words radius, Words angle) {
         const Vector turn = Real(0.25) - Real(0.5) * uniform(angle);
         Vector sine_;
@@ -143,7 +143,7 @@ struct Random {
 
     // One attempt at log2(G / depth) for a gamma variable G of shape depth + 1/3, at least 1, by
     // Marsaglia & Tsang (A simple method for generating gamma variables, 2000), with
-    // step = (9 depth)^(-1/2); and one word that is left over.
+    // step = (9 depth)^(-1/2); with one unused word.
     struct Attempt {
         Vector log2_cube;
         Bits rejected;
@@ -156,7 +156,7 @@ struct Random {
         const Vector z = normal(x[0], x[1]), t = step * z;
         const Bits outside = t <= Real(-1);
         const Vector log2_root = log2_1p(outside ? Vector{} : t);
-        // z^2 / 2 + d (1 - v + log v) with v = (1 + t)^3; and no NaN is rejected for ever
+        // z^2 / 2 + d (1 - v + log v) with v = (1 + t)^3; a NaN is accepted, to terminate
         const Vector log_ratio = log2_root * Real(3 * ln2) - t * (t * (t + Real(3)) + Real(3));
         const Vector log_accepted = z * z * Real(0.5) + depth * log_ratio;
         const Vector log_uniform = log2_of<L>(uniform(x[2])).sum() * Real(ln2);

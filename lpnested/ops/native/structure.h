@@ -1,4 +1,4 @@
-// What the C interface hands to the kernels. Plain data, the same for every instruction set.
+// The arguments of the kernels: plain data, the same for every instruction set.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@ struct Tree {
     const int32_t* child;
 };
 
-// After the exponents of a row of parameters: the density generator
-// constant + power log f - (f / scale)^exponent, its scale as log2 in two parts.
+// The density generator constant + power log f - (f / scale)^exponent, stored after the exponents
+// in a row of parameters; the scale is a log2 in two parts.
 struct Generator {
     double constant, power, exponent, log2_scale, log2_scale_rest;
 };
@@ -25,17 +25,17 @@ constexpr int generator_size = sizeof(Generator) / sizeof(double);
 struct Density {
     Tree tree;
     int64_t rows, batch;
-    int64_t distinct;  // rows of parameters: batch, or 1 for all
+    int64_t distinct;  // the number of rows of parameters: batch, or 1 if shared
     const void* value;                      // its last dimension has stride 1
-    int64_t sample_stride, batch_stride;    // in numbers
+    int64_t sample_stride, batch_stride;    // in elements
     const double* parameters;               // (distinct, nodes + generator_size)
-    bool norm;            // log f itself in double, in place of the density in the value's type
-    const double* weights;  // with which the norm's gradients are multiplied, (rows)
+    bool norm;            // compute log f in double, instead of the density in the value's type
+    const double* weights;  // incoming gradients of the norm, (rows)
     void* result;           // (rows), or null
     void* in_value;         // the gradient in the value, (rows, dim), or null
     // The derivatives in the exponents, in power and exponent of the generator, and its last term
-    // (f / scale)^exponent, or -1 where the density has its lowest value, (nodes + 3, rows), or
-    // null. The derivatives of the constant are apart.
+    // (f / scale)^exponent, or -1 where the density is saturated, (nodes + 3, rows), or null. They
+    // do not include the derivatives of the constant.
     void* slopes;
 };
 

@@ -1,10 +1,8 @@
 // Vector mathematics: types of one instruction set, logarithms and powers of two, transposes.
 //
-// A file that includes this one is compiled once for each instruction set, with BYTES the width of
-// a vector there. Everything has internal linkage, and nothing of the standard library's templates
-// is used: the linker must never take the code of one instruction set for that of another.
-//
-// Errors, measured against 50 digits over the whole of each interval: tests/native/test_vector.py.
+// A file that includes this one is compiled once per instruction set, with vectors of BYTES bytes.
+// Everything has internal linkage, and no standard library templates are used: the linker must
+// never substitute the code of one instruction set for that of another.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +27,7 @@
 
 namespace {
 
-// What the arithmetic in a floating-point type needs to know of it.
+// The constants of a floating-point type.
 template <class Real>
 struct Format;
 
@@ -38,7 +36,7 @@ struct Format<float> {
     using Integer = int32_t;
     static constexpr int mantissa = 23, bias = 127, lift = 24;
     static constexpr float smallest = 1.17549435e-38f, largest = 3.40282347e38f;
-    static constexpr float zero = -1e30f;  // log2 of 0: finite, so that no inf meets inf
+    static constexpr float zero = -1e30f;  // log2 of 0, finite to avoid inf - inf
     static constexpr Integer sqrt_half = 0x3f3504f3;
     // 2^x on [-1/2, 1/2]; log2(1 + x) / x on [sqrt(1/2) - 1, sqrt(2) - 1].
     static constexpr float exp2[] = {
@@ -71,7 +69,7 @@ struct Format<double> {
         0.22091091423702619923, 0.21368163909696674282};
 };
 
-// Vectors of a type and what is done to them elementwise.
+// Vectors of a type, and elementwise operations on them.
 template <class Real_>
 struct Lanes {
     using Real = Real_;
@@ -94,13 +92,13 @@ struct Lanes {
     INLINE Vector min(Vector a, Vector b) { return a < b ? a : b; }
     INLINE Vector clamp(Vector x, Real low, Real high) { return min(max(x, all(low)), all(high)); }
     INLINE Vector magnitude(Vector x) { return (Vector)((Bits)x & ~sign_bit); }
-    // Of numbers below 2^22 (2^51) in magnitude.
+    // For magnitudes below 2^22 (2^51).
     INLINE Vector round(Vector x) { return (x + rounder) - rounder; }
     // 2^k for integral k from -bias (which gives 0) to bias.
     INLINE Vector power_of_two(Vector k) {
         return (Vector)((Bits)(k + (rounder + Real(Form::bias))) << Form::mantissa);
     }
-    // a b + c, rounded once, where digits depend on it: contraction of a sum promises nothing.
+    // a b + c, rounded once, where accuracy depends on it: contraction is not guaranteed.
     INLINE Vector fma(Vector a, Vector b, Vector c) {
 #if defined(__x86_64__) && BYTES == 64
         if constexpr (sizeof(Real) == 4)
@@ -129,8 +127,8 @@ struct Lanes {
         UNROLL for (int i = 0; i < width; ++i) found |= mask[i];
         return found != 0;
     }
-    // Even and odd powers apart, by Horner's rule: half as long a chain. A product and a sum
-    // contract to one fused operation.
+    // Even and odd powers separately by Horner's rule, which halves the dependency chain. Products
+    // and sums are contracted to fused operations.
     template <int num>
     INLINE Vector polynomial(const Real (&coefficients)[num], Vector x) {
         const Vector square = x * x;
@@ -142,7 +140,7 @@ struct Lanes {
     INLINE Vector exp2_fraction(Vector x) { return polynomial(Form::exp2, x); }
 };
 
-// A positive number as its logarithm to base 2, in two parts whose sum is not rounded.
+// A positive number as its base-2 logarithm, in two parts whose sum is not rounded.
 template <class L>
 struct Log2 {
     typename L::Vector whole, fraction;  // an integer, and up to about 1/2 in magnitude
@@ -168,7 +166,7 @@ INLINE typename L::Vector log2_near_one(typename L::Vector x) {
     return ratio * L::polynomial(L::Form::log2, ratio * ratio);
 }
 
-// Of normal positive numbers.
+// log2 of normal positive numbers.
 template <class L>
 INLINE Log2<L> log2_of(typename L::Vector x) {
     using Form = typename L::Form;
@@ -181,7 +179,7 @@ INLINE Log2<L> log2_of(typename L::Vector x) {
     Vector whole;
     if constexpr (sizeof(Real) == 4) {
         whole = __builtin_convertvector(exponent, Vector);
-    } else {  // AVX2 converts no 64-bit integers: they become the low bits of a large number
+    } else {  // AVX2 cannot convert 64-bit integers: put them in the low bits of a large number
         constexpr Real large = 4503599627370496.0;  // 2^52
         constexpr typename L::Integer shift = 1 << 20;
         whole = (Vector)((exponent + shift) | (Bits)L::all(large)) - (large + Real(shift));
@@ -189,7 +187,7 @@ INLINE Log2<L> log2_of(typename L::Vector x) {
     return {whole, log2_near_one<L>(rest)};
 }
 
-// 2^x, 0 or the largest power of two outside of the normal range.
+// 2^x; outside of the normal range 0 or the largest power of two.
 template <class L>
 INLINE typename L::Vector exp2_of(typename L::Vector x) {
     using Real = typename L::Real;
@@ -207,7 +205,7 @@ INLINE typename L::Vector scaled(typename L::Vector x, typename L::Vector k) {
     return x * L::power_of_two(half) * L::power_of_two(k - half);
 }
 
-// Eight vectors of eight numbers, rows for columns.
+// Eight vectors of eight numbers, for an 8 x 8 transpose.
 template <class Real>
 struct Eight {
     typedef Real Vector __attribute__((vector_size(8 * sizeof(Real))));
@@ -249,7 +247,7 @@ INLINE void transpose(
             for (int c = 0; c < num_columns; ++c) out[c * out_stride + r] = rows[r][c];
         return;
     }
-    for (int i = 0; i < num_rows; i += 8) {  // the last eight may overlap those before
+    for (int i = 0; i < num_rows; i += 8) {  // the last eight may overlap the previous ones
         const int r = i + 8 > num_rows ? num_rows - 8 : i;
         for (int j = 0; j < num_columns; j += 8) {
             const int c = j + 8 > num_columns ? num_columns - 8 : j;
