@@ -93,7 +93,8 @@ def packages(session: nox.Session) -> None:
 
     They come to its subfolders ``dist`` and ``pure``.
     """
-    install(session, "lint")
+    if session.virtualenv.is_sandboxed:
+        session.install("-c", "constraints.txt", "build", "twine")
     folder = Path(*session.posargs[:1] or ["build"])
     dist, pure = str(folder / "dist"), str(folder / "pure")
     for made in (dist, pure):
@@ -101,7 +102,7 @@ def packages(session: nox.Session) -> None:
     build = ["python", "-m", "build", "--outdir"]
     session.run(*build, dist, silent=True)
     session.run(*build, pure, "--wheel", env={"CXX": "false"}, silent=True)
-    session.run("python", "packaging/check_packages.py", dist, pure)
+    session.run("python", ".ci/check_packages.py", dist, pure)
     session.run("python", "-m", "twine", "check", "--strict", f"{dist}/*", f"{pure}/*")
 
 
@@ -111,7 +112,7 @@ def installed(session: nox.Session, backend: str) -> None:
     """A wheel that the session packages made, away from the sources."""
     part = "dist" if backend == "kernels" else "pure"
     [wheel] = Path(*session.posargs[:1] or ["build"]).glob(f"{part}/*.whl")
-    script = str(ROOT / "packaging" / "check_install.py")
+    script = str(ROOT / ".ci" / "check_install.py")
     session.install("-c", "constraints.txt", str(wheel))
     session.chdir(session.create_tmp())
     session.run("python", "-I", script, backend)

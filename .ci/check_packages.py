@@ -1,4 +1,4 @@
-"""What is in the packages: ``python packaging/check_packages.py DIST PURE``.
+"""What is in the packages: ``python .ci/check_packages.py DIST PURE``.
 
 DIST holds the sources and a wheel with kernels for this machine, PURE a wheel that was made
 without a compiler. ``--release`` says that DIST holds what is to be published instead: the
@@ -29,7 +29,8 @@ PUBLISHED = (
 
 def check_sources(path: Path) -> None:
     """Whole, and without what a build adds."""
-    names = tarfile.open(path).getnames()
+    with tarfile.open(path) as archive:
+        names = archive.getnames()
     assert not any(name.endswith("_kernels.so") for name in names), "a library is in the sources"
     for part in SOURCES:
         assert any(name.endswith("/" + part) for name in names), part
@@ -37,30 +38,29 @@ def check_sources(path: Path) -> None:
 
 def check_wheel(path: Path, kernels: bool) -> None:
     """The package and no more, with a library and a platform's tag, or with neither."""
-    wheel = zipfile.ZipFile(path)
-    names = wheel.namelist()
+    with zipfile.ZipFile(path) as wheel:
+        names = wheel.namelist()
+        [metadata] = [name for name in names if name.endswith(".dist-info/METADATA")]
+        text = wheel.read(metadata).decode()
     assert (LIBRARY in names) is kernels, f"{path.name}: {LIBRARY}"
     assert path.name.endswith("-py3-none-any.whl") is not kernels, path.name
     assert "-py3-none-" in path.name, path.name
-    assert "lpnested/py.typed" in names and any(x.endswith("licenses/LICENSE") for x in names)
+    assert "lpnested/py.typed" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if not name.startswith("lpnested")], names
-    [metadata] = [name for name in names if name.endswith(".dist-info/METADATA")]
-    check_description(wheel.read(metadata).decode())
+    check_description(text)
 
 
 def check_description(text: str) -> None:
     """The README is shown, and none of its links leads into a checkout."""
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     dead = [target for target in targets if not target.startswith(("https:", "#"))]
-    assert "# lpnested" in text and not dead, dead
+    assert "# lpnested" in text
+    assert not dead, dead
 
 
 def unexpected(names: list[str], version: str) -> list[str]:
-    """What a release has too much or too little of, in words; empty where it is as it should be.
-
-    >>> unexpected(["lpnested-1.0.tar.gz", "lpnested-1.0-py3-none-linux_x86_64.whl"], "1.0")[:2]
-    ['not to be published: lpnested-1.0-py3-none-linux_x86_64.whl', '0 of -py3-none-any\\\\.whl']
-    """
+    """What a release has too much or too little of, in words; empty if it is as it should be."""
     patterns = [re.compile(re.escape(f"lpnested-{version}") + ending) for ending in PUBLISHED]
     found = [sum(bool(x.fullmatch(name)) for name in names) for x in patterns]
     extra = [name for name in names if not any(x.fullmatch(name) for x in patterns)]

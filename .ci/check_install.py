@@ -1,4 +1,4 @@
-"""Whether an installed package works: ``python packaging/check_install.py kernels``.
+"""Whether an installed package works: ``python .ci/check_install.py kernels``.
 
 Or ``reference``, which says what is to serve CPUs. It needs nothing but the package.
 """
