@@ -41,11 +41,10 @@ def install(session: nox.Session, extra: str, constraints: str = "constraints.tx
 
 
 def constraints_with(session: nox.Session, torch: str) -> str:
-    """The versions that CI has, but for that of torch, and of Triton, which torch brings."""
+    """The versions that CI has, but for that of torch."""
     pins = (ROOT / "constraints.txt").read_text("utf-8")
-    pins = re.sub("^torch==.*", f"torch=={torch}", pins, flags=re.MULTILINE)
     changed = Path(session.create_tmp()) / "constraints.txt"
-    changed.write_text(re.sub("^triton==.*\n", "", pins, flags=re.MULTILINE), "utf-8")
+    changed.write_text(re.sub("^torch==.*", f"torch=={torch}", pins, flags=re.MULTILINE), "utf-8")
     return str(changed)
 
 

@@ -99,6 +99,11 @@ def test_one_python_builds_the_wheel_of_a_platform():
     assert (ROOT / script).is_file()
 
 
+def test_no_pin_is_against_a_torch_for_cuda():
+    """Each needs one version of Triton: a pin of another left the README's commands no solution."""
+    assert not re.search(r"^(triton|nvidia-|cuda-)", text("constraints.txt"), re.M)
+
+
 def test_set_up_is_two_commands_of_extras_that_exist():
     commands = FENCE.search(CONTRIBUTING)[1].splitlines()
     assert len(commands) == 2 and "venv" in commands[0]
