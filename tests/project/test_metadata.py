@@ -100,7 +100,7 @@ def test_one_python_builds_the_wheel_of_a_platform():
 
 
 def test_no_pin_is_against_a_torch_for_cuda():
-    """Each needs one version of Triton: a pin of another left the README's commands no solution."""
+    """Each needs one version of Triton, and with a pin of another nothing can be installed."""
     assert not re.search(r"^(triton|nvidia-|cuda-)", text("constraints.txt"), re.M)
 
 
