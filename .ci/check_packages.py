@@ -17,12 +17,13 @@ SOURCES = (
     "lpnested/isa.py", "lpnested/ops/native/density.h", "tests/oracle.py",
     "examples/isa_vae/train.py", "CITATION.cff", "CONTRIBUTING.md", "hatch_build.py",
 )  # fmt: skip
-# PyPI refuses linux_x86_64: which Linux a library runs on is said by a manylinux tag.
+# PyPI refuses linux_x86_64: which Linux a library runs on is said by manylinux tags. That of torch
+# is among them, and those of older ones may be.
 PUBLISHED = (
     r"\.tar\.gz",
     r"-py3-none-any\.whl",
-    r"-py3-none-(manylinux_\w+\.)?manylinux_2_28_x86_64\.whl",
-    r"-py3-none-(manylinux_\w+\.)?manylinux_2_28_aarch64\.whl",
+    r"-py3-none-(?=[\w.]*manylinux_2_28_)(manylinux\w+_x86_64\.)+whl",
+    r"-py3-none-(?=[\w.]*manylinux_2_28_)(manylinux\w+_aarch64\.)+whl",
     r"-py3-none-macosx_\w+_arm64\.whl",
 )
 

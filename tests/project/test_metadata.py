@@ -71,6 +71,13 @@ def test_a_release_has_every_package():
     assert not CHECKS["unexpected"](RELEASE[::-1], "1.2.0")
 
 
+def test_a_wheel_may_be_for_older_systems_too():
+    """As auditwheel names them, in the order of the alphabet."""
+    older = "manylinux1_x86_64.manylinux_2_28_x86_64.manylinux_2_5_x86_64"
+    names = [re.sub(r"manylinux_\S+_x86_64", older, name) for name in RELEASE]
+    assert names != RELEASE and not CHECKS["unexpected"](names, "1.2.0")
+
+
 @pytest.mark.parametrize("left_out", RELEASE)
 def test_a_release_without_one_of_them_is_refused(left_out):
     [wrong] = CHECKS["unexpected"]([x for x in RELEASE if x != left_out], "1.2.0")
