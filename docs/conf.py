@@ -1,6 +1,7 @@
 """Sphinx settings: ``python -m sphinx -W --keep-going -n -b html docs docs/_build/html``."""
 
 import os
+import tomllib
 from importlib.metadata import files
 from pathlib import Path
 
@@ -59,6 +60,17 @@ html_title = "lpnested"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_copy_source = html_show_sourcelink = False
+
+# Where a page can be edited: at the public address, if there is one, which pyproject.toml has.
+_project = Path(lpnested.__file__).parents[1] / "pyproject.toml"
+_text = _project.read_text("utf-8") if _project.exists() else "[project]"
+_urls = tomllib.loads(_text)["project"].get("urls", {})
+if "Source" in _urls:
+    html_theme_options = {
+        "source_repository": _urls["Source"],
+        "source_branch": "main",
+        "source_directory": "docs/",
+    }
 
 # MathJax is served by the site itself, out of a package that holds its files. The bundle with SVG
 # output has its font within; without its menu it asks for nothing else.
