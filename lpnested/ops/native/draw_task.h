@@ -53,7 +53,7 @@ static inline int64_t block_of(const NestedDraw& task) {
 }
 static inline int64_t block_of(const GammaDraw& task) { return block_of(1, task.rows); }
 
-// Compiled for every instruction set: blocks from `first` to `last`. Returns false without memory.
+// Compiled for every instruction set: blocks `first` to `last`. Returns false if out of memory.
 struct Sampler {
     bool (*nested)(const NestedDraw& task, int64_t first, int64_t last);
     bool (*log_gamma)(const GammaDraw& task, int64_t first, int64_t last);
