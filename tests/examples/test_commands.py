@@ -33,12 +33,12 @@ SHRUNK = ["--hidden", "8", "--batch-size", "16", "--steps", "3", "--device", "cp
 
 # Parts of command lines that are run by tests of their own, which do what the line says.
 ELSEWHERE = {
-    "gpu_sweep.py": "test_gpu_sweep.py",
-    "sweep.py collect": "test_gpu_sweep.py",
-    "results/paper.csv": "test_verdicts_paper.py",
-    "rotation.py": "test_rotation.py",
-    "mechanism.py": "test_mechanism.py",
-    "--address auto": "test_sweep.py",  # on a cluster of this machine
+    "gpu_sweep.py": "card/test_gpu_sweep.py",
+    "sweep.py collect": "card/test_gpu_sweep.py",
+    "results/paper.csv": "claims/test_verdicts_paper.py",
+    "rotation.py": "turning/test_rotation.py",
+    "mechanism.py": "disks/test_mechanism.py",
+    "--address auto": "sweeps/test_sweep.py",  # on a cluster of this machine
 }
 SCRIPTS = {
     **{"train.py": train, "sweep.py": sweep, "evaluate.py": evaluate, "figures.py": figures},

@@ -134,10 +134,10 @@ def test_contributing_names_what_the_files_have():
         "lpnested/radial_entropy.py": ["@mean_log.register", "@radial_entropy.register"],
         "lpnested/radial_moments.py": [".register"],
         "lpnested/radial_draws.py": [".register"],
-        "lpnested/gamma_radii.py": ["def by_radial("],
+        "lpnested/gamma_radii.py": ["def radial_dispatch("],
         "examples/isa_vae/models.py": ["def make_prior(", "class Fixed("],
         "examples/isa_vae/config.py": ["    prior: Literal["],
-        "lpnested/ops/calls.py": ["def serve_by("],
+        "lpnested/ops/calls.py": ["def register_backend("],
         "tests/conftest.py": ["def backend("],
     }.items():
         for word in words:

@@ -43,4 +43,4 @@ def of_table(name: str, results: Path) -> list[dict[str, Any]]:
 def prior_of(arm: str) -> dict[str, Any]:
     """The settings of an arm's prior, as JSON."""
     settings = Config(**ARMS[arm]).to_json()
-    return {key: settings[key] for key in PRIOR}
+    return {key: settings[key] for key in PRIOR} | {"p": list(settings["p"])}
