@@ -12,7 +12,7 @@ from functools import singledispatch
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, InverseGamma, LogNormal
+from torch.distributions import Distribution, HalfCauchy, InverseGamma, LogNormal
 
 from lpnested import incomplete_gamma
 from lpnested.gamma_radii import as_radial
@@ -23,7 +23,11 @@ from lpnested.radii import check_radial, dtype_of, is_bounded
 
 __all__ = ["check_bijective", "log_quantile", "log_tails", "radial_map"]
 
+_LOG_RIGHT_ANGLE = math.log(math.pi / 2)
+_LOG_SMALL = -19.0  # of an angle that is its tangent
+_LOG_LARGE = 40.0  # of the tangent of what is a right angle in float64
 _ROOT_2 = math.sqrt(2)
+_FAR = -1e4  # where the normal density by its tail differs little from its asymptote
 
 
 def radial_map(source: Distribution, target: Distribution, log_r: Tensor) -> Tensor:
@@ -105,7 +109,7 @@ def _(radial: InverseGamma, log_p: Tensor, log_q: Tensor) -> Tensor:
 @log_tails.register
 def _(radial: LogNormal, log_r: Tensor) -> tuple[Tensor, Tensor]:
     z = (log_r - widen(radial.loc)) / widen(radial.scale)
-    return torch.special.log_ndtr(z), torch.special.log_ndtr(-z)
+    return _log_ndtr(z), _log_ndtr(-z)
 
 
 @log_quantile.register
@@ -124,11 +128,49 @@ def _log_ndtri(log_p: Tensor) -> Tensor:
     half = torch.full_like(double, 0.5)
     log_half_square = log_gammaincinv(half, log_complement(double), double)
     z = -_ROOT_2 * (log_half_square / 2).exp()
-    log_tail = torch.special.log_ndtr(z)
-    hazard = (-z * z / 2 - log_tail).exp() / math.sqrt(2 * math.pi)
-    newton = (log_tail - log_p) / hazard
-    halley: Tensor = newton / (1 + newton * (z + hazard) / 2)
+    newton = (_log_ndtr(z) - log_p) * _mills(z)
+    bend = torch.where(z < _FAR, -1 / z, z + 1 / _mills(z))
+    halley: Tensor = newton / (1 + newton * bend / 2)
     return z - halley
+
+
+def _log_ndtr(z: Tensor) -> Tensor:
+    """As of ``torch.special``, which has no batching rule."""
+    far = z < -1
+    below, above = torch.where(far, z, -1.0), torch.where(far, 0.0, z)
+    log_tail = _mills(below).log() - below * below / 2 - math.log(2 * math.pi) / 2
+    return torch.where(far, log_tail, torch.log1p(-torch.erfc(above / _ROOT_2) / 2))
+
+
+def _mills(z: Tensor) -> Tensor:
+    """The normal tail below z by the density."""
+    scaled: Tensor = torch.special.erfcx(-z / _ROOT_2)
+    return math.sqrt(math.pi / 2) * scaled
+
+
+@log_tails.register
+def _(radial: HalfCauchy, log_r: Tensor) -> tuple[Tensor, Tensor]:
+    log_z = log_r - widen(radial.scale).log()
+    return _log_atan(log_z) - _LOG_RIGHT_ANGLE, _log_atan(-log_z) - _LOG_RIGHT_ANGLE
+
+
+@log_quantile.register
+def _(radial: HalfCauchy, log_p: Tensor, log_q: Tensor) -> Tensor:
+    lower = log_p < log_q
+    log_z = _log_tan(torch.where(lower, log_p, log_q) + _LOG_RIGHT_ANGLE)
+    return widen(radial.scale).log() + torch.where(lower, log_z, -log_z)
+
+
+def _log_atan(log_z: Tensor) -> Tensor:
+    """The logarithm of the arctangent of z, which is z where that is small."""
+    small = log_z < _LOG_SMALL
+    z = at_most(torch.where(small, 0.0, log_z), _LOG_LARGE).exp()
+    return torch.where(small, log_z, z.atan().log())
+
+
+def _log_tan(log_angle: Tensor) -> Tensor:
+    small = log_angle < _LOG_SMALL
+    return torch.where(small, log_angle, torch.where(small, 0.0, log_angle).exp().tan().log())
 
 
 def check_bijective(name: str, radial: Distribution) -> None:

@@ -6,10 +6,10 @@ all parameters, and serve in :class:`torch.distributions.TransformedDistribution
 origin to the origin, and what is beyond the range of the dtype to its largest number.
 
 The radii may be :class:`lpnested.GeneralizedGamma` and what is one under another name (torch's
-``Gamma``, ``Chi2``, ``Exponential``, ``Weibull``, ``HalfNormal``), ``LogNormal`` and
-``InverseGamma``, which are exact in both tails, and any distribution that has ``cdf`` and ``icdf``
-on the positive reals, with the accuracy of these: in float64 a ``cdf`` has no digits left of an
-upper tail below 1e-16.
+``Gamma``, ``Chi2``, ``Exponential``, ``Weibull``, ``HalfNormal``), ``LogNormal``, ``InverseGamma``
+and ``HalfCauchy``, which are exact in both tails, and any distribution that has ``cdf`` and
+``icdf`` on the positive reals, with the accuracy of these: in float64 a ``cdf`` has no digits left
+of an upper tail below 1e-16.
 """
 
 from __future__ import annotations
