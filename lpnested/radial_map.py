@@ -42,9 +42,9 @@ def radial_map(source: Distribution, target: Distribution, log_r: Tensor) -> Ten
 
     Example:
         >>> from torch.distributions import Exponential, Weibull
-        >>> log_r = torch.tensor([-1e3, 0.0, 1e2], dtype=torch.float64)
+        >>> log_r = torch.tensor([-1e3, 0.5, 1e2], dtype=torch.float64)
         >>> radial_map(Exponential(1.0), Weibull(1.0, 2.0), log_r)  # the square root
-        tensor([-500.,    0.,   50.], dtype=torch.float64)
+        tensor([-5.0000e+02,  2.5000e-01,  5.0000e+01], dtype=torch.float64)
     """
     return log_quantile(as_radial(target), *log_tails(as_radial(source), log_r))
 

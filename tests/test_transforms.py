@@ -292,7 +292,7 @@ def log_det_by_autograd(transform: Transform, x: Tensor) -> Tensor:
     return log_det + (y / x).detach().log().sum()
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(transforms())
 def test_determinant_inverse_and_density(case: tuple[Transform, Distribution]) -> None:
     transform, dist = case
@@ -319,7 +319,7 @@ def rows(draw: st.DrawFn) -> tuple[Any, list[float], list[float]]:
     return root, draw(strategies.exponents(root)), draw(strategies.coordinates(root))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(rows(), st.sampled_from([torch.float32, f64]), st.integers(0, 4), st.integers(0, 4))
 def test_all_is_finite_over_the_whole_range(
     row: tuple[Any, list[float], list[float]], dtype: torch.dtype, first: int, second: int
