@@ -1,6 +1,6 @@
 """Lp-nested symmetric distributions for torch.distributions."""
 
-from lpnested import functional, kl, nn
+from lpnested import functional, kl, nn, transforms
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.generalized_normal import GeneralizedNormal
 from lpnested.isa import ISA
@@ -25,4 +25,5 @@ __all__ = [
     "kl",
     "nn",
     "parse",
+    "transforms",
 ]

@@ -143,6 +143,27 @@ def test_the_derivative_in_x_is_the_density_by_the_tail(name: str) -> None:
         assert_exact(got, [slopes[k] for slopes in exact], 3e-14)
 
 
+@pytest.mark.parametrize("shape", [0.01, 0.1, 1.0, 7.3, 100.0, 1000.0])
+def test_relative_errors_down_to_tails_of_exp_minus_1e5(shape: float) -> None:
+    """Of plain numbers: also of a logarithm that is nearly 0, down to 1e-278.
+
+    The oracle makes that one by log1p, of the other tail with its 50 digits.
+    """
+    target = -torch.tensor([0.7, 3.0, 30.0, 300.0, 640.0, 1e4, 1e5], dtype=f64)
+    a = torch.full_like(target, shape).requires_grad_()
+    for lower in (True, False):  # the quantile chooses the points, and need not be right
+        log_x = quantile(a, target, torch.tensor(lower)).detach()
+        got = ig.log_tails(a, log_x)
+        for k in range(2):
+            (slopes,) = autograd.grad(got[k].sum(), a, retain_graph=True)
+            for y, value, slope in zip(log_x, got[k], slopes, strict=True):
+                x = mp.exp(mp.mpf(y.item()))
+                exact = log_tails(mp.mpf(shape), x)[k]
+                if abs(exact) > 1e-300:
+                    assert abs(value.item() / exact - 1) < 1e-12
+                    assert abs(slope.item() / shape_derivatives(mp.mpf(shape), x)[k] - 1) < 1e-8
+
+
 def x_derivatives(a: Real, x: Real) -> tuple[Real, Real]:
     """By the density. Where a logarithm is below the smallest number it is given up for 0."""
     log_density = (a - 1) * mp.log(x) - x - mp.loggamma(a)
