@@ -1,4 +1,4 @@
-"""The gaps of trained models by CPU processes, while the next models train on the GPU."""
+"""Compute the gaps of trained models on CPU processes while the next ones train on the GPU."""
 
 import os
 from collections.abc import Iterator
@@ -19,18 +19,18 @@ from sweeps.engines import ONE_THREAD, pool_of
 
 @cache
 def labels(stride: int) -> Pictures:
-    """The factors of every `stride`-th of the drawn pictures, without the pictures."""
+    """The factors of every `stride`-th rendered image, without the images."""
     classes = all_classes()[::stride]
     return Pictures(np.zeros((len(classes), 0), np.uint8), classes, "drawn")
 
 
 def warm_up(stride: int) -> None:
-    """In a new process, before it has anything to do."""
+    """Prepare a new process before its first task."""
     labels(stride)
 
 
 def gaps_of(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) -> dict[str, Any]:
-    """What scoring.py makes of the posteriors, with one thread."""
+    """Compute the disentanglement scores of posteriors, on one thread."""
     torch.set_num_threads(1)
     pictures = labels(stride)
     posteriors = torch.from_numpy(mean), torch.from_numpy(std)
@@ -39,18 +39,18 @@ def gaps_of(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) ->
 
 
 class Gaps:
-    """Hands posteriors to the processes; without any, or where they fail, it works itself.
+    """Computes gaps on a process pool, or in this process if there is none or it fails.
 
     Args:
-        pool: Of processes, or None.
-        stride: Of the pictures that are used, 1 for all.
+        pool: Process pool, or None.
+        stride: Stride of the images that are used, 1 for all.
     """
 
     def __init__(self, pool: Any, stride: int) -> None:
         self.pool, self.stride = pool, stride
 
     def submit(self, found: Measured) -> "Future[dict[str, Any]]":
-        """A result to come."""
+        """Start the computation, and return a future."""
         arrays = found.mean.numpy(), found.std.numpy()
         if self.pool is not None:
             try:
@@ -60,7 +60,7 @@ class Gaps:
         return done(self.stride, *arrays)
 
     def result(self, future: "Future[dict[str, Any]]", found: Measured) -> dict[str, Any]:
-        """The scores; computed here after all where the processes have died."""
+        """The scores; computed in this process if the workers have died."""
         try:
             return future.result()
         except BrokenProcessPool:
@@ -69,7 +69,7 @@ class Gaps:
 
 
 def done(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) -> Any:
-    """The result of `gaps_of`, or its error, as a future."""
+    """Compute `gaps_of` in this process, and return its result or error as a future."""
     future: Future[dict[str, Any]] = Future()
     threads = torch.get_num_threads()
     try:
@@ -83,11 +83,11 @@ def done(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) -> An
 
 @contextmanager
 def processes(workers: int, stride: int) -> Iterator[Gaps]:
-    """That many of them, in which each has imported what it needs before it is needed."""
+    """Start worker processes, which import everything in advance."""
     if workers < 1:
         yield Gaps(None, stride)
         return
-    os.environ.update(ONE_THREAD)  # for them; torch is imported here already
+    os.environ.update(ONE_THREAD)  # for the workers; torch is already imported here
     with pool_of(workers) as pool:
         for _ in range(workers):
             pool.submit(warm_up, stride)

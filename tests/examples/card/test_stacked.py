@@ -33,7 +33,7 @@ def config_of(settings, **changes):
 def singly(config, packed, folder):
     state = train.make_state(config, channels=1)
     folder.mkdir()
-    train.train(config, state, packed, 4096, folder, "these", tell=lambda step: None)
+    train.train(config, state, packed, 4096, folder, "these", lambda step: None)
     return state
 
 

@@ -171,7 +171,7 @@ def test_rows_come_from_a_folder_or_a_table(folder, tmp_path):
     [
         ({"arm": None}, "has no arm"),
         ({"status": "running"}, "has the status 'running'"),
-        ({"seed": 1}, "is there twice"),
+        ({"seed": 1}, "occurs twice"),
         ({"beta": "low"}, "beta must be a number, but is 'low'"),
         ({"mig": "n/a"}, "mig must be a number, but is 'n/a'"),
     ],
@@ -213,7 +213,7 @@ def test_verdicts_from_flags_to_files(folder, tmp_path, capsys):
         ),
         ("fig5a NOWHERE", "sweep.py fig5a"),
         ("fig5a SWEEPS --dpi 0", "--dpi must be positive, but got 0"),
-        ("training SWEEPS", "fig5a-made, fig7-made: choose one by --experiment"),
+        ("training SWEEPS", "fig5a-made, fig7-made: choose one with --experiment"),
         ("training SWEEPS --experiment fig6", "sweep.py fig6"),
         ("exponents SWEEPS/fig5a-made", "sweep.py fig7-quick"),
         ("training TABLE", "holds no histories"),

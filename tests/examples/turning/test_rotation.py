@@ -191,7 +191,7 @@ def test_turned_is_a_rotation_of_its_plane_alone():
     found = turned(z, by)
     torch.testing.assert_close(found.norm(dim=-1), z.norm(dim=-1).expand(4, -1))
     torch.testing.assert_close(found[:2, :, [0, 2]], z[:, [0, 2]].expand(2, -1, -1))
-    torch.testing.assert_close(turned(found, by.undone), z.expand(4, -1, -1))
+    torch.testing.assert_close(turned(found, by.inverse), z.expand(4, -1, -1))
     cos, sin = math.cos(math.radians(30)), math.sin(math.radians(30))
     torch.testing.assert_close(found[0, :, 3], z[:, 3] * cos - z[:, 1] * sin)
     torch.testing.assert_close(found[0, :, 1], z[:, 3] * sin + z[:, 1] * cos)
@@ -402,11 +402,11 @@ def measured(config, pictures, vae=None, name="tiny", device="cpu", **kwargs):
 def test_rows_have_the_means_over_the_pictures(pictures, monkeypatch):
     config = Config(device="cpu", sizes=SIZES, seed=3)
     monkeypatch.setattr(gains, "PICTURES", 100)
-    monkeypatch.setattr(gains, "AT_ONCE", {"cpu": 700})
+    monkeypatch.setattr(gains, "CHUNK", {"cpu": 700})
     rows = measured(config, pictures, pairs=9)
     code, x, vae, prior = parts_of(config, pictures)
     planes = [(0, 1), (2, 3), (0, 2), (1, 3)]
-    priors = make_priors(prior, config, gains.ASKED)
+    priors = make_priors(prior, config, gains.PRIORS)
     before = levels(x, code, vae.decoder, priors)
     by = all_turns(*planes, dtype=torch.float32)
     found = changes(x, code, vae.decoder, priors, by, before).double()
@@ -491,7 +491,7 @@ def test_the_default_training_has_the_released_prior():
 def test_all_turns_come_in_parts_that_the_memory_holds():
     planes, x = [Plane(0, 1, True), Plane(1, 2, False)], torch.zeros(300, 1)
     parts = list(turns(planes, ANGLES, x))
-    assert all(len(part.planes) * 300 <= gains.AT_ONCE["cpu"] for part in parts)
+    assert all(len(part.planes) * 300 <= gains.CHUNK["cpu"] for part in parts)
     angles = torch.cat([part.angle for part in parts]).squeeze(1).rad2deg()
     torch.testing.assert_close(angles, torch.tensor(ANGLES * 2))
     assert torch.cat([part.planes for part in parts]).tolist() == [[0, 1]] * 13 + [[1, 2]] * 13
@@ -545,14 +545,14 @@ def test_a_trained_model_is_measured(trained, flags, tmp_path, capsys):
     with (folder / "turned.1.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["model"] for row in rows} == {"tiny", "again"}
-    assert {row["prior"] for row in rows} == set(gains.ASKED)
+    assert {row["prior"] for row in rows} == set(gains.PRIORS)
     planes = {(row["model"], row["plane"]) for row in rows}
     assert len(rows) == len(planes) * 4 * len(ANGLES)
     steep = [row for row in rows if row["slope_prior"]]
     assert {float(row["angle"]) for row in steep} == set(STEEP)
     text = (folder / "turned.1.json").read_text()
     results = json.loads(text, parse_constant=strict)
-    settings = {"priors": list(gains.ASKED), "images": 100, "pairs": 2}
+    settings = {"priors": list(gains.PRIORS), "images": 100, "pairs": 2}
     assert results["settings"] == settings
     assert results["summary"][0]["arm"] == "isa-released"
     assert results["summary"][0]["models"] == 2
