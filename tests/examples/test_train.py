@@ -543,7 +543,7 @@ def test_a_package_that_is_missing_is_named(
     monkeypatch.setattr(config.importlib.util, "find_spec", lambda name: None)
     assert script.main([*flags, *flag, "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
-    assert f"{' '.join(flag)} needs the package {package}, which is not installed here" in said
+    assert f"{' '.join(flag)} needs the package {package}, which is not installed" in said
     assert said.endswith(f"pip install -c constraints.txt -e '.[{extra}]'\n")
     assert not (tmp_path / "run").exists()
 
@@ -571,7 +571,7 @@ def test_a_package_that_is_missing_is_named(
         (["--resume"], r"--resume: .*checkpoint.pt does not exist"),
         (["--kl", "analytic"], "--kl must be monte-carlo with --prior isa"),
         (["--prior", "normal", "--learn-exponents"], "--learn-exponents must be False with"),
-        (["--data-set", "cars3d"], "--model must be conv with colour pictures, but got mlp"),
+        (["--data-set", "cars3d"], "--model must be conv for colour images, but got mlp"),
         (["--objective", "tcvae", "--batch-size", "1"], "--batch-size must be 2 or more"),
         (["--alpha", "2"], "--alpha must be 1 unless --objective is tcvae"),
     ],
@@ -636,7 +636,7 @@ def test_resuming_with_other_images_is_refused(finished, tmp_path, capsys):
     np.savez_compressed(other, imgs=render_dsprites(classes), latents_classes=classes)
     before = snapshot(finished)
     assert script.main(["--resume", "--out", str(finished), "--data", str(other)]) == 2
-    assert "images are not those" in capsys.readouterr().err
+    assert "images differ from those" in capsys.readouterr().err
     assert snapshot(finished) == before
 
 
