@@ -80,7 +80,7 @@ def test_the_environment_of_the_site_holds_that_of_the_example():
 
 
 OTHERS = [line for line in fenced(EXAMPLE) if "pip install" not in line]
-OTHERS += [f"python examples/isa_vae/{line}" for line in tabled(EXAMPLE, "Many runs")]
+OTHERS += [f"python examples/isa_vae/{line}" for line in tabled(EXAMPLE, "Sweeps")]
 TRAININGS = list(tabled(EXAMPLE, "Other trainings"))
 
 
