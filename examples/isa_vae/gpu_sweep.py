@@ -14,10 +14,10 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # a bare checkout has lpnested there
 
 import torch
-from card.choice import Choice, remembered
+from card.choice import Choice, load_choice
 from card.closing import close
-from card.leave import PROTOCOL, REHEARSED, Leave
-from card.mig_pool import processes
+from card.leave import PROTOCOL, REHEARSED, OutputFolder
+from card.mig_pool import gap_workers
 from card.probe import DisagreementError, probe, try_step
 from card.schedule import Schedule
 from card.session import Session
@@ -108,31 +108,31 @@ def load(args: argparse.Namespace) -> Pictures:
     return Pictures(pictures.packed[part].copy(), pictures.classes[part].copy(), "drawn")
 
 
-def try_card(args: argparse.Namespace, pictures: Pictures, leave: Leave) -> Choice:
+def try_card(args: argparse.Namespace, pictures: Pictures, output: OutputFolder) -> Choice:
     """Run the trial, or reuse the result of an earlier one on this GPU."""
     place = default_cache() / f"trial{'-of-a-rehearsal' * args.rehearse}.json"
-    choice = None if args.smoke else remembered(place, args.device)
+    choice = None if args.smoke else load_choice(place, args.device)
     if choice is None:
         flags = ["--device", str(args.device), *(["--rehearse"] if args.rehearse else [])]
         packed = torch.from_numpy(pictures.packed)
         choice = probe(Path(__file__), flags, primary_arms(args), packed, args.device)
         with contextlib.suppress(OSError):  # the file only saves time later
-            choice.remember(place)
+            choice.save(place)
     cores = os.cpu_count() or 1
     choice.workers = max(0, cores - 2) if args.workers is None else args.workers
-    leave.add("smoke", choice.to_json())
-    leave.log(
+    output.add("smoke", choice.to_json())
+    output.log(
         f"{choice.device['card']}, driver {choice.device['driver']}, torch {torch.__version__}: "
         f"{choice.engine}, {choice.precision}, {choice.step_ms:.2f} ms a step of four runs"
     )
     for note in choice.notes:
-        leave.log(f"fell back: {note}")
+        output.log(f"fell back: {note}")
     return choice
 
 
-def finished_rows(args: argparse.Namespace, leave: Leave) -> list[Row]:
+def finished_rows(args: argparse.Namespace, output: OutputFolder) -> list[Row]:
     """Read the rows in --out, and the published ones."""
-    here = [{k: v for k, v in row.items() if k != "kind"} for row in leave.lines("run")]
+    here = [{k: v for k, v in row.items() if k != "kind"} for row in output.lines("run")]
     wanted = REHEARSED if args.rehearse else PROTOCOL
     if other := [row for row in here if row["protocol"] != wanted]:
         raise UsageError(f"{args.out} has rows of {other[0]['protocol']}: choose another --out")
@@ -148,27 +148,27 @@ def finished_rows(args: argparse.Namespace, leave: Leave) -> list[Row]:
 def sweep(args: argparse.Namespace) -> int:
     """Run the trial and, unless --smoke, the session."""
     deadline = time.monotonic() + 60 * args.minutes
-    leave = Leave(args.out)
-    rows = finished_rows(args, leave)
+    output = OutputFolder(args.out)
+    rows = finished_rows(args, output)
     pictures = load(args)
-    choice = try_card(args, pictures, leave)
+    choice = try_card(args, pictures, output)
     steps = primary_arms(args)[0].num_steps(len(pictures))
     per_wave = steps * choice.step_ms / 1e3 + 4 * PER_RUN
     until = deadline - (CLOSING_REHEARSAL if args.rehearse else CLOSING)
     left = until - time.monotonic() - COMPILING * ("compiled" in choice.engine)
     planned = planned_of(rows) or pairs_that_fit(left, per_wave, choice.width)
-    leave.log(
+    output.log(
         f"a wave takes {per_wave:.0f} s: {max(0, int(left // per_wave))} fit into "
         f"{args.minutes:g} minutes; the first look is at {planned} pairs"
     )
     if args.smoke:
         return 0
-    with processes(choice.workers, STRIDE if args.rehearse else 1) as gaps:
+    with gap_workers(choice.workers, STRIDE if args.rehearse else 1) as gaps:
         packed = torch.from_numpy(pictures.packed).to(args.device)
         smaller = REHEARSAL if args.rehearse else {}
         finished = frozenset(map(identity_of, rows))
-        session = Session(packed, pictures, choice, planned, leave, gaps, smaller, finished)
-        stopped = Schedule(session, until, per_wave, args.waves).go()
+        session = Session(packed, pictures, choice, planned, output, gaps, smaller, finished)
+        stopped = Schedule(session, until, per_wave, args.waves).run()
         return close(session, rows, deadline, stopped)
 
 

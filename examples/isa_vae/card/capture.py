@@ -38,7 +38,7 @@ def graph(training: Training) -> Advance:
         torch.cuda.set_stream(before)  # a capture that fails at its end does not restore it
     captured.replay()
     torch.cuda.synchronize()  # a failing replay raises here
-    training.begin(training.stack.seeds)
+    training.reset(training.stack.seeds)
     return captured.replay
 
 

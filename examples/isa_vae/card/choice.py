@@ -38,13 +38,13 @@ class Choice:
         """JSON-serialisable values."""
         return asdict(self)
 
-    def remember(self, place: Path) -> None:
+    def save(self, place: Path) -> None:
         """Store the choice, so that a following session need not repeat the trial."""
-        values = {"time": time.time(), "code": code(), "choice": self.to_json()}
+        values = {"time": time.time(), "code": source_hash(), "choice": self.to_json()}
         write_json(values, place)
 
 
-def remembered(place: Path, device: torch.device) -> Choice | None:
+def load_choice(place: Path, device: torch.device) -> Choice | None:
     """Result of a trial on this device within the last hour, with the same code; else None."""
     try:
         found = json.loads(place.read_text(encoding="utf-8"))
@@ -52,11 +52,11 @@ def remembered(place: Path, device: torch.device) -> Choice | None:
         fresh = 0 <= time.time() - found["time"] < MEMORY
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    same = found["code"] == code() and choice.device == describe(device)
+    same = found["code"] == source_hash() and choice.device == describe(device)
     return choice if fresh and same else None
 
 
-def code() -> str:
+def source_hash() -> str:
     """A fingerprint of the example's source code."""
     modules = sorted(Path(__file__).resolve().parents[1].rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()

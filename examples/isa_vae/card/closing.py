@@ -37,14 +37,14 @@ def close(session: Session, before: Sequence[Row], deadline: float, signal: int)
     now = time.monotonic()
     turned = {} if signal else rotate_codes(session, deadline - RESERVED * (deadline - now))
     if session.pending:
-        session.leave.log(f"waiting for the gaps of {len(session.pending)} runs")
+        session.output.log(f"waiting for the gaps of {len(session.pending)} runs")
     session.collect(wait=True)
     for arm in PRIMARY:
         runs = [row for row in session.rows if row["arm"] == arm and row["experiment"] == "paper"]
         runs = [row for row in runs if row["status"] == "done"]
         if runs:
             write_representative(session, arm, runs, turned, deadline)
-    session.leave.log(summary(session, before))
+    session.output.log(summary(session, before))
     return 128 + signal if signal else 0
 
 
@@ -61,12 +61,12 @@ def rotate_codes(session: Session, until: float) -> dict[str, list[Row]]:
                 *(state.vae, state.prior(), run.config, session.packed, session.pictures, run.key),
                 images=min(ROTATED, len(session.pictures) // 10),
             )
-            session.leave.add("rotation", {"key": run.key, "means": summarise(rows)})
+            session.output.add("rotation", {"key": run.key, "means": summarise(rows)})
             found[run.key] = rows
         except Exception as error:  # no error here may cost a row
-            session.leave.log(f"{run.key}, rotation: {type(error).__name__}: {error}")
+            session.output.log(f"{run.key}, rotation: {type(error).__name__}: {error}")
     seconds = time.monotonic() - began
-    session.leave.log(f"rotated the codes of {len(found)} runs in {seconds:.0f} s")
+    session.output.log(f"rotated the codes of {len(found)} runs in {seconds:.0f} s")
     return found
 
 
@@ -90,18 +90,18 @@ def write_representative(
     run, weights = session.models[key]
     curves = {"key": key, "rows": turned.get(key, [])}
     tasks: list[tuple[str, Callable[[], object]]] = [
-        ("curves", lambda: session.leave.add("curves", curves)),
-        ("model", lambda: session.leave.model(arm, run, weights)),
+        ("curves", lambda: session.output.add("curves", curves)),
+        ("model", lambda: session.output.model(arm, run, weights)),
         ("pictures", lambda: draw(session, arm, run, weights, len(runs))),
     ]
     for name, task in tasks:
         if time.monotonic() > deadline - LEAST:
-            session.leave.log(f"{arm}: no time left for {name}")
+            session.output.log(f"{arm}: no time left for {name}")
             continue
         try:
             task()
         except Exception as error:  # a failure must not affect the other tasks
-            session.leave.log(f"{arm}, {name}: {type(error).__name__}: {error}")
+            session.output.log(f"{arm}, {name}: {type(error).__name__}: {error}")
 
 
 def draw(session: Session, arm: str, run: Run, weights: dict[str, Tensor], count: int) -> Path:
@@ -110,7 +110,7 @@ def draw(session: Session, arm: str, run: Run, weights: dict[str, Tensor], count
     title = f"{arm}, seed {run.config.seed}, chosen of {count} runs"  # no score before a look
     with TemporaryDirectory() as folder:
         parts = draw_model(run.config, state, session.pictures, title, Path(folder), run.key)
-        return session.leave.picture(arm, parts)
+        return session.output.picture(arm, parts)
 
 
 def summary(session: Session, before: Sequence[Row]) -> str:
@@ -120,7 +120,7 @@ def summary(session: Session, before: Sequence[Row]) -> str:
     seeds = [{row["seed"] for row in [*before, *made] if is_primary(row, arm)} for arm in PRIMARY]
     pairs = len(set.intersection(*seeds))
     notes = "".join(f"\n  fell back: {note}" for note in session.choice.notes)
-    files = sorted(path for path in session.leave.folder.iterdir() if path.is_file())
+    files = sorted(path for path in session.output.folder.iterdir() if path.is_file())
     sizes = "".join(
         f"\n  {path.name:<28} {path.stat().st_size / 2**20:6.1f} MiB" for path in files
     )
@@ -129,9 +129,9 @@ def summary(session: Session, before: Sequence[Row]) -> str:
 {session.choice.engine}, {session.choice.precision}, {session.choice.step_ms:.2f} ms a step{notes}
 The primary comparison has {pairs} of {session.planned} pairs.
 
-Written to {session.leave.folder}:{sizes}
+Written to {session.output.folder}:{sizes}
 
-Next: python examples/isa_vae/sweep.py collect {session.leave.folder}/* \
+Next: python examples/isa_vae/sweep.py collect {session.output.folder}/* \
 --publish examples/isa_vae/results
 """
 

@@ -26,7 +26,7 @@ PROTOCOL = "paper-1"  # recorded in the rows; different protocols are never pool
 REHEARSED = "rehearsal"
 
 
-class Leave:
+class OutputFolder:
     """The output folder of a session, with its rows and log."""
 
     def __init__(self, folder: Path) -> None:

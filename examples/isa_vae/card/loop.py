@@ -51,9 +51,9 @@ class Training:
         self.counter.add_(1)
 
     @torch.no_grad()
-    def begin(self, seeds: Sequence[int]) -> None:
+    def reset(self, seeds: Sequence[int]) -> None:
         """Reset to the state before the first step, with these seeds."""
-        self.stack.begin(seeds)
+        self.stack.reset(seeds)
         self.sums.zero_()
         self.counter.zero_()
         for state in self.optimiser.state.values():

@@ -29,7 +29,9 @@ def warm_up(stride: int) -> None:
     labels(stride)
 
 
-def gaps_of(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) -> dict[str, Any]:
+def compute_gaps(
+    stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]
+) -> dict[str, Any]:
     """Compute the disentanglement scores of posteriors, on one thread."""
     torch.set_num_threads(1)
     pictures = labels(stride)
@@ -54,10 +56,10 @@ class Gaps:
         arrays = found.mean.numpy(), found.std.numpy()
         if self.pool is not None:
             try:
-                return self.pool.submit(gaps_of, self.stride, *arrays)
+                return self.pool.submit(compute_gaps, self.stride, *arrays)
             except BrokenProcessPool:
                 self.pool = None
-        return done(self.stride, *arrays)
+        return completed_future(self.stride, *arrays)
 
     def result(self, future: "Future[dict[str, Any]]", found: Measured) -> dict[str, Any]:
         """The scores; computed in this process if the workers have died."""
@@ -65,15 +67,15 @@ class Gaps:
             return future.result()
         except BrokenProcessPool:
             self.pool = None
-            return done(self.stride, found.mean.numpy(), found.std.numpy()).result()
+            return completed_future(self.stride, found.mean.numpy(), found.std.numpy()).result()
 
 
-def done(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) -> Any:
-    """Compute `gaps_of` in this process, and return its result or error as a future."""
+def completed_future(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) -> Any:
+    """Compute `compute_gaps` in this process, and return its result or error as a future."""
     future: Future[dict[str, Any]] = Future()
     threads = torch.get_num_threads()
     try:
-        future.set_result(gaps_of(stride, mean, std))
+        future.set_result(compute_gaps(stride, mean, std))
     except Exception as error:
         future.set_exception(error)
     finally:
@@ -82,7 +84,7 @@ def done(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) -> An
 
 
 @contextmanager
-def processes(workers: int, stride: int) -> Iterator[Gaps]:
+def gap_workers(workers: int, stride: int) -> Iterator[Gaps]:
     """Start worker processes, which import everything in advance."""
     if workers < 1:
         yield Gaps(None, stride)

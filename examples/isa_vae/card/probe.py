@@ -116,7 +116,7 @@ def try_step(
     sums = []
     training.terms = training.stack.terms  # not compiled, for the eager steps below
     for step in (advance, training.step):
-        training.begin((0, 1))
+        training.reset((0, 1))
         training.stack.rows.copy_(rows)
         take_steps(COMPARED, training, step)
         sums.append(training.sums[0, training.names.index("objective")].double())

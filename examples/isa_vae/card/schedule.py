@@ -65,22 +65,22 @@ class Schedule:
             found.append(wave)
         return found
 
-    def go(self) -> int:
+    def run(self) -> int:
         """Train the waves that fit; return the signal that ended the training, or 0."""
         bar = tqdm(total=1, desc="runs", bar_format=FORMAT, smoothing=0, miniters=0)
         with StopRequest() as stop, bar:
             try:
                 while fitting := self.fitting():
                     bar.total = round(bar.n) + sum(len(runs) for w in fitting for runs in w.runs)
-                    self.begin(self.todo.pop(0), bar, stop)
+                    self.train_wave(self.todo.pop(0), bar, stop)
             except TimeIsUpError:
                 pass
             except Exception as error:  # rows of finished runs must still be written
                 message = f"{type(error).__name__}: {error}"
-                self.session.leave.log(f"no further wave: {message[:400]}")
+                self.session.output.log(f"no further wave: {message[:400]}")
         return stop.signal or 0
 
-    def begin(self, wave: Wave, bar: tqdm, stop: StopRequest) -> None:
+    def train_wave(self, wave: Wave, bar: tqdm, stop: StopRequest) -> None:
         """Train a wave."""
         try:
             seconds = self.session.train(wave, self.progress(bar, wave, stop))
@@ -108,7 +108,7 @@ class Schedule:
         session = self.session
         session.choice.width, session.prepared = 1, None
         session.choice.fall_back("waves of two seeds", error)
-        session.leave.log(session.choice.notes[-1])
+        session.output.log(session.choice.notes[-1])
         torch.cuda.empty_cache()
         self.todo = [Wave(w.phase, (seed,)) for w in (wave, *self.todo) for seed in w.seeds]
         self.timed.clear()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from card.capture import ENGINES, Advance
 from card.choice import Choice
-from card.leave import PROTOCOL, REHEARSED, Leave
+from card.leave import PROTOCOL, REHEARSED, OutputFolder
 from card.loop import Training
 from card.mig_pool import Gaps
 from card.probe import PRECISIONS
@@ -50,7 +50,7 @@ class Session:
         pictures: The same images, with their factors.
         choice: How to train.
         planned: Number of pairs in the primary comparison.
-        leave: Output folder that receives the rows.
+        output: Output folder that receives the rows.
         gaps: Computes the gaps.
         smaller: Settings that a rehearsal changes.
         finished: Runs that already have rows, which are not written twice.
@@ -60,7 +60,7 @@ class Session:
     pictures: Pictures
     choice: Choice
     planned: int
-    leave: Leave
+    output: OutputFolder
     gaps: Gaps
     smaller: dict[str, int]
     finished: frozenset[Identity] = frozenset()
@@ -120,7 +120,7 @@ class Session:
             training, advance = self.prepare(wave, arms)
             self.prepared = kind, training, advance
         _, training, advance = self.prepared
-        training.begin(wave.seeds)
+        training.reset(wave.seeds)
         return training, advance, precision
 
     def prepare(self, wave: Wave, arms: list[Run]) -> tuple[Training, Advance]:
@@ -136,7 +136,7 @@ class Session:
                 if engine == names[-1] or isinstance(error, torch.cuda.OutOfMemoryError):
                     raise
                 self.choice.fall_back(engine, error)
-                self.leave.log(self.choice.notes[-1])
+                self.output.log(self.choice.notes[-1])
                 continue
             self.choice.engine = engine
             break
@@ -157,11 +157,11 @@ class Session:
             found = measure(vae, prior, self.packed, pixels, rows, run.config.seed)
             likelihood_scores(found)
         except ScoringError as error:
-            self.leave.log(f"{run.key}: {error}; recorded as diverged")
-            self.keep(self.row(run, None, precision, self.choice.engine))
+            self.output.log(f"{run.key}: {error}; recorded as diverged")
+            self.write_row(self.row(run, None, precision, self.choice.engine))
             return
         except Exception as error:  # affects only this run, not those beside it
-            self.leave.log(f"{run.key} has no row: {type(error).__name__}: {error}")
+            self.output.log(f"{run.key} has no row: {type(error).__name__}: {error}")
             return
         if run.experiment == "paper" and run.arm in PRIMARY:
             weights = {name: value.cpu() for name, value in vae.state_dict().items()}
@@ -185,12 +185,12 @@ class Session:
         run, made = trained.run, (trained.precision, trained.engine)
         try:
             gaps = self.gaps.result(trained.gaps, trained.found)
-            self.keep(self.row(run, self.metrics(trained, gaps), *made))
+            self.write_row(self.row(run, self.metrics(trained, gaps), *made))
         except ScoringError as error:
-            self.leave.log(f"{run.key}: {error}; recorded as diverged")
-            self.keep(self.row(run, None, *made))
+            self.output.log(f"{run.key}: {error}; recorded as diverged")
+            self.write_row(self.row(run, None, *made))
         except Exception as error:  # workers can raise anything
-            self.leave.log(f"{run.key} has no row: {type(error).__name__}: {error}")
+            self.output.log(f"{run.key} has no row: {type(error).__name__}: {error}")
 
     def metrics(self, trained: Trained, gaps: dict[str, Any]) -> dict[str, Any]:
         """Metrics in the format of `running.outputs.score`."""
@@ -220,7 +220,7 @@ class Session:
             "driver": device["driver"],
         }
 
-    def keep(self, row: Row) -> None:
+    def write_row(self, row: Row) -> None:
         """Write a row at once, since the session may be cut off."""
-        self.leave.add("run", row)
+        self.output.add("run", row)
         self.rows.append(row)

@@ -84,8 +84,10 @@ class Stack(nn.Module):
         self.rows = torch.zeros(shape, dtype=torch.long, device=packed.device)
         self.noise = torch.zeros(*shape, self.config.latents, device=packed.device)
         self.seeds, models = self.models_of(seeds)
-        self.encoder = stack_of([[vae.encoder for vae in seed] for seed in models], SharedLayer)
-        self.decoder = stack_of([[vae.decoder for vae in seed] for seed in models], Layer)
+        self.encoder = stack_layers(
+            [[vae.encoder for vae in seed] for seed in models], SharedLayer
+        )
+        self.decoder = stack_layers([[vae.decoder for vae in seed] for seed in models], Layer)
         self.to(packed.device)
 
     def models_of(self, seeds: Sequence[int]) -> tuple[tuple[int, ...], list[list[VAE]]]:
@@ -98,11 +100,11 @@ class Stack(nn.Module):
         return tuple(seeds), models
 
     @torch.no_grad()
-    def begin(self, seeds: Sequence[int]) -> None:
+    def reset(self, seeds: Sequence[int]) -> None:
         """Reinitialise with other seeds, in the same memory."""
         self.seeds, models = self.models_of(seeds)
-        encoder = stack_of([[vae.encoder for vae in seed] for seed in models], SharedLayer)
-        decoder = stack_of([[vae.decoder for vae in seed] for seed in models], Layer)
+        encoder = stack_layers([[vae.encoder for vae in seed] for seed in models], SharedLayer)
+        decoder = stack_layers([[vae.decoder for vae in seed] for seed in models], Layer)
         fresh = [*encoder.parameters(), *decoder.parameters()]
         for own, new in zip(self.parameters(), fresh, strict=True):
             own.copy_(new)
@@ -115,10 +117,10 @@ class Stack(nn.Module):
     def terms(self) -> Terms:
         """Terms of the objectives of all arms, means over the batch; each (seeds, arms)."""
         x = as_pixels(self.packed[self.rows.flatten()], PIXELS).unflatten(0, self.rows.shape)
-        mean, log_std = through(self.encoder, x, torch.relu).chunk(2, dim=-1)
+        mean, log_std = apply_layers(self.encoder, x, torch.relu).chunk(2, dim=-1)
         posterior = Normal(mean, log_std.exp(), validate_args=False)
         z = mean + self.noise.unsqueeze(1) * posterior.scale
-        logits = through(self.decoder, z, getattr(torch, self.config.activation))
+        logits = apply_layers(self.decoder, z, getattr(torch, self.config.activation))
         log_px = log_likelihood(x.unsqueeze(1).expand_as(logits), logits)
         columns = [
             self.terms_of(arm, log_px[:, arm], posterior, z[:, arm])
@@ -190,14 +192,16 @@ def noise_after_weights(seed: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed)  # weights are drawn on the CPU, not from this
 
 
-def through(layers: nn.ModuleList, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+def apply_layers(
+    layers: nn.ModuleList, x: Tensor, activation: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Apply the layers, with the activation between them."""
     for layer in layers[:-1]:
         x = activation(layer(x))
     return layers[-1](x)
 
 
-def stack_of(networks: Sequence[Sequence[nn.Module]], first: type[Layer]) -> nn.ModuleList:
+def stack_layers(networks: Sequence[Sequence[nn.Module]], first: type[Layer]) -> nn.ModuleList:
     """Stack the linear layers of (seeds, arms) networks."""
     linear = [
         [[m for m in network.layers if isinstance(m, nn.Linear)] for network in seed]

@@ -38,7 +38,7 @@ def draw_appendix(
         if row["status"] == "done":
             groups.setdefault((row["arm"], float(row["beta"])), []).append(row)
     chosen = [(representative(runs), len(runs)) for _, runs in sorted(groups.items())]
-    check_kept([row for row, _ in chosen], sweep)
+    check_models([row for row, _ in chosen], sweep)
     written: list[Path] = []
     pictures: Pictures | None = None
     for run, count in tqdm(chosen, desc="models", unit="model"):
@@ -54,7 +54,7 @@ def draw_appendix(
     return written
 
 
-def check_kept(runs: Sequence[Row], sweep: Path) -> None:
+def check_models(runs: Sequence[Row], sweep: Path) -> None:
     """Raise a UsageError with the commands that make them if any of these models are missing."""
     commands = [
         f"  python examples/isa_vae/sweep.py {run['experiment']} --arms {run['arm']} "

@@ -70,16 +70,16 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Turns:
+class Rotations:
     """T rotations, each of a pair of latents by an angle."""
 
     planes: Tensor  # indices of the latents, (T, 2)
     angle: Tensor  # in radians, (T, 1), or (T, N) with one angle per image
 
     @property
-    def inverse(self) -> "Turns":
+    def inverse(self) -> "Rotations":
         """The inverse rotations."""
-        return Turns(self.planes, -self.angle)
+        return Rotations(self.planes, -self.angle)
 
 
 @dataclass(frozen=True)
@@ -95,28 +95,28 @@ class Prior:
         return self.distribution.log_prob(self.unit * z) + z.shape[-1] * math.log(self.unit)
 
 
-def turned(z: Tensor, turns: Turns) -> Tensor:
+def rotate(z: Tensor, rotations: Rotations) -> Tensor:
     """R z for every rotation: (N, latents) or (T, N, latents) -> (T, N, latents)."""
-    z = z.expand(len(turns.planes), *z.shape[-2:])
-    index = turns.planes[:, None].expand(-1, z.shape[1], -1)
+    z = z.expand(len(rotations.planes), *z.shape[-2:])
+    index = rotations.planes[:, None].expand(-1, z.shape[1], -1)
     first, second = z.gather(-1, index).unbind(-1)
-    cos, sin = turns.angle.cos(), turns.angle.sin()
+    cos, sin = rotations.angle.cos(), rotations.angle.sin()
     pair = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1)
     return z.scatter(-1, index, pair)
 
 
-def mean_field_std(std: Tensor, turns: Turns) -> Tensor:
+def mean_field_std(std: Tensor, rotations: Rotations) -> Tensor:
     """Standard deviations of the nearest independent normal: (N, latents) -> (T, N, latents)."""
-    std = std.expand(len(turns.planes), *std.shape)
-    index = turns.planes[:, None].expand(-1, std.shape[1], -1)
+    std = std.expand(len(rotations.planes), *std.shape)
+    index = rotations.planes[:, None].expand(-1, std.shape[1], -1)
     first, second = std.gather(-1, index).square().reciprocal().unbind(-1)
-    cos, sin = turns.angle.cos().square(), turns.angle.sin().square()
+    cos, sin = rotations.angle.cos().square(), rotations.angle.sin().square()
     precision = torch.stack([first * cos + second * sin, first * sin + second * cos], dim=-1)
     return std.scatter(-1, index, precision.rsqrt())
 
 
 def mean_field(
-    x: Tensor, code: Code, decoder: nn.Module, turns: Turns, noise: Tensor
+    x: Tensor, code: Code, decoder: nn.Module, rotations: Rotations, noise: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log p(x|z), log q(z|x) and z of the rotated model with independent latents.
 
@@ -124,15 +124,15 @@ def mean_field(
         x: Pixels, (N, pixels).
         code: Code of these images.
         decoder: Decoder of the model.
-        turns: The rotations.
+        rotations: The rotations.
         noise: Draws from N(0, I) in the rotated axes, (N, latents) or (T, N, latents).
 
     Returns:
         The three terms, (T, N), (T, N) and (T, N, latents).
     """
-    std = mean_field_std(code.std, turns)
-    z = turned(code.mean, turns) + std * noise
-    logits = decoder(turned(z, turns.inverse))
+    std = mean_field_std(code.std, rotations)
+    z = rotate(code.mean, rotations) + std * noise
+    logits = decoder(rotate(z, rotations.inverse))
     return log_likelihood(x.expand_as(logits), logits), log_normal(noise, std), z
 
 
@@ -157,7 +157,7 @@ def changes(
     code: Code,
     decoder: nn.Module,
     priors: list[Prior],
-    turns: Turns,
+    rotations: Rotations,
     before: Tensor,
 ) -> Tensor:
     """Change in nats, for each rotation and image, relative to the result of `levels`.
@@ -167,8 +167,8 @@ def changes(
         log p(z) with the exact posterior, for each prior; then of the whole ELBO with the
         mean-field posterior, for each prior.
     """
-    log_px, log_q, field = mean_field(x, code, decoder, turns, turned(code.noise, turns))
-    exact = turned(code.sample, turns)
+    log_px, log_q, field = mean_field(x, code, decoder, rotations, rotate(code.noise, rotations))
+    exact = rotate(code.sample, rotations)
     gain = log_px - before[0]
     rest = gain - (log_q - before[1])
     pairs = list(zip(priors, before[2:], strict=True))
@@ -177,17 +177,19 @@ def changes(
     return torch.stack([gain, *forces, *bounds])
 
 
-def slopes(x: Tensor, code: Code, decoder: nn.Module, priors: list[Prior], turns: Turns) -> Tensor:
+def slopes(
+    x: Tensor, code: Code, decoder: nn.Module, priors: list[Prior], rotations: Rotations
+) -> Tensor:
     """Derivatives with respect to the angle, in nats per radian, with the draws held fixed.
 
     Returns:
         Derivatives, (2 K, T, N) for K priors: of log p(z) with the exact posterior, for each
         prior; then of the whole ELBO with the mean-field posterior.
     """
-    angle = turns.angle.detach().expand(-1, len(code.mean)).clone().requires_grad_()
-    turns = Turns(turns.planes, angle)
-    exact = turned(code.sample, turns)
-    log_px, log_q, field = mean_field(x, code, decoder, turns, code.noise)
+    angle = rotations.angle.detach().expand(-1, len(code.mean)).clone().requires_grad_()
+    rotations = Rotations(rotations.planes, angle)
+    exact = rotate(code.sample, rotations)
+    log_px, log_q, field = mean_field(x, code, decoder, rotations, code.noise)
 
     def slope(terms: Tensor) -> Tensor:
         (found,) = torch.autograd.grad(terms.sum(), angle, retain_graph=True)

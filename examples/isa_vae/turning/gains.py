@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from tqdm import tqdm
 
-from turning.bound import Code, Prior, Turns, changes, levels, slopes
+from turning.bound import Code, Prior, Rotations, changes, levels, slopes
 
 Row = dict[str, Any]
 OWN = "own"  # name of a prior that belongs to no arm
@@ -112,9 +112,11 @@ def measure_rotation(
         part = Code(code.mean[batch], code.std[batch], code.noise[batch])
         model = (x, part, vae.decoder, priors)
         before = levels(*model)
-        turned = [changes(*model, chunk, before) for chunk in turns(planes, ANGLES, x)]
-        changed.add(torch.cat(turned, dim=1))
-        sloped.add(torch.cat([slopes(*model, chunk) for chunk in turns(planes, STEEP, x)], dim=1))
+        found = [changes(*model, chunk, before) for chunk in rotations(planes, ANGLES, x)]
+        changed.add(torch.cat(found, dim=1))
+        sloped.add(
+            torch.cat([slopes(*model, chunk) for chunk in rotations(planes, STEEP, x)], dim=1)
+        )
         bar.update(len(batch))
     bar.close()
     steps = config.num_steps(len(pictures))
@@ -159,14 +161,14 @@ def make_priors(own: Distribution, config: Config, arms: Sequence[str]) -> list[
     return priors
 
 
-def turns(planes: Sequence[Plane], angles: Sequence[float], x: Tensor) -> Iterator[Turns]:
+def rotations(planes: Sequence[Plane], angles: Sequence[float], x: Tensor) -> Iterator[Rotations]:
     """Yield all angles of all planes, in chunks that bound the memory for these images."""
     pairs = torch.tensor([(p.first, p.second) for p in planes], device=x.device)
     angle = torch.tensor(angles, dtype=torch.float64).deg2rad().to(x)
     whole = pairs.repeat_interleave(len(angles), 0), angle.repeat(len(planes))[:, None]
     count = max(1, CHUNK.get(x.device.type, CHUNK["cpu"]) // len(x))
     for chunk in zip(*(part.split(count) for part in whole), strict=True):
-        yield Turns(*chunk)
+        yield Rotations(*chunk)
 
 
 def as_rows(
