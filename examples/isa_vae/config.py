@@ -36,7 +36,7 @@ class Config:
     that everything works."""
     data_set: Literal["dsprites", "faces", "cars3d"] = "dsprites"
     """dsprites is rendered, identical to the original up to a few pixels; for faces and cars3d a
-    STAND-IN is rendered unless --data names the real files. Numbers on a stand-in say nothing
+    STAND-IN is rendered unless --data names the original. Numbers on a stand-in say nothing
     about the paper."""
     data: Path | None = None
     """Original files of the data set: the dSprites npz, basel_face_renders.pth, or the cars3d
@@ -58,7 +58,7 @@ class Config:
     scale: float | Literal["unit-variance"] = 1.0
     """Scale of the isa prior (1.0 as in the paper's release), or standard deviation of the normal
     prior; unit-variance: the scale at which the latents have variance 1 on average (exactly 1
-    each if all subspaces share one exponent)."""
+    each if all subspaces share size and exponent)."""
     beta: float = 1.0
     """Weight of the KL term (equation 12), or of the total correlation."""
     kl: Literal["monte-carlo", "analytic"] = "monte-carlo"
