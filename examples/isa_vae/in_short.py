@@ -13,7 +13,7 @@ from pathlib import Path
 
 from claims.comparison import Comparison
 from claims.typical_scores import typical_scores
-from claims.verdicts import beside, chance, ends, number, verdict_of
+from claims.verdicts import beside, ends, number, p_text, verdict_of
 from config import UsageError
 from running.files import write_json, write_text
 from running.process import exit_status
@@ -90,7 +90,7 @@ def own_size(results: Path) -> str:
         f"**At the paper's own size, with {c.n} pairs, the verdict on claim 4.1 is: "
         f"{verdict_of(c)}.** (At 30 %: {beside(c)}.) The ISA prior's mean gap is {means[0]}, the "
         f"normal one's {means[1]}: a difference of {interval(c)}, {percent(c)} percent of the "
-        f"latter; p {chance(c.corrected)} at look {c.look} of 2, whose level is {c.level:.4f}."
+        f"latter; p {p_text(c.corrected)} at look {c.look} of 2, whose level is {c.level:.4f}."
     )
 
 

@@ -66,8 +66,8 @@ def phases(planned: int, width: int) -> list[Phase]:
     further = tuple(range(planned + 1, second_look(planned) + 1))
     primary, secondary = (tuple((arm, at_one) for arm in names) for names in (PRIMARY, SECONDARY))
     weighted = tuple((arm, beta) for beta in WEIGHTED_BETAS for arm in WEIGHTED)
-    # At batch size 2048 log q(z_i | x_j) of each latent is 336 MB; the four weighted runs of a
-    # seed keep eleven of these for the gradient, 3.8 GB, so these waves have only one seed.
+    # At batch size 2048, log q(z_i | x_j) for all 20 latents is 336 MB; the four weighted runs of
+    # a seed keep eleven of these for the gradient, 3.8 GB, so these waves have only one seed.
     return [
         Phase("paper", primary, seeds, width),
         Phase("paper-float32", primary, CHECKED, width),

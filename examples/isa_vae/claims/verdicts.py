@@ -77,7 +77,7 @@ def number(x: float | None, digits: int = 3, sign: str = "") -> str:
     return f"{round(x, digits) + 0.0:{sign}.{digits}f}".replace("-", "−")  # avoids minus 0
 
 
-def chance(p: float | None) -> str:
+def p_text(p: float | None) -> str:
     """Format a p value; small ones as "< 0.001"."""
     return "< 0.001" if p is not None and p < 0.001 else number(p)
 
@@ -88,7 +88,7 @@ def ends(interval: Sequence[float] | None, digits: int) -> str:
     return f"[{found}]" if found else "–"
 
 
-def spelt(verdict: str | None, excluded: bool, effect: str, beyond: str = "more") -> str:
+def phrase(verdict: str | None, excluded: bool, effect: str, beyond: str = "more") -> str:
     """Format a verdict with the smallest effect of interest that it refers to."""
     exclusion = f"a difference of {effect} or {beyond} excluded"
     if verdict == "undecided":
@@ -102,13 +102,13 @@ def verdict_of(c: Comparison) -> str:
     """Format the verdict for the absolute smallest effect."""
     least = f"{c.smallest * c.expected:g}".replace("-", "−")
     effect = f"{least} nat" if c.measure == "log_px" else least
-    return spelt(c.verdict, c.excluded, effect, "more" if c.expected > 0 else "less")
+    return phrase(c.verdict, c.excluded, effect, "more" if c.expected > 0 else "less")
 
 
 def beside(c: Comparison) -> str:
     """Format the verdict for the relative smallest effect, if there is one."""
     percent = f"{100 * (c.smallest_relative or 0):g} %"
-    return spelt(c.relative_verdict, c.relative_excluded, percent)
+    return phrase(c.relative_verdict, c.relative_excluded, percent)
 
 
 def cells(c: Comparison) -> list[str]:
@@ -120,7 +120,7 @@ def cells(c: Comparison) -> list[str]:
         *(verdict_of(c), beside(c), f"{c.n} pairs" if c.paired else f"{c.n} each"),
         *(number(c.difference, digits, "+"), ends(c.interval, digits)),
         f"{number(c.percent, 0, '+')} {ends(c.percent_interval, 0)}" if whole else "–",
-        *(f"{c.level:.3g}", chance(c.p), chance(c.corrected), chance(c.excluded_corrected)),
+        *(f"{c.level:.3g}", p_text(c.p), p_text(c.corrected), p_text(c.excluded_corrected)),
         *(number(c.detectable, digits), str(c.dropped)),
     ]
 

@@ -80,8 +80,8 @@ def numbers(values: Array, name: str) -> Tensor:
 def as_classes(factors: Array, rows: int) -> Tensor:
     """Convert the values of the factors to integers in the same order, (N, factors).
 
-    Fractional values, such as the positions in the dSprites file, are numbered. If a factor has
-    more than 20 values, more than half the number of rows, it is continuous and thus rejected.
+    Fractional values, such as the positions in the dSprites file, are numbered. A factor with more
+    than 20 of them, and more than half as many as rows, counts as continuous and is rejected.
     """
     found = factors if isinstance(factors, Tensor) else np.asarray(factors)
     shape = tuple(found.shape)

@@ -14,7 +14,7 @@ import numpy as np
 from claims import statistics, verdicts
 from claims.dip import dip_p
 from claims.questions import arms, betas, planned, scores
-from claims.verdicts import HEAD, RULE, cells, chance, number
+from claims.verdicts import HEAD, RULE, cells, number, p_text
 from running.files import write_text
 from sweeps.rows import Row
 
@@ -114,7 +114,7 @@ def summaries(rows: Sequence[Row]) -> str:
                     [
                         *(arm, f"{beta:g}", str(s.n)),
                         *(number(x) for x in (s.mean, s.median, s.sd, s.min, s.q1, s.q3, s.max)),
-                        *(chance(dip), number(log_px.mean, 2), number(log_px.sd, 2)),
+                        *(p_text(dip), number(log_px.mean, 2), number(log_px.sd, 2)),
                         representative_seed(rows, arm, beta),
                     ],
                 )

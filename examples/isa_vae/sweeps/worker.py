@@ -72,8 +72,8 @@ class SweepBar:
         """Update the bar to the progress of the runs."""
         with self.bar.get_lock():
             done = self.done()
-            # A retried run falls back to its last checkpoint, or to its start; the bar's rate
-            # must not count what was done before.
+            # A retried run falls back to its last checkpoint, or to its start. If that leaves less
+            # than was done initially, lower the origin of the rate, which would be negative.
             self.bar.initial = min(self.bar.initial, done)
             self.bar.update(done - self.bar.n)
 

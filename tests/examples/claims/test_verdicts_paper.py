@@ -150,7 +150,7 @@ def test_rows_that_disagree_on_what_was_planned_are_refused(others):
     rows = runs("normal", [1, 2])
     rows[1]["planned"] = others[0]
     for function in (planned, missing_runs, judge):
-        with pytest.raises(UsageError, match=f"one number, but name .*{others[0]}"):
+        with pytest.raises(UsageError, match=f"column planned, but they have .*{others[0]}"):
             function(rows)
     del rows[1]["planned"]
     with pytest.raises(UsageError, match="but name 18, None"):

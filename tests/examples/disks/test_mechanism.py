@@ -274,7 +274,7 @@ def test_an_interrupted_run_goes_on_to_the_same_table(tmp_path, capsys, monkeypa
 def test_parts_of_another_experiment_are_refused(tmp_path, capsys):
     assert mechanism.main(flags(tmp_path)) == 0
     assert mechanism.main(flags(tmp_path, "--beta", "2")) == 2
-    assert "other settings" in capsys.readouterr().err
+    assert "different settings" in capsys.readouterr().err
     (tmp_path / "parts" / "laplace.json").write_text("{")
     assert mechanism.main(flags(tmp_path)) == 2
     assert "not a finished arm" in capsys.readouterr().err
