@@ -42,6 +42,7 @@ def of_table(name: str, results: Path) -> list[dict[str, Any]]:
 
 
 def prior_of(arm: str) -> dict[str, Any]:
-    """The settings of an arm's prior, as JSON."""
+    """The settings of an arm's prior, as JSON has them: with lists for tuples."""
     settings = Config(**ARMS[arm]).to_json()
-    return {key: settings[key] for key in PRIOR}
+    values = {key: settings[key] for key in PRIOR}
+    return {key: list(x) if isinstance(x, tuple) else x for key, x in values.items()}

@@ -153,7 +153,7 @@ def test_rows_that_disagree_on_what_was_planned_are_refused(others):
         with pytest.raises(UsageError, match=f"column planned, but they have .*{others[0]}"):
             function(rows)
     del rows[1]["planned"]
-    with pytest.raises(UsageError, match="but name 18, None"):
+    with pytest.raises(UsageError, match="but they have 18, None"):
         judge(rows)
 
 
