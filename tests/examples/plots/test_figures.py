@@ -186,7 +186,7 @@ def test_rows_that_cannot_be_right_are_refused(folder, change, message):
 def test_a_line_with_too_many_cells_is_refused(tmp_path):
     table = tmp_path / "fig5a-made.csv"
     table.write_text(as_csv(fig5a(2)).rstrip("\n") + ",7\n")
-    with pytest.raises(UsageError, match="more cells than the head"):
+    with pytest.raises(UsageError, match="more cells than the header"):
         read_rows(table)
 
 
@@ -242,7 +242,7 @@ def test_a_folder_of_published_tables_is_told_from_that_of_a_sweep(tmp_path, cap
     assert main(["report", str(results), "--out", str(tmp_path / "a.html")]) == 2
     assert str(results / "fig5b-quick.csv") in capsys.readouterr().err
     assert main(["fig5a", str(tmp_path)]) == 2  # nothing there that could be meant
-    assert "Runs are made by" in capsys.readouterr().err
+    assert "To make the runs" in capsys.readouterr().err
 
 
 def test_help_teaches(capsys):

@@ -369,7 +369,7 @@ def test_runs_without_a_model_are_named_where_models_are_asked_for(
     said = capsys.readouterr().err
     assert "2 finished runs have no model here (normal-beta1-seed0, normal-beta1-seed1)" in said
     rows = tmp_path / "sweeps/tiny/rows"
-    assert f"remove their files in {rows}" in said
+    assert f"delete their files in {rows}" in said
     (rows / "normal-beta1-seed1.json").unlink()
     assert script.main([*flags, "--keep-models"]) == 0
     assert "1 finished runs have no model here (normal-beta1-seed0)" in capsys.readouterr().err
@@ -499,7 +499,7 @@ def test_the_pool_takes_gpus_where_there_are_any(table, flags, tmp_path, monkeyp
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     command = [*flags[:-2], "--engine", "pool", "--gpus"]
     assert script.main([*command, "0.5"]) == 2
-    assert "there are 0 here" in capsys.readouterr().err
+    assert "but 0 are available" in capsys.readouterr().err
     assert script.main([*command, "0.5", "--address", "auto"]) == 2
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.delenv(pool.VISIBLE, raising=False)
@@ -704,7 +704,7 @@ def test_a_damaged_row_is_named(table, flags, tmp_path, capsys):
     for content in ("", "[]", "{}"):
         path.write_text(content)
         assert script.main(flags) == 2
-        assert "delete it to run that again" in capsys.readouterr().err
+        assert "delete it to rerun it" in capsys.readouterr().err
 
 
 def test_nothing_is_published_before_there_is_a_row(table, flags, tmp_path, monkeypatch):

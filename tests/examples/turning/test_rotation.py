@@ -638,7 +638,7 @@ def test_folders_that_cannot_be_measured_are_told(trained, flags, tmp_path, caps
     assert script.main(flags) == 2
     assert "--folders must be one or more" in capsys.readouterr().err
     assert script.main([str(tmp_path), *flags]) == 2
-    assert "no folder of a trained model" in capsys.readouterr().err
+    assert "not the folder of a trained model" in capsys.readouterr().err
     assert script.main([str(trained), str(trained), *flags]) == 2
     assert "of different names" in capsys.readouterr().err
 
