@@ -214,7 +214,7 @@ def test_other_files(contents, tmp_path):
         (b"car_001_mesh\ncar_001_mesh.mat\n", "twice"),
         (b"../car_001_mesh\n", "'../car_001_mesh', which is not a file in its folder"),
         (b"/etc/passwd\n", "'/etc/passwd'"),
-        (b"..\n", "no file of its folder"),
+        (b"..\n", "not a file in its folder"),
         (b"car_001_mesh\ncar_077_mesh\n", "no data/cars/car_077_mesh.mat, which list.txt names"),
         (b"\xff\xfe\x00", "codec"),
     ],

@@ -209,14 +209,14 @@ def test_verdicts_from_flags_to_files(folder, tmp_path, capsys):
     [
         (
             "fig6 SWEEPS",
-            "no runs of fig6 in SWEEPS. Runs are made by:\n  python examples",
+            "no runs of fig6 in SWEEPS. To make the runs:\n  python examples",
         ),
         ("fig5a NOWHERE", "sweep.py fig5a"),
         ("fig5a SWEEPS --dpi 0", "--dpi must be positive, but got 0"),
         ("training SWEEPS", "fig5a-made, fig7-made: choose one with --experiment"),
         ("training SWEEPS --experiment fig6", "sweep.py fig6"),
         ("exponents SWEEPS/fig5a-made", "sweep.py fig7-quick"),
-        ("training TABLE", "holds no histories"),
+        ("training TABLE", "have no training history"),
         ("fig5a SWEEPS --out figure.doc", "--out must end in .png or .pdf or .svg"),
         ("report SWEEPS/fig7-made --out page.pdf", "--out must end in .html"),
         ("verdicts SWEEPS/fig7-made", "has no arms to compare"),
