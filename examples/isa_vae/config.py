@@ -11,100 +11,105 @@ from typing import Any, Literal
 from usage import UsageError, find_device, flag, require, require_package
 
 Preset = Literal["small", "dsprites-paper", "smoke"]
-ALIASES = {"quick": "small"}  # a rung of sweeps has that name too, and is another thing
+ALIASES = {"quick": "small"}  # former name; unrelated to the rung `quick` of the sweeps
 
 REAL_FILES = {
     "dsprites": "the dSprites npz",
     "faces": "the file basel_face_renders.pth",
     "cars3d": "nips2015-analogy-data.tar.gz or the folder it unpacks to",
 }
-# A resumed run may differ in these, for they change no number (data are known by checksum).
+# Fields that may change on resume because they affect no number (data are checked by checksum).
 FREE_ON_RESUME = {"data", "cache", "checkpoint_seconds", "tensorboard", "out", "resume"}
 
 
 @dataclass(frozen=True)
 class Config:
-    """Train the ISA-VAE (Stuehmer, Turner and Nowozin, AISTATS 2020), and score it.
+    """Train and score the ISA-VAE (Stuehmer, Turner and Nowozin, AISTATS 2020).
 
     Without arguments: a small model on dSprites, about ten minutes on two cores. Figures, metrics
-    and the model are written to a new folder under runs/, to which nothing else writes meanwhile.
+    and the model are written to a new folder under runs/, locked against other trainings.
     """
 
     preset: Preset = "small"
-    """Defaults of all other flags. small (or quick): about ten minutes on two cores;
-    dsprites-paper: the paper's configuration, meant for a GPU; smoke: half a minute, to see that
-    everything works."""
+    """Defaults for all other flags. small (or quick): about ten minutes on two cores;
+    dsprites-paper: the paper's configuration, meant for a GPU; smoke: half a minute, to check
+    that everything works."""
     data_set: Literal["dsprites", "faces", "cars3d"] = "dsprites"
-    """dsprites is drawn, to all but a few pixels as published; of faces and cars3d a STAND-IN is
-    drawn unless --data names the real files. Numbers on a stand-in say nothing about the paper."""
+    """dsprites is rendered, identical to the original up to a few pixels; for faces and cars3d a
+    STAND-IN is rendered unless --data names the original. Numbers on a stand-in say nothing
+    about the paper."""
     data: Path | None = None
-    """The real files of that set: the dSprites npz, basel_face_renders.pth, or the cars3d archive
-    or folder."""
+    """Original files of the data set: the dSprites npz, basel_face_renders.pth, or the cars3d
+    archive or folder."""
     cache: Path | None = None
-    """Folder to keep the drawn set in: by default lpnested in $XDG_CACHE_HOME or in ~/.cache."""
+    """Cache folder for rendered images; by default lpnested in $XDG_CACHE_HOME or ~/.cache."""
     objective: Literal["vae", "tcvae", "factorvae"] = "vae"
-    """What is maximised: vae is equation 12 (the beta-VAE with a normal prior); tcvae weights the
-    total correlation; factorvae estimates it with a discriminator."""
+    """Training objective: vae is equation 12 (the beta-VAE with a normal prior); tcvae weights
+    the total correlation; factorvae estimates it with a discriminator."""
     prior: Literal["isa", "normal"] = "isa"
-    """isa: independent subspaces, equations 9-11; normal: independent normals."""
+    """Prior over the latents. isa: independent subspaces, equations 9-11; normal: independent
+    normals."""
     sizes: tuple[int, ...] = (4, 4, 4, 4, 4)
-    """Dimension of each subspace; their sum is the number of latents, for either prior."""
+    """Dimension of each subspace; their sum is the number of latents, under either prior."""
     p0: float = 2.1
-    """Exponent of the root of the isa prior."""
+    """Root exponent of the isa prior."""
     p: tuple[float, ...] = (2.2,)
-    """Exponent of the subspaces of the isa prior: one for all, or one for each."""
+    """Subspace exponents of the isa prior: one shared by all, or one per subspace."""
     scale: float | Literal["unit-variance"] = 1.0
-    """Scale of the isa prior (1.0: as the paper's release), or the standard deviation of the
-    normal one; unit-variance: the scale at which the latents have variance 1 on average (each of
-    them, where the exponents of the subspaces are alike)."""
+    """Scale of the isa prior (1.0 as in the paper's release), or standard deviation of the normal
+    prior; unit-variance: the scale at which the latents have variance 1 on average (exactly 1
+    each if all subspaces share size and exponent)."""
     beta: float = 1.0
     """Weight of the KL term (equation 12), or of the total correlation."""
     kl: Literal["monte-carlo", "analytic"] = "monte-carlo"
-    """Of the vae objective: one sample, as the paper's release, or exact (normal prior only)."""
+    """KL term of the vae objective: estimated from one sample, as in the paper's release, or
+    exact (normal prior only)."""
     tc: Literal["dims", "groups"] = "dims"
-    """Total correlation of the tcvae objective: between all latents, or between subspaces."""
+    """Total correlation of the tcvae objective: across latent dimensions or across subspaces."""
     estimator: Literal["mws", "mss"] = "mws"
-    """Of q(z) from a batch: minibatch-weighted or minibatch-stratified sampling."""
+    """Estimator of q(z) from a batch: minibatch-weighted or minibatch-stratified sampling."""
     alpha: float = 1.0
-    """Weight of the mutual information of pictures and code in the tcvae objective."""
+    """Weight of the mutual information between images and code in the tcvae objective."""
     gamma: float = 1.0
-    """Weight of what is left of the rate in the tcvae objective."""
+    """Weight of the remaining KL term in the tcvae objective."""
     learn_exponents: bool = False
-    """Learn the exponents of the subspaces, from --p; p0 stays."""
+    """Learn the subspace exponents, starting from --p; p0 stays fixed."""
     exponent_rate: float = 5e-4
-    """Learning rate of the logarithms of the exponents."""
+    """Learning rate of the log exponents."""
     model: Literal["mlp", "conv"] = "mlp"
-    """mlp: the paper's for dSprites; conv: the paper's for faces and cars3d."""
+    """Architecture. mlp: the paper's for dSprites; conv: the paper's for faces and cars3d."""
     hidden: int = 256
-    """Width of the hidden layers of the mlp."""
+    """Hidden width of the mlp."""
     activation: Literal["tanh", "relu"] = "relu"
-    """Of the decoder. The paper has tanh, which learns more slowly in a short run."""
+    """Decoder activation. The paper uses tanh, which learns more slowly in a short run."""
     epochs: float = 2.5
-    """Passes over the training images; may be a fraction."""
+    """Passes over the training images; may be fractional."""
     steps: int | None = None
-    """Steps of training, in place of --epochs."""
+    """Number of training steps; overrides --epochs."""
     batch_size: int = 128
-    """Images in a step."""
+    """Images per training step."""
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
     decay: float = 0.3
-    """Share of the steps, at the end, over which the learning rate falls linearly to zero."""
+    """Final fraction of training over which the learning rate decays linearly to zero."""
     eval_images: int | None = None
     """Score this many random images instead of all of them."""
     scores: Literal["mig", "light", "all"] = "mig"
-    """Metrics beside the MIG: none; those that take seconds; or SAP and DCI as well."""
+    """Metrics to compute: the MIG alone; light: also those that take seconds; all: also SAP and
+    DCI."""
     tensorboard: bool = False
-    """Log every term for TensorBoard, in a folder of the run."""
+    """Log every term to TensorBoard, in a subfolder of the run."""
     seed: int = 0
-    """Of weights, batches and noise."""
+    """Random seed for weights, batches and noise."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, ...; auto: cuda where there is one."""
+    """Device: cpu, cuda, cuda:1, ...; auto picks cuda if available."""
     checkpoint_seconds: float = 30.0
-    """Time between checkpoints: what a kill can lose."""
+    """Seconds between checkpoints: at most this much training is lost if the run is killed."""
     out: Path | None = None
-    """Folder of the run: new, or to be resumed. By default runs/PRESET-PRIOR-seedSEED."""
+    """Output folder: new, or the run to resume. By default runs/PRESET-PRIOR-seedSEED."""
     resume: bool = False
-    """Continue the run in --out with its settings, to the same numbers as without the break."""
+    """Resume the run in --out with its own settings; the results are identical to those of an
+    uninterrupted run."""
 
     @property
     def latents(self) -> int:
@@ -113,16 +118,16 @@ class Config:
 
     @property
     def run_name(self) -> str:
-        """Name of the run's folder unless --out is given."""
+        """Default name of the run's folder."""
         kind = "" if self.objective == "vae" else f"-{self.objective}"
         return f"{self.preset}-{self.prior}{kind}-seed{self.seed}"
 
     def num_steps(self, images: int) -> int:
-        """Steps of the whole training."""
+        """Total number of training steps."""
         return self.steps or max(1, round(self.epochs * (images // self.batch_size)))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values of all that describes the run; not where this machine keeps its files."""
+        """JSON-serialisable settings, without the paths that are specific to this machine."""
         values = dataclasses.asdict(self)
         for place in ("cache", "out", "resume"):
             del values[place]
@@ -130,10 +135,10 @@ class Config:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Config":
-        """Inverse of to_json."""
+        """Restore the settings from `to_json`."""
         tuples = {key: tuple(values[key]) for key in ("sizes", "p")}
         data = values["data"] and Path(values["data"])
-        preset = ALIASES.get(values["preset"], values["preset"])  # of a run that was made before
+        preset = ALIASES.get(values["preset"], values["preset"])  # older runs use the former name
         return cls(**(values | tuples | {"data": data, "preset": preset}))
 
 
@@ -153,7 +158,7 @@ PRESETS: dict[str, Config] = {
 
 
 def check(config: Config) -> None:
-    """Raise a UsageError that names the first flag with a value that cannot work."""
+    """Raise a UsageError that names the first invalid flag."""
     positive = ["p0", "hidden", "epochs", "batch_size", "learning_rate", "exponent_rate"]
     positive += [key for key in ("steps", "eval_images") if getattr(config, key) is not None]
     positive += [] if config.scale == "unit-variance" else ["scale"]
@@ -173,11 +178,11 @@ def check(config: Config) -> None:
         wanted = REAL_FILES[config.data_set]
         exists = config.data.is_file() or (config.data_set == "cars3d" and config.data.is_dir())
         require(exists, "data", wanted, f"no such file: {config.data}")
-    check_together(config)
+    check_combinations(config)
 
 
-def check_together(config: Config) -> None:
-    """Settings that each are right but do not go together."""
+def check_combinations(config: Config) -> None:
+    """Raise a UsageError for settings that are valid on their own but not together."""
     isa, tcvae = config.prior == "isa", config.objective == "tcvae"
     exact = config.kl == "analytic"
     require(not (exact and isa), "kl", "monte-carlo with --prior isa", config.kl)
@@ -191,7 +196,7 @@ def check_together(config: Config) -> None:
     if config.tensorboard:
         require_package("--tensorboard", "tensorboard", "sweeps")
     colour = config.data_set == "cars3d"
-    require(not (colour and config.model == "mlp"), "model", "conv with colour pictures", "mlp")
+    require(not (colour and config.model == "mlp"), "model", "conv for colour images", "mlp")
     alone = config.batch_size == 1 and (not plain or config.model == "conv")
     require(not alone, "batch_size", "2 or more with tcvae, factorvae and conv", 1)
     for key, default in (("alpha", 1), ("gamma", 1), ("tc", "dims"), ("estimator", "mws")):
@@ -200,10 +205,10 @@ def check_together(config: Config) -> None:
 
 
 def parse(argv: Sequence[str], saved: Config | None = None) -> Config:
-    """Read the flags over their preset, or over the settings of the run to be resumed."""
-    import tyro  # only where flags are parsed: what needs no flags runs without it
+    """Parse the flags, with defaults from the preset or from the run being resumed."""
+    import tyro  # imported here so that everything but the command line works without it
 
-    argv = with_new_names(argv)
+    argv = replace_aliases(argv)
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--preset", default="small")
     name = early.parse_known_args(argv)[0].preset
@@ -216,8 +221,8 @@ def parse(argv: Sequence[str], saved: Config | None = None) -> Config:
     return config
 
 
-def with_new_names(argv: Sequence[str]) -> list[str]:
-    """The flags, with a preset under the name that it has now."""
+def replace_aliases(argv: Sequence[str]) -> list[str]:
+    """Replace former preset names in the flags by the current ones."""
     joined = {f"--preset={old}": f"--preset={new}" for old, new in ALIASES.items()}
     return [
         ALIASES.get(word, word) if before == "--preset" else joined.get(word, word)
@@ -226,13 +231,13 @@ def with_new_names(argv: Sequence[str]) -> list[str]:
 
 
 def refuse_changes(saved: Config, config: Config) -> None:
-    """A run goes on with its own settings, or not at all."""
+    """Raise a UsageError if a run would resume with other settings than its own."""
     if differences := changes(saved, config):
-        raise UsageError(f"--resume: the run has other settings: {differences}")
+        raise UsageError(f"--resume: the run has different settings: {differences}")
 
 
 def changes(saved: Config, config: Config) -> str:
-    """In what two settings differ that determines numbers; empty if in nothing."""
+    """Describe the differences that affect results; empty if there are none."""
     before, now = dataclasses.asdict(saved), dataclasses.asdict(config)
     changed = [key for key in before if key not in FREE_ON_RESUME and before[key] != now[key]]
-    return "; ".join(f"{flag(key)}: {before[key]} then, {now[key]} now" for key in changed)
+    return "; ".join(f"{flag(key)}: was {before[key]}, now {now[key]}" for key in changed)

@@ -1,4 +1,4 @@
-"""Figures, verdicts and a report of a sweep: `python examples/isa_vae/figures.py --help`."""
+"""Draw figures, verdicts or a report of a sweep: `python examples/isa_vae/figures.py --help`."""
 
 import io
 import sys
@@ -16,7 +16,7 @@ from plots.appendix import draw_appendix
 from plots.gaps import distributions, trade_off
 from plots.page import write_page
 from plots.training import histograms, training, trajectories
-from running.files import write_whole
+from running.files import write_atomic
 from running.folders import require_folder
 from running.process import exit_status
 from sweeps.experiments import experiments
@@ -34,34 +34,35 @@ What = Literal[
 
 @dataclass(frozen=True)
 class Config:
-    """Draw a figure of the paper from the runs of a sweep, judge its claims, or report on all.
+    """Draw a figure of the paper from the runs of a sweep, judge the paper's claims, or report.
 
-    fig5a: MIG at beta = 1, every run a dot. fig5b, fig5c, fig6: MIG and reconstruction against
-    beta, and against each other. fig7: histograms of the learned exponents; exponents: their way
-    there. training: the objective and its parts during training. a5: the representative model of
-    each arm, of a sweep with --keep-models: latents against factors, traversal. verdicts: the
-    table of differences. report: all of this as one HTML page that needs nothing else.
+    fig5a: MIG at beta = 1, one dot per run. fig5b, fig5c, fig6: MIG and reconstruction against
+    beta, and against each other. fig7: histograms of the learned exponents. exponents: the
+    exponents during training. training: the objective and its terms during training. a5: the
+    representative model of each arm, from a sweep with --keep-models: latents against factors,
+    and traversal. verdicts: the table of differences. report: everything as one self-contained
+    HTML page.
     """
 
     what: tyro.conf.Positional[What]
-    """What to make."""
+    """Output to produce."""
     source: tyro.conf.Positional[Path] = Path("runs/sweeps")
-    """Folder of a sweep, or of several; or a table as published in results/. exponents and
+    """Folder of one or several sweeps, or a table as published in results/. exponents and
     training need the folder."""
     experiment: str | None = None
-    """Name of the experiment, where the source has several, e.g. fig5a-quick."""
+    """Name of the experiment, if the source has several, e.g. fig5a-quick."""
     out: Path | None = None
-    """File to write (png, pdf or svg; html for the report), or the folder of the verdicts. By
+    """File to write (png, pdf or svg; html for the report), or the folder for the verdicts. By
     default runs/figures/EXPERIMENT-WHAT.png."""
     dpi: int = 120
-    """Dots per inch of a png."""
+    """Resolution of a png, in dots per inch."""
     models: Path | None = None
-    """For a5 of a published table, the folder of the sweep that kept the chosen models. By default
+    """For a5 of a published table: folder of the sweep that kept the selected models. By default
     runs/sweeps/EXPERIMENT."""
     data: Path | None = None
-    """For a5, the real files that the models were trained on, as for train.py."""
+    """For a5: original files of the data set that the models were trained on, as for train.py."""
     cache: Path | None = None
-    """For a5, the folder of the drawn data sets, as for train.py."""
+    """For a5: cache folder for rendered images, as for train.py."""
 
 
 DRAW: dict[str, Callable[[Sequence[Row]], Figure]] = {
@@ -76,7 +77,7 @@ DRAW: dict[str, Callable[[Sequence[Row]], Figure]] = {
 
 
 def draw(what: What, config: Config) -> list[Path]:
-    """Make what the settings ask for; returns the files."""
+    """Produce the requested output, and return the files written."""
     if config.dpi <= 0:
         raise UsageError(f"--dpi must be positive, but got {config.dpi}")
     start = what if what.startswith("fig") else ""
@@ -86,12 +87,12 @@ def draw(what: What, config: Config) -> list[Path]:
     if what == "verdicts":
         require_folder("--out", config.out or Path("runs/figures"))
         return write_verdicts(rows, config.out or Path("runs/figures"))
-    if not (seen := looked_at(rows)):
+    if not (unblinded := looked_at(rows)):
         raise UsageError(
-            f"no score of {name} is looked at before its {first_look(rows)} pairs are made "
-            "(PROTOCOL.md); verdicts says how many there are"
+            f"no score of {name} is looked at before its {first_look(rows)} pairs are complete "
+            "(PROTOCOL.md); verdicts shows how many there are"
         )
-    rows = seen
+    rows = unblinded
     if what == "a5":
         sweeps = Path("runs/sweeps") if config.source.is_file() else config.source
         folder = sweeps if (sweeps / "rows").is_dir() else sweeps / name
@@ -105,24 +106,24 @@ def draw(what: What, config: Config) -> list[Path]:
     if what == "report":
         write_page(rows, pictures_of(rows), path)
     else:
-        write_whole(picture(DRAW[what](rows), path.suffix[1:], config.dpi), path)
+        write_atomic(picture(DRAW[what](rows), path.suffix[1:], config.dpi), path)
     return [path]
 
 
 def require_rows(what: What, source: Path, start: str) -> None:
-    """Where a folder of published tables is given in place of a sweep's, name the tables."""
+    """Raise a UsageError that lists the tables if the source is a folder of published tables."""
     if not source.is_dir() or any(source.glob("*/rows")) or (source / "rows").is_dir():
         return
     tables = [path for path in sorted(source.glob("*.csv")) if path.stem in experiments()]
     if fitting := [path for path in tables if path.stem.startswith(start)] or tables:
         raise UsageError(
-            f"{source} is not the folder of a sweep; it holds published tables. Name one:\n"
+            f"{source} is not the folder of a sweep but holds published tables. Choose one:\n"
             + "\n".join(f"  python {sys.argv[0]} {what} {path}" for path in fitting)
         )
 
 
 def pictures_of(rows: Sequence[Row]) -> dict[str, bytes]:
-    """All figures that the rows have the data for, as PNG files under their captions."""
+    """Draw all figures that the rows have data for, as PNG bytes by caption."""
     several = len(betas(rows)) > 1
     names = [("fig5b", "MIG and reconstruction against beta")] if several else []
     names += [] if several or 1.0 not in betas(rows) else [("fig5a", "MIG at beta = 1")]
@@ -136,7 +137,7 @@ def pictures_of(rows: Sequence[Row]) -> dict[str, bytes]:
 
 
 def picture(figure: Figure, ending: str, dpi: int) -> bytes:
-    """The bytes of a figure, which is closed."""
+    """Render a figure to bytes, and close it."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format=ending, dpi=dpi)
     plt.close(figure)
@@ -144,13 +145,13 @@ def picture(figure: Figure, ending: str, dpi: int) -> bytes:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 2 wrong use or missing runs, 130 Ctrl-C."""
+    """Return the exit status: 0 success, 2 usage error or missing runs, 130 Ctrl-C."""
     config = tyro.cli(Config, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
     return exit_status(lambda: run(config), "stopped; nothing was written")
 
 
 def run(config: Config) -> None:
-    """Draw, and say what was written."""
+    """Produce the output, and list the files written."""
     print("Written:", *(f"  {path}" for path in draw(config.what, config)), sep="\n")
 
 

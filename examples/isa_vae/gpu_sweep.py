@@ -1,4 +1,4 @@
-"""The runs of the paper's own size on one GPU: `python examples/isa_vae/gpu_sweep.py --help`."""
+"""Run the paper's own configuration on one GPU: `python examples/isa_vae/gpu_sweep.py --help`."""
 
 import argparse
 import contextlib
@@ -14,10 +14,10 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # a bare checkout has lpnested there
 
 import torch
-from card.choice import Choice, remembered
+from card.choice import Choice, load_choice
 from card.closing import close
-from card.leave import PROTOCOL, REHEARSED, Leave
-from card.mig_pool import processes
+from card.leave import PROTOCOL, REHEARSED, OutputFolder
+from card.mig_pool import gap_workers
 from card.probe import DisagreementError, probe, try_step
 from card.schedule import Schedule
 from card.session import Session
@@ -29,34 +29,34 @@ from sweeps.experiments import PRIMARY, experiments
 from sweeps.rows import Row, read_rows
 
 PUBLISHED = Path(__file__).resolve().parent / "results"
-CLOSING = 75.0  # seconds kept for the last gaps, the pictures and the models
+CLOSING = 75.0  # seconds reserved for the last gaps, the figures and the models
 CLOSING_REHEARSAL = 30.0
 COMPILING = 20.0  # seconds before the first wave
-PER_RUN = 2.0  # seconds that a run takes beside its steps: its weights, and its scores here
+PER_RUN = 2.0  # seconds per run beside its steps: initialisation and scoring on the GPU
 REHEARSAL = {"hidden": 16, "batch_size": 64, "steps": 120}
-STRIDE = 499  # of the pictures of a rehearsal
+STRIDE = 499  # a rehearsal uses every 499th image
 HELP = """\
 Trains the experiment `paper` on one GPU: the paper's own configuration, four runs side by side as
-one CUDA graph. Needs torch, numpy, tqdm and matplotlib, nothing else, and nothing installed.
+one CUDA graph. Needs only torch, numpy, tqdm and matplotlib; nothing has to be installed.
 
-A trial comes first (about a minute): does the card compute what a CPU does, what works on it, how
-long does a step take? Time alone then says how many pairs the first verdict will have. Waves of
-two seeds follow, in the order of PROTOCOL.md, until time is up; each run is scored and has its row
-at once, in OUT/rows.jsonl. Rows that are there, or published, are not made again: the same command
-goes on, in this session or another.
+A trial (about a minute) comes first: does the GPU agree with a CPU, which features work on it, and
+how long does a step take? The step time alone then determines how many pairs the first verdict
+will have. Waves of two seeds follow, in the order of PROTOCOL.md, until the time is up; each run
+is scored at once and recorded in OUT/rows.jsonl. Runs that are already recorded there, or
+published, are skipped, so the same command resumes in this session or another.
 
 examples:
-  python examples/isa_vae/gpu_sweep.py --smoke           # the trial alone
+  python examples/isa_vae/gpu_sweep.py --smoke           # only the trial
   python examples/isa_vae/gpu_sweep.py --minutes 8       # one session
   python examples/isa_vae/sweep.py collect runs/gpu/* --publish examples/isa_vae/results
   python examples/isa_vae/gpu_sweep.py --rehearse --device cpu --minutes 3 --out runs/rehearsal
 
-Ctrl-C, or being killed, loses the wave that is training, and nothing that has its row.
+Ctrl-C or a kill loses only the wave in training; recorded runs are safe.
 """
 
 
-def options(argv: Sequence[str]) -> argparse.Namespace:
-    """Flags."""
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse and check the flags."""
     parser = argparse.ArgumentParser(
         prog="gpu_sweep.py",
         description=HELP,
@@ -64,134 +64,132 @@ def options(argv: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--minutes", type=float, default=8.0, help="for everything, from start to end (8)")
+    add("--minutes", type=float, default=8.0, help="total time of the session (8)")
     add("--out", type=Path, default=Path("runs/gpu"), help="folder of the results (runs/gpu)")
-    add("--smoke", action="store_true", help="try the card, say how many waves fit, and end")
+    add("--smoke", action="store_true", help="only try the GPU, and report how many waves fit")
     add("--device", default="cuda", help="cuda, cuda:1, ...; cpu with --rehearse (cuda)")
-    add(
-        "--rehearse", action="store_true", help="tiny models on few pictures: numbers mean nothing"
-    )
-    add("--waves", type=int, help="end after that many of them (as many as fit)")
-    add("--workers", type=int, help="processes for the gaps (two fewer than there are cores)")
+    add("--rehearse", action="store_true", help="tiny models on few images: meaningless scores")
+    add("--waves", type=int, help="maximum number of waves (as many as fit)")
+    add("--workers", type=int, help="processes that compute the gaps (number of cores minus two)")
     add("--trial", help=argparse.SUPPRESS)
     add("--precision", default="float32", help=argparse.SUPPRESS)
-    chosen = parser.parse_args(argv)
-    if not chosen.minutes > 0:
-        raise UsageError(f"--minutes must be positive, but got {chosen.minutes}")
-    if chosen.waves is not None and chosen.waves < 1:
-        raise UsageError(f"--waves must be 1 or more, but got {chosen.waves}")
-    if chosen.workers is not None and chosen.workers < 0:
-        raise UsageError(f"--workers must be 0 or more, but got {chosen.workers}")
-    if chosen.out.exists() and not chosen.out.is_dir():
-        raise UsageError(f"--out must be a folder, but {chosen.out} is a file")
-    chosen.device = find_device(chosen.device)
-    if chosen.device.type == "cuda":
-        torch.cuda.set_device(chosen.device)
-    if chosen.device.type == "cpu" and not chosen.rehearse:
+    args = parser.parse_args(argv)
+    if not args.minutes > 0:
+        raise UsageError(f"--minutes must be positive, but got {args.minutes}")
+    if args.waves is not None and args.waves < 1:
+        raise UsageError(f"--waves must be 1 or more, but got {args.waves}")
+    if args.workers is not None and args.workers < 0:
+        raise UsageError(f"--workers must be 0 or more, but got {args.workers}")
+    if args.out.exists() and not args.out.is_dir():
+        raise UsageError(f"--out must be a folder, but {args.out} is a file")
+    args.device = find_device(args.device)
+    if args.device.type == "cuda":
+        torch.cuda.set_device(args.device)
+    if args.device.type == "cpu" and not args.rehearse:
         raise UsageError(
-            "a run of the paper's size takes hours on a CPU: add --rehearse to try it"
+            "a run of the paper's size takes hours on a CPU: add --rehearse to try it out"
         )
-    return chosen
+    return args
 
 
-def primary_arms(chosen: argparse.Namespace) -> list[Config]:
-    """Settings of the arms of the primary comparison, for a trial."""
+def primary_arms(args: argparse.Namespace) -> list[Config]:
+    """Settings of the two arms of the primary comparison."""
     table = {run.arm: run.config for run in experiments()["paper"] if run.arm in PRIMARY}
-    smaller = REHEARSAL if chosen.rehearse else {}
-    return [replace(table[arm], device=str(chosen.device), **smaller) for arm in PRIMARY]
+    smaller = REHEARSAL if args.rehearse else {}
+    return [replace(table[arm], device=str(args.device), **smaller) for arm in PRIMARY]
 
 
-def load(chosen: argparse.Namespace) -> Pictures:
-    """All pictures, or few for a rehearsal; no cache, for drawing takes a second or two."""
+def load(args: argparse.Namespace) -> Pictures:
+    """Render all images, or a few for a rehearsal; uncached, since it takes a second or two."""
     pictures = draw_dsprites(cache=None, progress=True)
-    if not chosen.rehearse:
+    if not args.rehearse:
         return pictures
     part = slice(None, None, STRIDE)
     return Pictures(pictures.packed[part].copy(), pictures.classes[part].copy(), "drawn")
 
 
-def try_card(chosen: argparse.Namespace, pictures: Pictures, leave: Leave) -> Choice:
-    """The trial, or what an earlier one on this card has found."""
-    place = default_cache() / f"trial{'-of-a-rehearsal' * chosen.rehearse}.json"
-    choice = None if chosen.smoke else remembered(place, chosen.device)
+def try_card(args: argparse.Namespace, pictures: Pictures, output: OutputFolder) -> Choice:
+    """Run the trial, or reuse the result of an earlier one on this GPU."""
+    place = default_cache() / f"trial{'-of-a-rehearsal' * args.rehearse}.json"
+    choice = None if args.smoke else load_choice(place, args.device)
     if choice is None:
-        flags = ["--device", str(chosen.device), *(["--rehearse"] if chosen.rehearse else [])]
+        flags = ["--device", str(args.device), *(["--rehearse"] if args.rehearse else [])]
         packed = torch.from_numpy(pictures.packed)
-        choice = probe(Path(__file__), flags, primary_arms(chosen), packed, chosen.device)
-        with contextlib.suppress(OSError):  # it only saves the next one some time
-            choice.remember(place)
+        choice = probe(Path(__file__), flags, primary_arms(args), packed, args.device)
+        with contextlib.suppress(OSError):  # the file only saves time later
+            choice.save(place)
     cores = os.cpu_count() or 1
-    choice.workers = max(0, cores - 2) if chosen.workers is None else chosen.workers
-    leave.add("smoke", choice.to_json())
-    leave.log(
+    choice.workers = max(0, cores - 2) if args.workers is None else args.workers
+    output.add("smoke", choice.to_json())
+    output.log(
         f"{choice.device['card']}, driver {choice.device['driver']}, torch {torch.__version__}: "
         f"{choice.engine}, {choice.precision}, {choice.step_ms:.2f} ms a step of four runs"
     )
     for note in choice.notes:
-        leave.log(f"fell back: {note}")
+        output.log(f"fell back: {note}")
     return choice
 
 
-def finished_rows(chosen: argparse.Namespace, leave: Leave) -> list[Row]:
-    """Rows that are here, or published."""
-    here = [{k: v for k, v in row.items() if k != "kind"} for row in leave.lines("run")]
-    wanted = REHEARSED if chosen.rehearse else PROTOCOL
+def finished_rows(args: argparse.Namespace, output: OutputFolder) -> list[Row]:
+    """Read the rows in --out, and the published ones."""
+    here = [{k: v for k, v in row.items() if k != "kind"} for row in output.lines("run")]
+    wanted = REHEARSED if args.rehearse else PROTOCOL
     if other := [row for row in here if row["protocol"] != wanted]:
-        raise UsageError(f"{chosen.out} has rows of {other[0]['protocol']}: give another --out")
-    if chosen.rehearse:
+        raise UsageError(f"{args.out} has rows of {other[0]['protocol']}: choose another --out")
+    if args.rehearse:
         return here
     names = {phase.experiment for phase in phases(2, 2)}
     paths = [PUBLISHED / f"{name}.csv" for name in sorted(names)]
     published = [row for path in paths if path.is_file() for row in read_rows(path)]
-    there = {identity_of(row) for row in here}
-    return here + [row for row in published if identity_of(row) not in there]
+    known = {identity_of(row) for row in here}
+    return here + [row for row in published if identity_of(row) not in known]
 
 
-def sweep(chosen: argparse.Namespace) -> int:
-    """The trial and, unless it is all that was asked for, the session."""
-    deadline = time.monotonic() + 60 * chosen.minutes
-    leave = Leave(chosen.out)
-    rows = finished_rows(chosen, leave)
-    pictures = load(chosen)
-    choice = try_card(chosen, pictures, leave)
-    steps = primary_arms(chosen)[0].num_steps(len(pictures))
+def sweep(args: argparse.Namespace) -> int:
+    """Run the trial and, unless --smoke, the session."""
+    deadline = time.monotonic() + 60 * args.minutes
+    output = OutputFolder(args.out)
+    rows = finished_rows(args, output)
+    pictures = load(args)
+    choice = try_card(args, pictures, output)
+    steps = primary_arms(args)[0].num_steps(len(pictures))
     per_wave = steps * choice.step_ms / 1e3 + 4 * PER_RUN
-    until = deadline - (CLOSING_REHEARSAL if chosen.rehearse else CLOSING)
+    until = deadline - (CLOSING_REHEARSAL if args.rehearse else CLOSING)
     left = until - time.monotonic() - COMPILING * ("compiled" in choice.engine)
     planned = planned_of(rows) or pairs_that_fit(left, per_wave, choice.width)
-    leave.log(
+    output.log(
         f"a wave takes {per_wave:.0f} s: {max(0, int(left // per_wave))} fit into "
-        f"{chosen.minutes:g} minutes; the first look is at {planned} pairs"
+        f"{args.minutes:g} minutes; the first look is at {planned} pairs"
     )
-    if chosen.smoke:
+    if args.smoke:
         return 0
-    with processes(choice.workers, STRIDE if chosen.rehearse else 1) as gaps:
-        packed = torch.from_numpy(pictures.packed).to(chosen.device)
-        smaller = REHEARSAL if chosen.rehearse else {}
+    with gap_workers(choice.workers, STRIDE if args.rehearse else 1) as gaps:
+        packed = torch.from_numpy(pictures.packed).to(args.device)
+        smaller = REHEARSAL if args.rehearse else {}
         finished = frozenset(map(identity_of, rows))
-        session = Session(packed, pictures, choice, planned, leave, gaps, smaller, finished)
-        stopped = Schedule(session, until, per_wave, chosen.waves).go()
+        session = Session(packed, pictures, choice, planned, output, gaps, smaller, finished)
+        stopped = Schedule(session, until, per_wave, args.waves).run()
         return close(session, rows, deadline, stopped)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Everything."""
-    chosen = options(argv)
-    if chosen.trial:
-        total = len(range(0, math.prod(SIZES), STRIDE if chosen.rehearse else 1))
-        way = chosen.trial, chosen.precision, chosen.device
-        print(json.dumps(try_step(primary_arms(chosen), *way, total)))
+    """Parse the flags, and run a single trial step or the sweep."""
+    args = parse_args(argv)
+    if args.trial:
+        total = len(range(0, math.prod(SIZES), STRIDE if args.rehearse else 1))
+        way = args.trial, args.precision, args.device
+        print(json.dumps(try_step(primary_arms(args), *way, total)))
         return 0
     try:
-        return sweep(chosen)
+        return sweep(args)
     except DisagreementError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 1 the card does not compute what it should, 2 wrong use, 130 Ctrl-C."""
-    return exit_status(lambda: run(argv), "stopped; the same command goes on")
+    """Return the exit status: 0 success, 1 the GPU is wrong, 2 usage error, 130 Ctrl-C."""
+    return exit_status(lambda: run(argv), "stopped; the same command resumes")
 
 
 if __name__ == "__main__":

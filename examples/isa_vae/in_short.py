@@ -1,8 +1,8 @@
-"""What came out, in words and in one table: `python examples/isa_vae/in_short.py`.
+"""Summarise the results in words and tables: `python examples/isa_vae/in_short.py`.
 
-Reads the published results and writes results/in-short.md, the same words between two marks of
-the README, and results/typical.json, to which train.py compares. The site's pages take them from
-there, or call the functions here.
+Reads the published results and writes results/in-short.md, the same summary between two markers
+in the README, and results/typical.json, with which train.py compares. The documentation includes
+these files, or calls the functions here.
 """
 
 import csv
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from claims.comparison import Comparison
 from claims.typical_scores import typical_scores
-from claims.verdicts import beside, chance, ends, number, verdict_of
+from claims.verdicts import beside, ends, number, p_text, verdict_of
 from config import UsageError
 from running.files import write_json, write_text
 from running.process import exit_status
@@ -32,7 +32,7 @@ SMALL += ("difference [95 %]", "% of the baseline")
 
 
 def rows_of(results: Path, name: str) -> list[Row]:
-    """The lines of a published table, none where there is no such table."""
+    """Read the rows of a published table; empty if there is none."""
     path = results / f"{name}.csv"
     if not path.exists():
         return []
@@ -41,74 +41,74 @@ def rows_of(results: Path, name: str) -> list[Row]:
 
 
 def verdicts_of(results: Path, name: str) -> list[Comparison]:
-    """The published comparisons of an experiment, none where there are none."""
+    """Read the published comparisons of an experiment; empty if there are none."""
     path = results / f"{name}-verdicts.json"
     found = json.loads(path.read_text(encoding="utf-8"))["comparisons"] if path.exists() else []
     return [Comparison(**c) for c in found]
 
 
 def interval(c: Comparison) -> str:
-    """The difference and its interval."""
+    """Format the difference and its interval."""
     digits = 2 if c.measure == "log_px" else 3
     return f"{number(c.difference, digits, '+')} {ends(c.interval, digits)}" if c.interval else ""
 
 
 def percent(c: Comparison) -> str:
-    """The same in percent of the baseline's mean."""
+    """Format the difference and its interval in percent of the baseline's mean."""
     found = c.percent_interval
     return f"{number(c.percent, 0, '+')} {ends(found, 0)}" if found else ""
 
 
 def of_the_paper(results: Path) -> tuple[Comparison | None, Comparison | None]:
-    """The comparisons at the paper's own size that answer claims 4.1 and 4.2, if made."""
+    """The comparisons at the paper's own size for claims 4.1 and 4.2; None if missing."""
     found = {(c.arm, c.measure, c.against): c for c in verdicts_of(results, "paper")}
     weighted = "isa-beta-tcvae", "trade-off", "beta-tcvae"
     return found.get(("isa-released", "mig", "normal")), found.get(weighted)
 
 
 def own_size(results: Path) -> str:
-    """What the paper's own configuration says of the primary comparison."""
+    """Summarise the primary comparison at the paper's own size."""
     c, _ = of_the_paper(results)
     if c is None:
         mig = {row["arm"]: row["mig"] for row in rows_of(results, "fig5a")}
         return (
-            "**At the paper's own size both claims are undecided: one pair of runs has been "
-            f"made.** Its gaps, {mig['isa-released']:.3f} with the ISA prior and "
-            f"{mig['normal']:.3f} with the normal one, compare nothing. What stands ready is "
-            "`gpu_sweep.py`, which trains models of that size side by side on one GPU, "
+            "**At the paper's own size both claims are undecided: there is only one pair of "
+            f"runs.** Its gaps, {mig['isa-released']:.3f} with the ISA prior and "
+            f"{mig['normal']:.3f} with the normal one, allow no comparison. `gpu_sweep.py` is "
+            "ready to train models of that size side by side on one GPU, "
             f"{FEWEST_PAIRS} to {MOST_PAIRS} pairs as time allows, and the rule by which they "
-            "will be judged, written down before."
+            "will be judged was written down beforehand."
         )
     if c.look == 0:
         planned = rows_of(results, "paper")[0]["planned"]
         return (
             f"**At the paper's own size both claims are undecided: {c.n} of {planned} pairs are "
-            "made** of the primary comparison, and no score is looked at before."
+            "complete** in the primary comparison, and no score is looked at before they all are."
         )
     means = [number(x) for x in c.means or ()]
     return (
-        f"**At the paper's own size, {c.n} pairs, the verdict on claim 4.1 is: "
+        f"**At the paper's own size, with {c.n} pairs, the verdict on claim 4.1 is: "
         f"{verdict_of(c)}.** (At 30 %: {beside(c)}.) The ISA prior's mean gap is {means[0]}, the "
         f"normal one's {means[1]}: a difference of {interval(c)}, {percent(c)} percent of the "
-        f"latter; p {chance(c.corrected)} at look {c.look} of 2, whose level is {c.level:.4f}."
+        f"latter; p {p_text(c.corrected)} at look {c.look} of 2, whose level is {c.level:.4f}."
     )
 
 
 def claim_lines(results: Path) -> list[list[str]]:
-    """The paper's claims, at the size at which they were made: the lines of a table.
+    """Table lines for the paper's claims, at the size at which they were made.
 
-    Of its Figures 5 and 6 no numbers are published, only pictures: the direction can be checked.
+    Figures 5 and 6 were published without numbers, so only the direction can be checked.
     """
     primary, curve = of_the_paper(results)
     direction, here = "direction only", "stand-ins only"
-    asked = [
+    claims = [
         ("4.1, Figure 5a: a higher gap", primary, len(rows_of(results, "fig5a")) // 2),
         ("4.2, Figure 5b: the trade-off", curve, 0),
     ]
     lines = []
-    for name, c, before in asked:
-        seen = c is not None and c.interval is not None
-        found = [interval(c), percent(c), str(c.n), verdict_of(c)] if c and seen else None
+    for name, c, before in claims:
+        decided = c is not None and c.interval is not None
+        found = [interval(c), percent(c), str(c.n), verdict_of(c)] if c and decided else None
         pairs = str(c.n if c else before)
         lines.append([name, direction, *(found or ["", "", pairs, "undecided"])])
         lines[-1][-1] = f"**{lines[-1][-1]}**"
@@ -121,7 +121,7 @@ def claim_lines(results: Path) -> list[list[str]]:
 
 
 def small(results: Path) -> list[tuple[str, Comparison]]:
-    """Of small models, rung and comparison of what is about the claims."""
+    """Rung and comparison of small models, for everything about the claims."""
     return [
         (experiments()[name][0].rung, c)
         for name in ("fig5a-quick", "fig5a-medium", "fig5b-quick")
@@ -131,7 +131,7 @@ def small(results: Path) -> list[tuple[str, Comparison]]:
 
 
 def small_lines(results: Path) -> list[list[str]]:
-    """The same as the lines of a table."""
+    """Table lines for the comparisons of small models."""
     return [
         [
             *(c.claim, rung, str(c.n), f"{c.arm} − {c.against}", f"**{verdict_of(c)}**"),
@@ -141,52 +141,52 @@ def small_lines(results: Path) -> list[list[str]]:
     ]
 
 
-ASKED = {
+QUESTIONS = {
     ("isa-released", "normal"): "Claim 4.1, a higher MIG at beta = 1 than with a normal prior",
-    ("isa-beta-vae", "beta-vae"): "Claim 4.2, a better trade-off over beta, of the ISA-beta-VAE",
-    ("isa-beta-tcvae", "beta-tcvae"): "The same of the ISA-beta-TCVAE",
+    ("isa-beta-vae", "beta-vae"): "Claim 4.2, a better trade-off over beta, for the ISA-beta-VAE",
+    ("isa-beta-tcvae", "beta-tcvae"): "The same for the ISA-beta-TCVAE",
 }
 
 
 def words(results: Path) -> str:
-    """The verdict in words: one paragraph, and a line for each answer of small models."""
-    lines = [own_size(results), "", "Small models are another regime, and settle nothing", ""]
+    """The verdict in words: one paragraph, and one line per answer from small models."""
+    lines = [own_size(results), "", "Small models are a different regime and settle nothing", ""]
     lines[2] += (
         " about the paper (a *rung* is a size of model and training; 0.05 is the smallest "
-        "difference of interest, fixed before):"
+        "difference of interest, fixed in advance):"
     )
-    for pair, asked in ASKED.items():
+    for pair, question in QUESTIONS.items():
         found = [
             f"**{verdict_of(c)}** (rung `{rung}`, {c.n} pairs: {interval(c)}; at 30 % of the "
             f"baseline {beside(c).removesuffix(' at 30 %')})"
             for rung, c in small(results)
             if (c.arm, c.against) == pair
         ]
-        lines += [f"- {asked}: {', and '.join(found)}."] if found else []
+        lines += [f"- {question}: {', and '.join(found)}."] if found else []
     tail = (
-        "By the measure fixed before, the ISA-beta-VAE was *not* reproduced. The measure was "
-        "changed when these runs had been seen, as PROTOCOL.md says, so that this line is weaker "
+        "By the measure fixed in advance, the ISA-beta-VAE was *not* reproduced. The measure was "
+        "changed after these runs had been seen, as PROTOCOL.md records, so this result is weaker "
         "than it looks."
     )
     return "\n".join([*lines, f"- {tail}"])
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Format a Markdown table."""
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def page(results: Path) -> str:
-    """What came out, as a page that can be read where it lies."""
-    return f"""# What came out
+    """Write the results as a Markdown page."""
+    return f"""# Results in short
 
 Written by `python examples/isa_vae/in_short.py` from the tables in this folder. A difference is
-*reproduced* if that there is none is rejected, and its sign is that of the claim; *excluded* if
-one as large as the smallest effect of interest is rejected; else *undecided*. The rule, and what
-was fixed before anything was run, is in [PROTOCOL.md](../PROTOCOL.md). What else was found, and
-why, is on the site's page "The claims, tested", of which this is
-[the source](../../../docs/isa_vae.md).
+*reproduced* if the hypothesis of no difference is rejected and the sign is that of the claim;
+*excluded* if a difference as large as the smallest effect of interest is rejected; otherwise
+*undecided*. [PROTOCOL.md](../PROTOCOL.md) has the decision rule, and everything that was fixed
+before any run. Further findings, and the reasons behind them, are on the documentation page "The
+claims, tested" ([source](../../../docs/isa_vae.md)).
 
 {BEGIN}
 {words(results)}
@@ -202,7 +202,7 @@ why, is on the site's page "The claims, tested", of which this is
 
 ![The gap at beta = 1, small models](fig5a-quick.png)
 
-*Claim 4.1 at the rung `quick`, every run a dot.*
+*Claim 4.1 at the rung `quick`, one dot per run.*
 
 ![Gap and reconstruction over beta, small models](fig5b-quick.png)
 
@@ -211,7 +211,7 @@ why, is on the site's page "The claims, tested", of which this is
 
 
 def with_words(text: str, results: Path) -> str:
-    """A text with the words between its marks replaced by those of today."""
+    """Replace the summary between the two markers of a text by the current one."""
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise UsageError(f"the README needs the lines {BEGIN} and {END}, once each")
     before, _, rest = text.partition(BEGIN)
@@ -219,11 +219,11 @@ def with_words(text: str, results: Path) -> str:
 
 
 def write() -> None:
-    """Write the page and the words of the README."""
+    """Write the page, the summary in the README and the typical scores."""
     write_text(page(RESULTS), RESULTS / PAGE)
     write_text(with_words(README.read_text(encoding="utf-8"), RESULTS), README)
     write_json(typical_scores(RESULTS), TYPICAL)
-    print(f"Written:\n  {RESULTS / PAGE}\n  {TYPICAL}\n  {README}, between its marks")
+    print(f"Written:\n  {RESULTS / PAGE}\n  {TYPICAL}\n  {README}, between its markers")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What of the example has a time limit: a training step, and MIG by quadrature against sampling.
+"""Workloads with a time limit: a training step, and the MIG by quadrature and by sampling.
 
-`python benchmarks/run.py --only example` times it, and has its rows in the table.
+`python benchmarks/run.py --only example` times them and adds their rows to the table.
 """
 
 import time
@@ -19,7 +19,7 @@ from lpnested import ISA
 from lpnested.nn import Learnable
 
 IMAGES = 737_280
-LATENTS, HIDDEN = 20, 1200  # of the paper
+LATENTS, HIDDEN = 20, 1200  # as in the paper
 SIZES = [4] * 5
 CHENS_SAMPLES = 10_000  # for each entropy, in the code of Chen et al.
 ANALYTIC = "analytic KL"
@@ -27,7 +27,7 @@ Objective = Callable[[Tensor, VAE], Tensor]
 
 
 def training_steps(batch: int) -> dict[str, Callable[[], object]]:
-    """A step of the paper's MLP under several priors, and as the plainest loop has it."""
+    """A training step of the paper's MLP under several priors, and in the plainest loop."""
     torch.manual_seed(0)
     classes = all_classes()[torch.randperm(IMAGES)[:batch].numpy()]
     packed = torch.from_numpy(pack(render_dsprites(classes)))
@@ -55,7 +55,7 @@ def training_steps(batch: int) -> dict[str, Callable[[], object]]:
 def trained(
     packed: Tensor, objective: Objective, prior: nn.Module | None = None
 ) -> Callable[[], None]:
-    """One step of Adam on a model of its own."""
+    """One step of Adam on a fresh model."""
     vae = VAE(LATENTS, HIDDEN)
     parameters = [*vae.parameters(), *(prior.parameters() if prior is not None else ())]
     optimiser = torch.optim.Adam(parameters, 1e-4, fused=True)
@@ -63,7 +63,7 @@ def trained(
 
 
 def plainest(packed: Tensor, objective: Objective) -> Callable[[], None]:
-    """The same step as anybody writes it: a dense first layer, Adam as it comes, float images."""
+    """The same step written plainly: a dense first layer, default Adam, float images."""
     vae, images = VAE(LATENTS, HIDDEN), unpack(packed)
     vae.encoder.layers[0] = nn.Linear(images.shape[1], HIDDEN)
     optimiser = torch.optim.Adam(vae.parameters(), 1e-4)
@@ -71,17 +71,18 @@ def plainest(packed: Tensor, objective: Objective) -> Callable[[], None]:
 
 
 def update(optimiser: torch.optim.Optimizer, objective: Tensor) -> None:
-    """One step up the objective."""
+    """Take one optimiser step that increases the objective."""
     optimiser.zero_grad()
     (-objective).backward()
     optimiser.step()
 
 
 def posteriors(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and deviation, (N, 20), as of a trained encoder with 8 active latents; classes (N, 4).
+    """Means and standard deviations, (N, 20), like those of a trained encoder with 8 active
+    latents, and classes (N, 4).
 
-    Active latents see mostly one factor each and a little of the others, with deviations from
-    0.03 to 0.6; the others are at the prior.
+    Each active latent encodes mostly one factor and a little of the others, with deviations from
+    0.03 to 0.6; the other latents are at the prior.
     """
     generator = torch.Generator().manual_seed(0)
     columns = [FACTORS.index(factor) for factor in MIG_FACTORS]
@@ -97,7 +98,7 @@ def posteriors(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def mig_error(images: int, samples: int, runs: int) -> dict[str, float]:
-    """Errors of both estimators on a part of the images, against a grid four times finer."""
+    """Errors of both estimators on a subset of the images, against a grid four times finer."""
     rows = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(0))[:images]
     mean, std, classes = posteriors(rows)
     truth = finely(mean, std, classes)
@@ -116,7 +117,7 @@ def mig_error(images: int, samples: int, runs: int) -> dict[str, float]:
 
 
 def finely(mean: Tensor, std: Tensor, classes: Tensor) -> float:
-    """MIG with more of the grid than the example uses."""
+    """MIG with a finer and wider grid than the example uses."""
     names = ("STEPS_PER_SIGMA", "REACH", "MARGIN", "TILE", "MAX_LINES")
     before = {name: getattr(mixtures, name) for name in names}
     vars(mixtures).update({name: 4 * value for name, value in before.items()})
@@ -127,10 +128,10 @@ def finely(mean: Tensor, std: Tensor, classes: Tensor) -> float:
 
 
 def mig_time(images: int = IMAGES, few: int = 1, more: int = 6) -> dict[str, float]:
-    """Seconds: quadrature outright, sampling for a few samples and extrapolated.
+    """Seconds: quadrature measured directly, sampling with few samples and extrapolated.
 
-    The cost of sampling is exactly proportional to samples x N x z, but for what it does once; so
-    it is timed for two small numbers of samples and their difference is extended to Chen's 10,000.
+    The cost of sampling is proportional to samples x N x z, up to a one-off cost; so it is timed
+    for two small numbers of samples, and their difference extrapolated to Chen's 10,000.
     """
     mean, std, classes = posteriors(torch.arange(images))
     exact = seconds(lambda: disentanglement(mean, std, classes, MIG_FACTORS))
@@ -149,7 +150,7 @@ def mig_time(images: int = IMAGES, few: int = 1, more: int = 6) -> dict[str, flo
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Time of one call."""
+    """Time one call, in seconds."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began

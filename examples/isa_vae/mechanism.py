@@ -1,9 +1,9 @@
-r"""Does the prior turn the code? `python examples/isa_vae/mechanism.py [--help]`.
+r"""Does the prior rotate the code? `python examples/isa_vae/mechanism.py [--help]`.
 
-The situation of figure 3 of the paper as a model is trained: pictures that differ in the place of
-a disk only, two latents, one subspace. By its density alone, a prior with lighter tails than the
-normal one wants x and y along the latents' axes, one with heavier tails wants them at 45 degrees,
-and the normal one, which is the same in every direction, wants nothing.
+The situation of figure 3 of the paper, with a trained model: images that differ only in the
+position of a disk, two latents, one subspace. By its density alone, a prior with lighter tails
+than the normal favours x and y along the latent axes, one with heavier tails favours them at 45
+degrees, and the normal prior, being isotropic, favours nothing.
 
 Protocol, written before the arms below were run:
 
@@ -41,7 +41,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-# Waiting threads sleep: spinning ones make training some twenty times slower on a busy machine.
+# Idle threads must sleep: spinning makes training about twenty times slower on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
@@ -52,22 +52,22 @@ from disks.angles import LINEAR, Row, comparisons, overview, trend
 from disks.autoencoders import Arm, centres, draw_disks, factor_grid, score, train
 from disks.settings import NAME, Config, check, rounded, summary
 from matplotlib import pyplot as plt
-from running.files import lines_as_csv, versions, write_json, write_text, write_whole
+from running.files import lines_as_csv, versions, write_atomic, write_json, write_text
 from running.process import exit_status, keep_freed_memory
 from torch import Tensor
 from tqdm import tqdm
 
 DIVERGED = 1  # exit status
 SCORES = ("mig", "mig_posX", "mig_posY", "log_px", "kl", "active_units", "angle", "r2")
-LOOK = 100  # steps between two looks at the weights
+CHECK_EVERY = 100  # steps between checks of the weights
 
 
 class DivergedError(Exception):
-    """No seed of an arm has weights that are finite."""
+    """No seed of an arm has finite weights."""
 
 
 def finished(arm: Arm, config: Config) -> list[Row] | None:
-    """The rows of an arm that was trained before with these settings."""
+    """Read the rows of an arm that was trained earlier with these settings, if any."""
     path = config.parts / f"{arm.name}.json"
     if not path.is_file():
         return None
@@ -75,16 +75,16 @@ def finished(arm: Arm, config: Config) -> list[Row] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         settings, rows = content["config"], content["rows"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is no finished arm ({error!r}); delete it") from error
+        raise UsageError(f"{path} is not a finished arm ({error!r}); delete it") from error
     if settings != config.to_json():
         raise UsageError(
-            f"{path} has other settings: {settings}. Delete it, or give other --parts"
+            f"{path} has different settings: {settings}. Delete it, or choose other --parts"
         )
     return [{**row, "status": row.get("status", "done")} for row in rows]
 
 
 def fit(arm: Arm, config: Config, bar: tqdm) -> list[Row]:
-    """Train and score all seeds of an arm; its lines of the table."""
+    """Train and score all seeds of an arm, and return its rows of the table."""
     classes, seeds = factor_grid(), range(config.seeds)
     images, prior = draw_disks(centres(classes, arm.diamond)), arm.prior
     models = train(
@@ -100,8 +100,8 @@ def fit(arm: Arm, config: Config, bar: tqdm) -> list[Row]:
     for step in range(1, config.steps + 1):
         weights = next(models)
         bar.update()
-        look = step % LOOK == 0 or step == config.steps
-        if look and not any(finite(weights, k) for k in seeds):
+        due = step % CHECK_EVERY == 0 or step == config.steps
+        if due and not any(finite(weights, k) for k in seeds):
             raise DivergedError(
                 f"{arm.name}: no seed has finite weights near step {step}. "
                 "Try a smaller --learning-rate."
@@ -118,12 +118,12 @@ def fit(arm: Arm, config: Config, bar: tqdm) -> list[Row]:
 
 
 def finite(weights: Sequence[Tensor], seed: int) -> bool:
-    """Whether all weights of a seed are."""
+    """Whether all weights of a seed are finite."""
     return all(bool(w[seed].isfinite().all()) for w in weights)
 
 
 def gather(config: Config) -> list[Row]:
-    """All lines of the table; arms are read where they are finished, and trained where not."""
+    """Collect all rows of the table: finished arms are read, the others trained."""
     done = {arm.name: finished(arm, config) for arm in config.chosen}
     rows: list[Row] = []
     ready = sum(lines is not None for lines in done.values())
@@ -141,7 +141,7 @@ def gather(config: Config) -> list[Row]:
 
 
 def run(config: Config) -> str:
-    """Everything, from training to the summary."""
+    """Train, write the results, and return the summary."""
     began = time.monotonic()
     rows, arms = gather(config), config.chosen
     lines = overview(rows, arms)
@@ -160,21 +160,21 @@ def run(config: Config) -> str:
     picture, drawn = figure(rows, arms, [line["force_nats"] for line in lines]), io.BytesIO()
     picture.savefig(drawn, format="png", dpi=100)
     plt.close(picture)
-    write_whole(drawn.getvalue(), config.out / f"{NAME}.png")
+    write_atomic(drawn.getvalue(), config.out / f"{NAME}.png")
     return summary(results, config, time.monotonic() - began)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 1 diverged, 2 wrong use, 130 Ctrl-C."""
+    """Return the exit status: 0 success, 1 diverged, 2 usage error, 130 Ctrl-C."""
     keep_freed_memory()
     torch.set_num_threads(1)  # the tensors are small: more threads are slower
     config = tyro.cli(Config, args=argv)
-    stopped = f"stopped; finished arms are in {config.parts}, the same command goes on from there"
+    stopped = f"stopped; finished arms are in {config.parts}; the same command resumes from them"
     return exit_status(lambda: checked(config), stopped)
 
 
 def checked(config: Config) -> int:
-    """Run with settings that can work; 1 if an arm diverged."""
+    """Check the settings and run; return 1 if an arm diverged."""
     check(config)
     try:
         print(run(config))

@@ -1,4 +1,4 @@
-"""The autoencoders of the paper, their priors, and the discriminator of FactorVAE."""
+"""The paper's autoencoders and priors, and the discriminator of FactorVAE."""
 
 from itertools import pairwise
 from typing import Literal
@@ -17,14 +17,14 @@ Activation = Literal["tanh", "relu"]
 
 
 class SparseLinear(nn.Linear):
-    """A linear layer for rows that are mostly zero: it adds up the weights of the others.
+    """A linear layer for mostly-zero inputs: it sums the weights of the nonzero entries.
 
-    Parameters and results are those of nn.Linear, up to rounding. Only the storage of the weight
-    differs, transposed, so that what belongs to one input lies side by side. Few
-    pixels of dSprites are white, which makes the layer faster on a CPU.
+    Parameters and results equal those of nn.Linear, up to rounding. Only the memory layout of the
+    weight differs: it is transposed, so that the weights of one input are contiguous. Few pixels
+    of dSprites are white, which makes this layer faster on a CPU.
     """
 
-    DENSE = 0.15  # the share of nonzeros from which a matrix product is faster
+    DENSE = 0.15  # fraction of nonzeros above which a matrix product is faster
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
@@ -86,7 +86,7 @@ class Decoder(nn.Module):
 def convolution(
     channels: int, filters: int, size: int, stride: int, padding: int
 ) -> nn.Sequential:
-    """A hidden layer of the encoder."""
+    """Build a hidden layer of the encoder."""
     layer = nn.Conv2d(channels, filters, size, stride, padding)
     return nn.Sequential(layer, nn.BatchNorm2d(filters), nn.ReLU())
 
@@ -94,13 +94,13 @@ def convolution(
 def deconvolution(
     channels: int, filters: int, size: int, stride: int = 1, padding: int = 0
 ) -> nn.Sequential:
-    """A hidden layer of the decoder."""
+    """Build a hidden layer of the decoder."""
     layer = nn.ConvTranspose2d(channels, filters, size, stride, padding)
     return nn.Sequential(layer, nn.BatchNorm2d(filters), nn.ReLU())
 
 
 class ConvEncoder(nn.Module):
-    """q(z | x) of 64 x 64 pictures by four strided convolutions, as the paper's for faces."""
+    """q(z | x) of 64 x 64 images by four strided convolutions, as in the paper for faces."""
 
     def __init__(self, latents: int, channels: int) -> None:
         super().__init__()
@@ -142,14 +142,14 @@ class ConvDecoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """Encoder and decoder; the prior is a distribution and no part of it.
+    """Encoder and decoder; the prior is a separate distribution.
 
     Args:
-        latents: Number of them.
-        hidden: Width of the MLP.
-        activation: Of the MLP's decoder.
-        model: ``"mlp"`` for one channel, or ``"conv"``.
-        channels: Of the pictures, which are 64 x 64.
+        latents: Number of latents.
+        hidden: Hidden width of the MLP.
+        activation: Activation of the MLP decoder.
+        model: ``"mlp"`` (one channel only) or ``"conv"``.
+        channels: Channels of the 64 x 64 images.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class VAE(nn.Module):
 
 
 class Discriminator(nn.Sequential):
-    """FactorVAE's: six hidden layers of 1000 leaky ReLUs; logits of (joint, product)."""
+    """FactorVAE discriminator: six hidden layers of 1000 leaky ReLUs; logits (joint, product)."""
 
     def __init__(self, latents: int, hidden: int = 1000, depth: int = 6) -> None:
         widths = [latents] + [hidden] * depth
@@ -182,7 +182,7 @@ class Discriminator(nn.Sequential):
 
 
 class Fixed(nn.Module):
-    """A prior with nothing to learn: returns the same distribution on every call."""
+    """A prior without parameters: returns the same distribution on every call."""
 
     def __init__(self, distribution: Distribution) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class Fixed(nn.Module):
 
 
 def make_prior(config: Config) -> nn.Module:
-    """The prior p(z), on the device of the run; every kind has event shape (latents,)."""
+    """Create the prior p(z) on the run's device, with event shape (latents,)."""
     device = torch.device(config.device)
     unit = config.scale == "unit-variance"
     if config.prior == "normal":
@@ -212,7 +212,7 @@ def make_prior(config: Config) -> nn.Module:
 
 
 def exponents(prior: Distribution) -> dict[str, float]:
-    """The exponents of an ISA prior as p0, p1, ..., pK; none for a normal one."""
+    """The exponents of an ISA prior as p0, p1, ..., pK; empty for a normal prior."""
     if not isinstance(prior, ISA):
         return {}
     values = torch.cat([prior.p0.detach().reshape(1), prior.p.detach().reshape(-1)]).tolist()

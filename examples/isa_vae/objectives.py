@@ -1,7 +1,7 @@
-r"""What is maximised: every objective is a function that returns its terms, means over the batch.
+r"""Training objectives: each is a function that returns its terms as means over the batch.
 
-One sample :math:`z \sim q(z \mid x)` for each picture, for any prior with a ``log_prob``. The
-entry ``objective`` of what is returned is the weighted sum that is maximised.
+Each uses one sample :math:`z \sim q(z \mid x)` per image and any prior with a ``log_prob``. The
+returned entry ``objective`` is the weighted sum to maximise.
 """
 
 import math
@@ -18,7 +18,7 @@ Terms = dict[str, Tensor]
 
 
 def log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
-    """Log p(x | z) under independent Bernoullis, also of grey pixels: (N, pixels) -> (N,)."""
+    """Log p(x | z) under independent Bernoullis; grey pixels allowed: (N, pixels) -> (N,)."""
     return -binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
 
 
@@ -36,10 +36,10 @@ def elbo(
     Args:
         x: Pixels from 0 to 1, (N, pixels).
         vae: q(z | x) and p(x | z).
-        prior: Over vectors z, event shape (latents,). The normal prior is sampled like any other,
-            so that the arms of a comparison differ in nothing but the prior.
+        prior: p(z), event shape (latents,). By default its KL is estimated from samples even if
+            normal, so that the arms of a comparison differ only in the prior.
         beta: Weight of the rate.
-        kl: ``"analytic"`` takes the exact rate, which a normal prior has, instead of the sample's.
+        kl: ``"analytic"`` uses the exact rate (normal prior only) instead of the sampled one.
     """
     posterior = vae.encoder(x)
     z = posterior.rsample()
@@ -52,7 +52,7 @@ def elbo(
 
 
 def bound(log_px: Tensor, rate: Tensor, beta: float) -> Terms:
-    """The terms of equation 12, means over the last axis, from those of each picture."""
+    """The terms of equation 12: means over the last axis of the per-image terms."""
     log_px, rate = log_px.mean(-1), rate.mean(-1)
     return {"objective": log_px - beta * rate, "log_px": log_px, "kl": rate}
 
@@ -70,7 +70,7 @@ def tcvae(
     alpha: float = 1.0,
     gamma: float = 1.0,
 ) -> Terms:
-    r"""The beta-TCVAE of Chen et al. (2018), and the ISA-beta-TCVAE, in three parts of the rate.
+    r"""The beta-TCVAE of Chen et al. (2018) and the ISA-beta-TCVAE: the rate in three parts.
 
     .. math::
         \log p(x \mid z) - \alpha \log \frac{q(z \mid x)}{q(z)}
@@ -78,30 +78,30 @@ def tcvae(
 
     The products run over all latents (``tc="dims"``) or over the subspaces (``"groups"``). The
     last part is a sum of KL divergences only if p factorises in the same way: the normal does,
-    ISA does over its subspaces. For ISA over all latents it can be negative; the joint density of
-    the prior is in it, and no marginal is needed. With all weights 1 this is the bound itself.
+    ISA does over its subspaces. For ISA over all latents it can be negative; it uses the joint
+    density of the prior, so no marginal is needed. With all weights 1 this is the ELBO itself.
 
     Args:
         x: Pixels from 0 to 1, (N, pixels).
         vae: q(z | x) and p(x | z).
-        prior: Over vectors z, event shape (latents,).
+        prior: p(z), event shape (latents,).
         beta: Weight of the total correlation.
-        total: Number of pictures in the training set.
+        total: Number of images in the training set.
         sizes: Dimensions of the subspaces.
-        tc: Between what the total correlation is.
-        estimator: Of q(z); with ``"mws"`` the parts are off by constants, see `log_weights`: so
-            the names of the terms say which it was.
-        alpha: Weight of the mutual information of pictures and code.
+        tc: Total correlation across dimensions or subspaces.
+        estimator: Estimator of q(z). With ``"mws"`` the parts are off by constants (see
+            `log_weights`), so the names of the terms include the estimator.
+        alpha: Weight of the mutual information between images and code.
         gamma: Weight of the last part.
     """
     posterior = vae.encoder(x)
     z = posterior.rsample()
     log_px = log_likelihood(x, vae.decoder(z))
     weights = (alpha, beta, gamma)
-    return in_parts(log_px, posterior, z, prior, weights, total, sizes, tc, estimator)
+    return decomposed(log_px, posterior, z, prior, weights, total, sizes, tc, estimator)
 
 
-def in_parts(
+def decomposed(
     log_px: Tensor,
     posterior: Normal,
     z: Tensor,
@@ -112,7 +112,7 @@ def in_parts(
     tc: Literal["dims", "groups"] = "dims",
     estimator: Literal["mws", "mss"] = "mws",
 ) -> Terms:
-    """The terms of `tcvae` from those of each picture; the weights are alpha, beta and gamma."""
+    """The terms of `tcvae` from per-image terms; the weights are (alpha, beta, gamma)."""
     alpha, beta, gamma = weights
     groups = [1] * z.shape[1] if tc == "dims" else list(sizes)
     mixture = log_weights(len(z), total, estimator, z.device)
@@ -134,9 +134,9 @@ def in_parts(
 
 
 def part_names(tc: str, prior: Distribution) -> tuple[str, str]:
-    """What the second and the third part of the rate are.
+    """Names of the second and third part of the rate.
 
-    An ISA prior with independent latents factorises as well; it is not told apart here.
+    An ISA prior with independent latents factorises as well; this case is not distinguished.
     """
     if tc == "groups":
         return "tc_between_subspaces", "subspace_kl"
@@ -152,22 +152,22 @@ def log_weights(
 ) -> Tensor:
     r"""Logarithms of the weights w_ij in :math:`q(z_i) \approx \sum_j w_{ij} q(z_i \mid x_j)`.
 
-    With minibatch-weighted sampling all are 1 / (total batch): they sum to 1 / total, so that an
-    estimated log q(z) is low by about log(total), and a total correlation of d parts is high by
-    (d - 1) log(total). Gradients are those of the plain batch mean.
+    With minibatch-weighted sampling all weights are 1 / (total batch). Each row sums to
+    1 / total, so the estimate of log q(z) is too low by about log(total), and a total correlation
+    of d parts too high by (d - 1) log(total). Gradients equal those of the plain batch mean.
 
-    With minibatch-stratified sampling the rows sum to 1, and the estimate of q(z_i) is
-    unbiased if x_i is fixed and the others are drawn without replacement: 1 / total for the
-    picture itself, 1 / M for each of the other M = batch - 1, except that one of them stands for
-    all that are not in the batch, with (total - M) / (total M). So it takes a batch of 2 or more.
+    With minibatch-stratified sampling each row sums to 1, and the estimate of q(z_i) is unbiased
+    if x_i is fixed and the others are drawn without replacement: 1 / total for the image itself,
+    1 / M for each of the other M = batch - 1, except for one that stands for all images outside
+    the batch, with (total - M) / (total M). This needs a batch of at least 2.
 
     Returns:
-        (batch, batch); row i is for z_i.
+        The log weights, (batch, batch); row i belongs to z_i.
     """
     least = 2 if estimator == "mss" else 1
     if not least <= batch <= total:
         raise ValueError(
-            f"{estimator} takes a batch of {least} to all of the {total} pictures, but got {batch}"
+            f"{estimator} needs a batch size from {least} to the data set's {total}, got {batch}"
         )
     if estimator == "mws":
         return torch.full((batch, batch), -math.log(total * batch), device=device)
@@ -182,13 +182,13 @@ def log_weights(
 def aggregate(
     z: Tensor, posterior: Normal, groups: Sequence[int], log_weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Log q(z) and the sum of log q(z_k) over groups of latents, from a batch: two of (N,).
+    """Estimate log q(z) and the sum of log q(z_k) over groups of latents; both (N,).
 
     Args:
-        z: A sample of each posterior, (N, latents).
+        z: A sample from each posterior, (N, latents).
         posterior: q(z | x_j) of the batch, batch shape (N, latents).
-        groups: Numbers of latents that belong together, in their order.
-        log_weights: As `log_weights` returns them, (N, N).
+        groups: Sizes of consecutive groups of latents.
+        log_weights: Log weights from the function `log_weights`, (N, N).
     """
     log_q = posterior.log_prob(z[:, None])  # (i, j, latent)
     log_weights = log_weights.to(log_q)
@@ -204,7 +204,7 @@ def aggregate(
 def factorvae(
     x: Tensor, vae: VAE, prior: Distribution, beta: float, discriminator: nn.Module
 ) -> tuple[Terms, Tensor]:
-    r"""FactorVAE (Kim and Mnih 2018): the bound less the total correlation that a classifier sees.
+    r"""FactorVAE (Kim and Mnih 2018): the ELBO minus a classifier's total-correlation estimate.
 
     .. math::
         \log p(x \mid z) - \log \frac{q(z \mid x)}{p(z)} - \beta \log \frac{D(z)}{1 - D(z)}
@@ -213,7 +213,7 @@ def factorvae(
     marginals, so its log ratio estimates the total correlation.
 
     Returns:
-        The terms, and the sample z of each picture for `discriminator_loss`, (N, latents).
+        The terms, and one sample z per image for `discriminator_loss`, (N, latents).
     """
     posterior = vae.encoder(x)
     z = posterior.rsample()
@@ -231,13 +231,13 @@ def factorvae(
 
 
 def discriminator_loss(discriminator: nn.Module, z: Tensor, other: Tensor) -> Tensor:
-    """Cross entropy of telling z of q(z) (class 0) from shuffled ones of other pictures (1)."""
+    """Cross entropy of classifying z as from q(z) (class 0) or as shuffled (class 1)."""
     joint, product = discriminator(z), discriminator(shuffle_latents(other))
     zeros = torch.zeros(len(z), dtype=torch.long, device=z.device)
     return (cross_entropy(joint, zeros) + cross_entropy(product, zeros + 1)) / 2
 
 
 def shuffle_latents(z: Tensor) -> Tensor:
-    """Permute every latent over the batch on its own: a sample of the product of marginals."""
+    """Permute each latent across the batch: a sample from the product of the marginals."""
     order = torch.rand(z.shape, device=z.device).argsort(0)
     return z.gather(0, order)

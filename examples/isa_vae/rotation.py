@@ -1,10 +1,10 @@
-"""What does a prior gain where a trained code is turned? `rotation.py --help`.
+"""What does a prior gain when a trained code is rotated? `rotation.py --help`.
 
-Does the ISA prior act on the code by its force, by its scale, or through the training? Without
-training anything: turn the code of a trained model in planes of two latents, undo it
-before the decoder, and measure the change of the bound under each prior, beside the noise of the
-gradient that a force has to be heard over. `turning/bound.py` has the mathematics;
-other programs call `turning.gains.measure_rotation`.
+Does the ISA prior act on the code by its force, by its scale, or through the training? To find
+out without training: rotate the code of a trained model in planes of two latents, undo the
+rotation before the decoder, and measure the change of the ELBO under each prior, next to the
+gradient noise that a force must overcome. `turning/bound.py` has the mathematics; other programs
+call `turning.gains.measure_rotation`.
 """
 
 import io
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Waiting threads sleep: spinning ones make everything slower on a busy machine.
+# Idle threads must sleep: spinning makes everything slower on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
@@ -23,10 +23,10 @@ from config import UsageError, require
 from data.pictures import Pictures
 from data.sources import load_data
 from matplotlib import pyplot as plt
-from running.files import lines_as_csv, versions, write_json, write_text, write_whole
+from running.files import lines_as_csv, versions, write_atomic, write_json, write_text
 from running.folders import load_trained
 from running.process import exit_status, keep_freed_memory
-from turning.gains import ASKED, FIXED, Row, measure_rotation
+from turning.gains import FIXED, PRIORS, Row, measure_rotation
 from turning.turned_figure import as_text, figure, summarise
 
 DECIMALS = 6
@@ -34,33 +34,33 @@ DECIMALS = 6
 
 @dataclass(frozen=True)
 class Rotation:
-    """Turn the codes of trained models, and measure how the bound changes under each prior.
+    """Rotate the codes of trained models, and measure how the ELBO changes under each prior.
 
-    A model is a folder with model.pt and config.json, as train.py leaves it and sweep.py with
-    --keep-models. About two minutes each for a small model on a CPU. What is written is a table
-    (.csv), means over planes (.json) and a figure (.png).
+    A model is a folder with model.pt and config.json, as written by train.py and by sweep.py with
+    --keep-models. A small model takes about two minutes on a CPU. The outputs are a table (.csv),
+    means over planes (.json) and a figure (.png).
     """
 
     folders: tuple[Path, ...]
     """Folders of the models."""
-    priors: tuple[str, ...] = ASKED
-    """Arms of sweeps/experiments.py whose priors are asked beside a model's own."""
+    priors: tuple[str, ...] = PRIORS
+    """Arms of sweeps/experiments.py whose priors are evaluated besides the model's own."""
     images: int = 20_000
-    """Random pictures to take means over."""
+    """Number of random images to average over."""
     pairs: int = 3
-    """Planes of two active latents at most, within subspaces and as many across."""
+    """Maximum number of planes of two active latents within subspaces, and as many across."""
     out: Path = Path("runs/rotation")
-    """Where to write: this name with .csv, .json and .png at its end."""
+    """Output name, to which .csv, .json and .png are appended."""
     data: Path | None = None
-    """The real files of the data set, as for train.py."""
+    """Original files of the data set, as for train.py."""
     cache: Path | None = None
-    """Folder of the drawn data sets, as for train.py."""
+    """Cache folder for rendered images, as for train.py."""
     device: str = "auto"
-    """cpu, cuda, ...; auto: cuda where there is one."""
+    """Device: cpu, cuda, ...; auto picks cuda if available."""
 
 
 def check(rotation: Rotation) -> None:
-    """Raise a UsageError that names the first flag with a value that cannot work."""
+    """Raise a UsageError that names the first invalid flag."""
     names = [folder.resolve().name for folder in rotation.folders]
     require(len(names) > 0, "folders", "one or more", "none")
     require(len(set(names)) == len(names), "folders", "of different names", names)
@@ -72,9 +72,9 @@ def check(rotation: Rotation) -> None:
 
 
 def run(rotation: Rotation) -> None:
-    """Measure the models one after the other; those of one data set in a row share it."""
+    """Measure the models in order; consecutive models of one data set share it."""
     check(rotation)
-    for folder in rotation.folders:  # mistakes end it here
+    for folder in rotation.folders:  # fail early on errors
         load_trained(folder, rotation.device, rotation.data, rotation.cache)
     loaded: dict[str, Pictures] = {}
     rows: list[Row] = []
@@ -93,38 +93,38 @@ def run(rotation: Rotation) -> None:
             rows += found
             write(rotation.out, rows, settings, pictures.source)
         else:
-            print(f"{folder}: fewer than two latents are active, so there is nothing to turn")
+            print(f"{folder}: fewer than two latents are active, so there is nothing to rotate")
     if not rows:
-        raise UsageError("no model has two active latents: nothing was written")
+        raise UsageError("no model has two active latents; nothing was written")
     print(f"\n{as_text(summarise(rows))}\n\nWritten:")
     print(*(f"  {rotation.out}{end}" for end in (".csv", ".json", ".png")), sep="\n")
 
 
 def write(out: Path, rows: Sequence[Row], settings: dict[str, Any], source: str) -> None:
-    """The table, the means and the figure of what has been measured so far.
+    """Write the table, the means and the figure of everything measured so far.
 
     Args:
-        out: Their name without an ending.
-        rows: Of `measure_rotation`, of one or more models.
-        settings: That they were measured with.
-        source: Of the pictures.
+        out: Name of the files, without suffix.
+        rows: Rows from `measure_rotation`, for one or more models.
+        settings: Settings of the measurement.
+        source: Source of the images.
     """
-    write_text(lines_as_csv(rounded(rows), list(rows[0])), beside(out, ".csv"))
+    write_text(lines_as_csv(rounded(rows), list(rows[0])), with_suffix(out, ".csv"))
     results = {"settings": settings, "source": source, "versions": versions()}
-    write_json(results | {"summary": rounded(summarise(rows))}, beside(out, ".json"))
+    write_json(results | {"summary": rounded(summarise(rows))}, with_suffix(out, ".json"))
     picture, drawn = figure(rows, label(source)), io.BytesIO()
     picture.savefig(drawn, format="png", dpi=100)
     plt.close(picture)
-    write_whole(drawn.getvalue(), beside(out, ".png"))
+    write_atomic(drawn.getvalue(), with_suffix(out, ".png"))
 
 
-def beside(out: Path, ending: str) -> Path:
-    """A file of that name; a point in it is no ending."""
-    return out.with_name(out.name + ending)
+def with_suffix(out: Path, suffix: str) -> Path:
+    """Append a suffix; unlike Path.with_suffix, keep dots in the name."""
+    return out.with_name(out.name + suffix)
 
 
 def rounded(rows: Sequence[Row]) -> list[Row]:
-    """Numbers to a millionth of a nat: what is below is rounding."""
+    """Round to a millionth of a nat; smaller differences are rounding errors."""
     return [
         {k: round(x, DECIMALS) + 0.0 if isinstance(x, float) else x for k, x in row.items()}
         for row in rows
@@ -132,7 +132,7 @@ def rounded(rows: Sequence[Row]) -> list[Row]:
 
 
 def label(source: str) -> str:
-    """Heading of the figure."""
+    """Return the heading of the figure."""
     stand_in = "STAND-IN DATA. " * ("stand-in" in source)
     return (
         f"{stand_in}Change of the bound where a trained code is turned in a plane of two latents\n"
@@ -142,8 +142,8 @@ def label(source: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 2 wrong use, 130 Ctrl-C."""
-    import tyro  # only where flags are parsed: what needs no flags runs without it
+    """Return the exit status: 0 success, 2 usage error, 130 Ctrl-C."""
+    import tyro  # imported here so that everything but the command line works without it
 
     keep_freed_memory()
     rotation = tyro.cli(
@@ -151,7 +151,7 @@ def main(argv: Sequence[str]) -> int:
         args=argv,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalRequiredArgs),
     )
-    stopped = "stopped; the models measured so far are in the files that were written"
+    stopped = "stopped; the files contain the models measured so far"
     return exit_status(lambda: run(rotation), stopped)
 
 

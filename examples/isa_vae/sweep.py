@@ -1,4 +1,4 @@
-"""Run an experiment of many trainings: `python examples/isa_vae/sweep.py --help`."""
+"""Run an experiment with many trainings: `python examples/isa_vae/sweep.py --help`."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-# Waiting threads sleep: spinning ones make training some twenty times slower on a busy machine.
+# Idle threads must sleep: spinning makes training about twenty times slower on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
@@ -19,12 +19,12 @@ from card.collecting import collect
 from config import UsageError, find_device, require
 from data.sources import load_data
 from running import checkpoint
-from running.files import alone, no_room
+from running.files import disk_full, lock_folder
 from running.folders import require_folder
 from running.process import as_ctrl_c, exit_status
 from sweeps.engines import Outcome, gpu_slots, in_pool, in_ray
 from sweeps.experiments import Run, experiments, overview
-from sweeps.gather import finish, finished_keys, modelless
+from sweeps.gather import finished_keys, missing_models, write_tables
 from sweeps.rows import Row, write_row
 from sweeps.worker import SweepBar, folder_of, run_in
 
@@ -33,56 +33,56 @@ from sweeps.worker import SweepBar, folder_of, run_in
 class Sweep:
     """Run all trainings of an experiment, several at a time.
 
-    A finished run is a file under OUT/EXPERIMENT/rows: stop this at any moment and start it again
-    with the same flags, and it goes on. A run that diverges is recorded as such; a worker that
-    dies is replaced, and its run tried again. At the end all rows are a table. To try it in less
-    than two minutes: the experiment smoke.
+    Each finished run is a file in OUT/EXPERIMENT/rows, so a sweep can be stopped at any time and
+    resumes when started again with the same flags. Runs that diverge are recorded as such; a
+    worker that dies is replaced and its run retried. At the end all rows are collected in a
+    table. The experiment smoke tries all this in less than two minutes.
     """
 
     experiment: tyro.conf.Positional[str] = "list"
-    """Name of the experiment; list: show them all, with the number of runs; collect: merge FILES,
-    which gpu_sweep.py left, into the tables of --publish."""
+    """Name of the experiment; list: show all experiments and their number of runs; collect: merge
+    FILES written by gpu_sweep.py into the tables in --publish."""
     files: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """For collect: rows.jsonl, and parts of models, which go to --out."""
+    """For collect: rows.jsonl, and parts of models, which are joined in --out."""
     out: Path = Path("runs/sweeps")
-    """Folder of all sweeps."""
+    """Output folder for all sweeps."""
     engine: Literal["auto", "ray", "pool"] = "auto"
-    """ray: on this machine, or on a cluster with --address; pool: processes of this machine;
-    auto: ray with --address, or with --gpus where it is installed, else pool, which gives the same
-    rows and needs no server that takes memory."""
+    """ray: Ray on this machine, or on a cluster with --address; pool: processes on this machine;
+    auto: ray with --address, or with --gpus if installed, else pool, which gives the same rows
+    without the memory of a server."""
     workers: int | None = None
-    """Runs at a time on this machine; by default one for each core, or share of a GPU."""
+    """Number of parallel runs on this machine; by default one per core, or per share of a GPU."""
     threads: int = 1
-    """Of each run on the CPU. With --workers 1 and all cores a single run of the paper's size ends
-    sooner; many runs together do not."""
+    """CPU threads per run. With --workers 1 and all cores a single run of the paper's size
+    finishes sooner; many runs together do not."""
     address: str | None = None
-    """Of a Ray cluster, e.g. auto or ray://host:10001. Its machines need this package, and --out,
-    --data and --cache on a file system that they share."""
+    """Address of a Ray cluster, e.g. auto or ray://host:10001. Its machines need this package,
+    and --out, --data and --cache on a shared file system."""
     gpus: float = 0.0
-    """Share of a GPU for a run, e.g. 0.25 for four runs on each; 0: on the CPU."""
+    """Share of a GPU per run, e.g. 0.25 for four runs on each; 0: run on the CPU."""
     arms: tuple[str, ...] = ()
-    """Only these arms."""
+    """Run only these arms."""
     seeds: tuple[int, ...] = ()
-    """Only these seeds."""
+    """Run only these seeds."""
     betas: tuple[float, ...] = ()
-    """Only these betas."""
+    """Run only these betas."""
     data: Path | None = None
-    """The real files of the data set, as for train.py."""
+    """Original files of the data set, as for train.py."""
     cache: Path | None = None
-    """Folder of the drawn data sets, as for train.py."""
+    """Cache folder for rendered images, as for train.py."""
     keep_models: bool = False
-    """Keep the weights of each run, which the figures of appendix A.5 need: 5 MB for a quick one,
-    57 MB for one of the paper's."""
+    """Keep the weights of each run, which the figures of appendix A.5 need: 5 MB for a quick run,
+    57 MB for one of the paper's size."""
     publish: Path | None = None
-    """Add to the table in this folder too, e.g. examples/isa_vae/results: the runs that are in it
-    already count as finished, so that an interrupted experiment goes on, here or elsewhere."""
+    """Also add the rows to the table in this folder, e.g. examples/isa_vae/results. Runs already
+    in it count as finished, so an interrupted experiment can resume here or elsewhere."""
 
 
-def chosen(sweep: Sweep) -> list[Run]:
-    """The runs that the flags ask for, with this machine's device and files."""
+def select_runs(sweep: Sweep) -> list[Run]:
+    """Select the runs that match the flags, and set this machine's device and files."""
     table = experiments()
     if sweep.experiment not in table:
-        raise UsageError(f"no experiment {sweep.experiment!r}; there are {', '.join(table)}")
+        raise UsageError(f"no experiment {sweep.experiment!r}; choose from {', '.join(table)}")
     if sweep.experiment.startswith("paper"):
         raise UsageError(
             f"{sweep.experiment} is run by gpu_sweep.py, which fixes its number of pairs; fig5a "
@@ -112,12 +112,12 @@ def chosen(sweep: Sweep) -> list[Run]:
         and (not sweep.betas or run.config.beta in sweep.betas)
     ]
     if not found:
-        raise UsageError(f"no run of {sweep.experiment} is of all of --arms, --betas and --seeds")
+        raise UsageError(f"no run of {sweep.experiment} matches --arms, --betas and --seeds")
     return found
 
 
 def engine_of(sweep: Sweep) -> str:
-    """Ray or the pool, as asked for, or as there is need of it."""
+    """Resolve the engine: ray or pool."""
     installed = importlib.util.find_spec("ray") is not None
     if sweep.engine == "auto":
         return "ray" if sweep.address or (sweep.gpus and installed) else "pool"
@@ -125,12 +125,12 @@ def engine_of(sweep: Sweep) -> str:
 
 
 def outcomes(sweep: Sweep, runs: list[Run], folder: Path) -> Iterator[Outcome[Run, Row]]:
-    """Each run with its row or its error, as they end."""
+    """Yield each run with its row or its error, in the order in which they end."""
     function = partial(run_in, folder, sweep.keep_models, sweep.threads)
     local = not sweep.address or engine_of(sweep) == "pool"
     if local and sweep.gpus > torch.cuda.device_count():
-        there = torch.cuda.device_count()
-        raise UsageError(f"--gpus {sweep.gpus:g} of a run, but there are {there} here")
+        available = torch.cuda.device_count()
+        raise UsageError(f"--gpus asks for {sweep.gpus:g} per run, but {available} are available")
     if engine_of(sweep) == "ray":
         try:
             import ray  # noqa: F401
@@ -147,30 +147,30 @@ def outcomes(sweep: Sweep, runs: list[Run], folder: Path) -> Iterator[Outcome[Ru
 
 
 def run_all(sweep: Sweep) -> int:
-    """The sweep; returns the number of runs that failed for good."""
-    runs, folder = chosen(sweep), (sweep.out / sweep.experiment).absolute()
+    """Run the sweep, and return the number of runs that failed for good."""
+    runs, folder = select_runs(sweep), (sweep.out / sweep.experiment).absolute()
     rows = folder / "rows"
     require_folder("--out", rows)
     if sweep.publish:
         require_folder("--publish", sweep.publish)
     rows.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
-        return run_left(sweep, runs, folder)
+    with lock_folder(folder):
+        return run_remaining(sweep, runs, folder)
 
 
-def run_left(sweep: Sweep, runs: list[Run], folder: Path) -> int:
-    """The runs that have no row yet."""
-    rows, there = folder / "rows", finished_keys(runs, folder, sweep.publish, sweep.data)
-    left = [run for run in runs if run.key not in there]
+def run_remaining(sweep: Sweep, runs: list[Run], folder: Path) -> int:
+    """Make the runs that have no row yet, and return the number of failures."""
+    rows, finished = folder / "rows", finished_keys(runs, folder, sweep.publish, sweep.data)
+    remaining = [run for run in runs if run.key not in finished]
     failed = []
-    if sweep.keep_models and (without := modelless(runs, folder, there)):
-        print(without, file=sys.stderr)
-    if left:
-        load_data(left[0].config)  # drawn once, here, and cached for the workers
-    folders = {run.key: folder_of(run, folder) for run in left}
+    if sweep.keep_models and (warning := missing_models(runs, folder, finished)):
+        print(warning, file=sys.stderr)
+    if remaining:
+        load_data(remaining[0].config)  # rendered once here, and cached for the workers
+    folders = {run.key: folder_of(run, folder) for run in remaining}
     try:
         with SweepBar(sweep.experiment, len(runs), [*folders.values()]) as bar:
-            for run, outcome in outcomes(sweep, left, folder) if left else ():
+            for run, outcome in outcomes(sweep, remaining, folder) if remaining else ():
                 if isinstance(outcome, BaseException):
                     failed.append((run, outcome))
                 else:
@@ -180,14 +180,14 @@ def run_left(sweep: Sweep, runs: list[Run], folder: Path) -> int:
     finally:
         for run, error in failed:
             print(f"failed: {run.key}: {type(error).__name__}: {error}", file=sys.stderr)
-        if any(no_room(error) for _, error in failed):
-            print("make room there; the same command goes on from here", file=sys.stderr)
-        finish(runs, folder, sweep.publish, sweep.out / sweep.experiment)
+        if any(disk_full(error) for _, error in failed):
+            print("free some disk space; the same command resumes the sweep", file=sys.stderr)
+        write_tables(runs, folder, sweep.publish, sweep.out / sweep.experiment)
     return len(failed)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 1 a run failed, 2 wrong use, 130 Ctrl-C."""
+    """Return the exit status: 0 success, 1 a run failed, 2 usage error, 130 Ctrl-C."""
     sweep = tyro.cli(Sweep, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
     if sweep.experiment == "list":
         print(overview())
@@ -196,7 +196,7 @@ def main(argv: Sequence[str]) -> int:
         return exit_status(
             lambda: print(collect(sweep.files, sweep.publish, sweep.out)), "nothing was written"
         )
-    stopped = "stopped; the same command goes on from here"
+    stopped = "stopped; the same command resumes the sweep"
     with as_ctrl_c(signal.SIGTERM, signal.SIGHUP):
         return exit_status(lambda: min(1, run_all(sweep)), stopped)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-# Waiting threads sleep: spinning ones make training some twenty times slower on a busy machine.
+# Idle threads must sleep: spinning makes training about twenty times slower on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
@@ -21,25 +21,25 @@ from models import Discriminator, exponents, make_prior
 from objectives import Terms, discriminator_loss, elbo, factorvae, tcvae
 from running import checkpoint
 from running.checkpoint import State, make_vae
-from running.folders import can_go_on, run_folder, start
+from running.folders import run_folder, start, with_resume_hint
 from running.outputs import finish
 from running.process import (
     DIVERGED,
-    Board,
     StoppedError,
     StopRequest,
+    TensorBoardLog,
     exit_status,
     keep_freed_memory,
 )
 from torch import Tensor
 from tqdm import tqdm
 
-LOOK = 50  # steps between two looks at the terms, each of which waits for the device
+LOG_EVERY = 50  # steps between records of the terms; each record synchronises with the device
 DISCRIMINATOR_ADAM = {"lr": 1e-4, "betas": (0.5, 0.9)}  # Kim and Mnih 2018
 
 
 def make_state(config: Config, channels: int) -> State:
-    """Models and optimisers before the first step: a function of the settings."""
+    """Create the models and optimisers; they depend on the settings alone."""
     torch.manual_seed(config.seed)
     vae = make_vae(config, channels).to(config.device)
     prior = make_prior(config)
@@ -58,19 +58,19 @@ def make_state(config: Config, channels: int) -> State:
 
 
 def permutation(epoch: int, total: int, config: Config) -> Tensor:
-    """Order of the images in an epoch: a function of seed and epoch, so nothing is stored."""
+    """Return the image order of an epoch, computed from the seed so that nothing is stored."""
     seed = int(np.random.SeedSequence([config.seed, epoch]).generate_state(1)[0])
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
     return order.to(config.device)
 
 
-def decayed(step: int, steps: int, config: Config) -> float:
-    """Factor of the learning rates: 1, then linear to zero over the last part."""
+def lr_factor(step: int, steps: int, config: Config) -> float:
+    """Return the learning-rate factor: 1, then linear decay to zero at the end."""
     return min(1.0, (steps - step) / max(1.0, config.decay * steps))
 
 
 def objective(x: Tensor, state: State, config: Config, total: int) -> tuple[Terms, Tensor | None]:
-    """The terms that the settings ask for, and what the discriminator is to learn from."""
+    """Compute the terms of the configured objective, and z for FactorVAE's discriminator."""
     vae, prior = state.vae, state.prior()
     if config.objective == "vae":
         return elbo(x, vae, prior, config.beta, config.kl), None
@@ -91,9 +91,9 @@ def objective(x: Tensor, state: State, config: Config, total: int) -> tuple[Term
 
 
 def update(
-    state: State, config: Config, packed: Tensor, rows: Tensor, following: Tensor, pixels: int
+    state: State, config: Config, packed: Tensor, rows: Tensor, next_rows: Tensor, pixels: int
 ) -> Terms:
-    """One step on the pictures `rows`; FactorVAE's discriminator looks at the next ones too."""
+    """Take one step on the images `rows`; FactorVAE's discriminator also uses `next_rows`."""
     terms, z = objective(as_pixels(packed[rows], pixels), state, config, len(packed))
     state.optimiser.zero_grad()
     (-terms["objective"]).backward()
@@ -101,7 +101,7 @@ def update(
     if state.discriminator is None or state.discriminator_optimiser is None or z is None:
         return terms
     with torch.no_grad():
-        unrelated = state.vae.encoder(as_pixels(packed[following], pixels)).sample()
+        unrelated = state.vae.encoder(as_pixels(packed[next_rows], pixels)).sample()
     loss = discriminator_loss(state.discriminator, z, unrelated)
     state.discriminator_optimiser.zero_grad()
     loss.backward()
@@ -110,8 +110,8 @@ def update(
 
 
 def record(state: State, folder: Path) -> dict[str, float]:
-    """Add the means of the terms since the last record to the history."""
-    line = {name: value.item() / LOOK for name, value in state.running.items()}
+    """Append the means of the terms since the last record to the history."""
+    line = {name: value.item() / LOG_EVERY for name, value in state.running.items()}
     check_finite(line["objective"], state, folder)
     state.running.clear()
     state.history.append({"step": state.step, **line, **exponents(state.prior())})
@@ -119,7 +119,7 @@ def record(state: State, folder: Path) -> dict[str, float]:
 
 
 def check_finite(value: float, state: State, folder: Path) -> None:
-    """Stop before a NaN gets into a checkpoint."""
+    """Stop training before a NaN is written to a checkpoint."""
     if math.isfinite(value) and all(weight.isfinite().all() for weight in state.parameters()):
         return
     raise StoppedError(
@@ -136,24 +136,26 @@ def train(
     pixels: int,
     folder: Path,
     data: str,
-    tell: Callable[[int], None] | None = None,
+    report_progress: Callable[[int], None] | None = None,
 ) -> None:
-    """The loop; what it makes of `state` depends on config and data, not on interruptions.
+    """Run the training loop; the result does not depend on interruptions.
 
-    Shows a bar, unless there is somebody to `tell` the number of steps done.
+    Shows a progress bar, unless `report_progress` is there to receive the number of steps done.
     """
     total, steps = len(packed), config.num_steps(len(packed))
-    per_epoch = total // config.batch_size  # the last images of a permutation are left out
+    per_epoch = total // config.batch_size  # drops the last, incomplete batch of an epoch
     order = permutation(state.step // per_epoch, total, config)
     began = saved = time.monotonic()
     before = state.seconds
-    bar = tqdm(total=steps, initial=state.step, desc="training", unit="step", disable=bool(tell))
-    with StopRequest() as stop, bar, Board(folder, state.step, config.tensorboard) as board:
+    hidden = report_progress is not None
+    bar = tqdm(total=steps, initial=state.step, desc="training", unit="step", disable=hidden)
+    board = TensorBoardLog(folder, state.step, config.tensorboard)
+    with StopRequest() as stop, bar, board:
         while state.step < steps:
             epoch, batch = divmod(state.step, per_epoch)
             if batch == 0:
                 order = permutation(epoch, total, config)
-            rows, following = (
+            rows, next_rows = (
                 order[start : start + config.batch_size]
                 for start in (
                     batch * config.batch_size,
@@ -161,19 +163,19 @@ def train(
                 )
             )
             for group in state.optimiser.param_groups:
-                group["lr"] = group["full_rate"] * decayed(state.step, steps, config)
-            terms = update(state, config, packed, rows, following, pixels)
+                group["lr"] = group["full_rate"] * lr_factor(state.step, steps, config)
+            terms = update(state, config, packed, rows, next_rows, pixels)
 
             state.step += 1
             state.seconds = before + time.monotonic() - began
             for name, value in terms.items():
                 state.running[name] = state.running.get(name, 0.0) + value.detach()
             bar.update()
-            if state.step % LOOK == 0:
+            if state.step % LOG_EVERY == 0:
                 line = record(state, folder)
                 board.add(line)
-                if tell:
-                    tell(state.step)
+                if report_progress:
+                    report_progress(state.step)
                 bar.set_postfix(objective=f"{line['objective']:.1f}")
             due = time.monotonic() - saved >= config.checkpoint_seconds
             if due or stop.signal is not None or state.step == steps:
@@ -189,49 +191,49 @@ def fit(
     pictures: Pictures,
     packed: Tensor,
     folder: Path,
-    content: dict[str, Any] | None = None,
-    tell: Callable[[int], None] | None = None,
+    saved: dict[str, Any] | None = None,
+    report_progress: Callable[[int], None] | None = None,
 ) -> State:
-    """Train from the first step, or from the content of a checkpoint, to the last."""
+    """Train from the start, or from a saved checkpoint, to the last step."""
     if config.batch_size > len(pictures):
         raise UsageError(f"--batch-size {config.batch_size} is more than {len(pictures)} images")
     data = pictures.fingerprint()
     state = make_state(config, pictures.shape[0])
-    if content is not None:
-        checkpoint.restore(state, content, config, data)
+    if saved is not None:
+        checkpoint.restore(state, saved, config, data)
     else:
         start(config, folder)
         checkpoint.save(state, config, data, folder)
-    train(config, state, packed, pictures.pixels, folder, data, tell)
+    train(config, state, packed, pictures.pixels, folder, data, report_progress)
     return state
 
 
 def run(argv: Sequence[str]) -> None:
-    """Everything, from flags to figures."""
-    config, content = parse(argv), None
+    """Parse the flags, train, score and draw the figures."""
+    config, saved = parse(argv), None
     with run_folder(config) as folder:
         if config.resume:
-            content = checkpoint.read_checkpoint(folder)
-            config = parse(argv, saved=Config.from_json(content["config"]))
+            saved = checkpoint.read_checkpoint(folder)
+            config = parse(argv, saved=Config.from_json(saved["config"]))
         pictures = load_data(config)
         packed = torch.from_numpy(pictures.packed).to(config.device)
         try:
-            state = fit(config, pictures, packed, folder, content)
+            state = fit(config, pictures, packed, folder, saved)
             finish(config, state, packed, pictures, folder)
         except ScoringError as error:
             raise StoppedError(f"the model cannot be scored: {error}", DIVERGED) from error
         except (KeyboardInterrupt, StoppedError, OSError) as stop:
-            raise can_go_on(stop, folder) from None
+            raise with_resume_hint(stop, folder) from None
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 1 diverged, 2 wrong use, 130 Ctrl-C."""
+    """Return the exit status: 0 success, 1 diverged, 2 usage error, 130 Ctrl-C."""
     keep_freed_memory()
     return exit_status(lambda: run_or_stop(argv), "stopped; nothing was written")
 
 
 def run_or_stop(argv: Sequence[str]) -> int:
-    """Run; a training that was stopped or diverged says so, and has its own status."""
+    """Run, and report a training that stopped or diverged with its own exit status."""
     try:
         run(argv)
     except StoppedError as stop:

@@ -1,4 +1,4 @@
-"""Mistakes in the flags, told to the user by name."""
+"""Errors in command-line flags, reported to the user by flag name."""
 
 import importlib.util
 
@@ -6,31 +6,31 @@ import torch
 
 
 class UsageError(Exception):
-    """A mistake in the flags, or in a file they name; the message is for the user."""
+    """An invalid flag, or a problem with a file it names; the message is for the user."""
 
 
 def flag(key: str) -> str:
-    """Name of a field on the command line."""
+    """Return the command-line flag of a config field."""
     return "--" + key.replace("_", "-")
 
 
 def require_package(what: str, package: str, extra: str) -> None:
-    """Raise a UsageError that says how to install a package that is missing."""
+    """Raise a UsageError with the install command if a package is missing."""
     if importlib.util.find_spec(package) is None:
         raise UsageError(
-            f"{what} needs the package {package}, which is not installed here; it comes with\n"
+            f"{what} needs the package {package}, which is not installed; install it with\n"
             f"  python -m pip install -c constraints.txt -e '.[{extra}]'"
         )
 
 
 def require(condition: bool, key: str, wanted: str, got: object) -> None:
-    """Raise a UsageError about one flag unless the condition holds."""
+    """Raise a UsageError about a flag unless the condition holds."""
     if not condition:
         raise UsageError(f"{flag(key)} must be {wanted}, but got {got}")
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name, proved to work."""
+    """Return the named device after checking that it works."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -43,8 +43,8 @@ def find_device(name: str) -> torch.device:
 
 
 def reason(error: Exception) -> str:
-    """The first line of an error, without torch's advice to load such a file with its code."""
+    """Return the first line of an error, without torch's advice to disable weights_only."""
     text = str(error).strip()
     if "weights_only" in text:
-        return "it holds something else than tensors, or is damaged"
+        return "it contains something other than tensors, or is damaged"
     return text.splitlines()[0] if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Figure 1 of the paper, and the sweeps of factor analysis of appendix B.3 to B.5."""
+"""Draw figure 1 of the paper, and the factor-analysis sweeps of appendix B.3 to B.5."""
 
 import math
 from pathlib import Path
@@ -17,11 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-SEED, BETA = 0, 3.0  # of the fits that figure 1 shows
+SEED, BETA = 0, 3.0  # the fits that figure 1 shows
 
 
 def figure1(results: Path) -> Figure:
-    """True weights, those of VI and of beta-VI, and how the shortest one fares on the way."""
+    """Figure 1: true weights, those of VI and beta-VI, and the shortest weight during each fit."""
     rows, settings = read_csv(results / ica.TABLE), read_json(results / ica.FILE)["config"]
     require({1.0, BETA} <= set(settings["betas"]), "--betas of ica.py", f"1 and {BETA}", settings)
     config = Config(**{key: settings[key] for key in ("nu", "noise_std", "angles", "num")})
@@ -50,13 +50,13 @@ def figure1(results: Path) -> Figure:
 
 
 def find(rows: list[Row], beta: float, stage: str, step: int) -> Row:
-    """The line of the table for the seed of the figure."""
+    """The row of the table for the figure's seed."""
     key = (SEED, beta, stage, step)
     return next(r for r in rows if (r["seed"], r["beta"], r["stage"], r["em_step"]) == key)
 
 
 def weights(ax: Axes, row: Row) -> None:
-    """Each weight, doubled in length and in both directions; a pruned one is a dot."""
+    """Draw each weight at twice its length in both directions; a dot marks a pruned one."""
     for k, color in enumerate(("tab:blue", "tab:orange", "tab:green")):
         norm, angle = float(row[f"norm_{k}"]), math.radians(float(row[f"degrees_{k}"]))
         x, y = 2 * norm * math.cos(angle), 2 * norm * math.sin(angle)
@@ -67,16 +67,16 @@ def weights(ax: Axes, row: Row) -> None:
 
 
 def shortest(ax: Axes, rows: list[Row]) -> None:
-    """Norm of the shortest weight on the way of every fit."""
+    """Plot the norm of the shortest weight during every fit."""
     betas = sorted({float(row["beta"]) for row in rows})
     last = max(float(row["em_step"]) for row in rows)
     for beta, color in zip(betas, plt.cm.viridis([0.05, 0.45, 0.8, 0.9, 1.0]), strict=False):
         for seed in sorted({row["seed"] for row in rows}):
             fit = [r for r in rows if (r["seed"], r["beta"]) == (seed, beta)]
-            way = [r for r in fit if r["stage"] != "converged"]
-            norms = [ica.smallest_norm(r) for r in way]
+            path = [r for r in fit if r["stage"] != "converged"]
+            norms = [ica.smallest_norm(r) for r in path]
             label = rf"$\beta$ = {beta:g}" if seed == 0 else None
-            ax.plot([r["em_step"] for r in way], norms, color=color, linewidth=1.2, label=label)
+            ax.plot([r["em_step"] for r in path], norms, color=color, linewidth=1.2, label=label)
             end = ica.smallest_norm(fit[-1])
             ax.plot([last, 1.15 * last], [norms[-1], end], ":", color=color, linewidth=0.9)
             ax.plot(1.15 * last, end, "o", color=color, markersize=4, clip_on=False)
@@ -86,7 +86,7 @@ def shortest(ax: Axes, rows: list[Row]) -> None:
 
 
 def sweeps(results: Path) -> dict[str, Any]:
-    """The results of factor analysis."""
+    """Read the results of factor analysis."""
     return read_json(results / factor_analysis.FILE)
 
 
@@ -105,7 +105,7 @@ def rotation(results: Path) -> Figure:
 
 
 def bounds(ax: Axes, sweep: dict[str, Any], key: str, label: str) -> None:
-    """Log likelihood and free energy against what is swept."""
+    """Plot log likelihood and free energy against the swept quantity."""
     ax.plot(sweep[key], sweep["log_likelihood"], color="0.3", label="log likelihood")
     ax.plot(sweep[key], sweep["free_energy"], color="tab:blue", label="free energy")
     ax.set(xlabel=label, ylabel="nats")
@@ -113,7 +113,7 @@ def bounds(ax: Axes, sweep: dict[str, Any], key: str, label: str) -> None:
 
 
 def ellipses(ax: Axes, posterior: dict[str, Any]) -> None:
-    """Contours at one and two standard deviations of both posteriors, for a datum at 0."""
+    """Draw contours of both posteriors at one and two standard deviations, for a datum at 0."""
     exact = torch.tensor(posterior["exact_covariance"], dtype=torch.float64)
     factorised = torch.tensor(posterior["mean_field_variance"], dtype=torch.float64).diag()
     for covariance, color, label in (
@@ -132,7 +132,7 @@ def ellipses(ax: Axes, posterior: dict[str, Any]) -> None:
 
 
 def pruning(results: Path) -> Figure:
-    """B.4: a component split in two copies."""
+    """B.4: a component split into two copies."""
     sweep = sweeps(results)["pruning"]
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
     bounds(axes[0], sweep, "rho", r"$\rho$")
@@ -147,7 +147,7 @@ def pruning(results: Path) -> Figure:
 
 
 def beta(results: Path) -> Figure:
-    """B.5: the objective of beta-VI against rotation, and what it prunes at a fixed noise."""
+    """B.5: the objective of beta-VI against rotation, and its pruning at fixed noise."""
     found = sweeps(results)
     figure, axes = plt.subplots(1, 2, figsize=(10.5, 3.8), layout="constrained")
     for row, color in zip(found["beta"], plt.cm.viridis([0.0, 0.3, 0.55, 0.75]), strict=False):
@@ -167,7 +167,7 @@ def beta(results: Path) -> Figure:
 
 
 def pruned(ax: Axes, rows: list[dict[str, Any]]) -> None:
-    """Squared norms of the best weights against beta: lines by formula, dots by search."""
+    """Plot squared norms of the best weights against beta: formula (lines), search (dots)."""
     betas = [row["beta"] for row in rows]
     for k, (color, name) in enumerate((("tab:blue", "stronger"), ("tab:orange", "weaker"))):
         ax.plot(betas, [row["formula"][k] for row in rows], color=color, label=name)

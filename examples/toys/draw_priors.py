@@ -1,4 +1,4 @@
-"""Figures 2, 3 and 4 of the paper, and the grid of forces."""
+"""Draw figures 2, 3 and 4 of the paper, and the grid of forces."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ EQUATION_6 = LpNestedTree((0, (1, 2)))
 ROOT, INNER = (0.7, 1.0, 2.0, 8.0), (1.0, 2.0, 8.0)  # p0 and p1 of figure 2
 PLANES = (1.0, 2.2, 4.0)  # exponents of figure 3
 LIMIT = 2.7
-STRONG = 0.2  # nats, the darkest colours of the grid
+STRONG = 0.2  # nats at the ends of the colour scale
 
 
 def sphere(rings: int) -> Tensor:
-    """Directions in space, (rings, 2 * rings - 1, 3)."""
+    """A grid of directions in space, (rings, 2 * rings - 1, 3)."""
     polar = torch.linspace(0, torch.pi, rings, dtype=torch.float64)[:, None]
     around = torch.linspace(0, 2 * torch.pi, 2 * rings - 1, dtype=torch.float64)
     height = polar.cos().expand(-1, len(around))
@@ -31,7 +31,7 @@ def sphere(rings: int) -> Tensor:
 
 
 def figure2(_: Path) -> Figure:
-    """Iso-contours of equation 6, as surfaces: where the Lp-nested function is 1."""
+    """Figure 2: iso-contours of equation 6 as surfaces, where the Lp-nested function is 1."""
     shape = (len(INNER), len(ROOT))
     figure = plt.figure(figsize=(9.6, 7.8), layout="constrained")
     axes = figure.subplots(*shape, subplot_kw={"projection": "3d"})
@@ -47,7 +47,7 @@ def figure2(_: Path) -> Figure:
 
 
 def unit_surface(ax: Axes, p0: float, p1: float) -> None:
-    """One surface: every direction divided by its norm."""
+    """Draw one surface: every direction divided by its norm."""
     directions = sphere(61)
     exponents = torch.tensor([p0, p1], dtype=torch.float64)
     points = directions / functional.norm(directions, exponents, EQUATION_6).unsqueeze(-1)
@@ -62,7 +62,7 @@ def unit_surface(ax: Axes, p0: float, p1: float) -> None:
 
 
 def figure3(results: Path) -> Figure:
-    """Leptokurtic and platykurtic priors against two uniform factors."""
+    """Figure 3: leptokurtic and platykurtic priors against two uniform factors."""
     rows = {row["p"]: row for row in read_json(results / FILE)["plane"]}
     figure, axes = plt.subplots(1, len(PLANES), figsize=(10.5, 4.5), layout="constrained")
     for ax, p in zip(axes, PLANES, strict=True):
@@ -74,7 +74,7 @@ def figure3(results: Path) -> Figure:
 
 
 def square_on_prior(ax: Axes, p: float, row: Row) -> None:
-    """The density with the support of the aligned and of the diagonal code."""
+    """Draw the density with the supports of the aligned and the diagonal code."""
     plot.density(unit_prior([2], p, p), ax, limit=LIMIT)
     corners = 3**0.5 * torch.tensor([[-1.0, 1, 1, -1, -1], [-1, -1, 1, 1, -1]])
     diagonal = torch.stack([corners[0] - corners[1], corners[0] + corners[1]]) / 2**0.5
@@ -90,7 +90,7 @@ def square_on_prior(ax: Axes, p: float, row: Row) -> None:
 
 
 def figure4(_: Path) -> Figure:
-    """The trees of equation 6 and of ISA."""
+    """Figure 4: the trees of equation 6 and of ISA."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=[3, 7], layout="constrained")
     trees = {"(a) equation 6": EQUATION_6, "(b) ISA": LpNestedTree.isa([2, 3, 2])}
     for ax, (title, tree) in zip(axes, trees.items(), strict=True):
@@ -111,12 +111,12 @@ def force(results: Path) -> Figure:
 
 
 def signed(value: float) -> str:
-    """Three digits with a sign, or 0."""
+    """Format three digits with a sign, or 0."""
     return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}") if abs(value) >= 5e-4 else "0"
 
 
 def heatmap(ax: Axes, rows: list[Row], name: str) -> None:
-    """One grid, with its numbers."""
+    """Draw one grid with its numbers."""
     exponents = sorted({float(row["p"]) for row in rows})
     values = torch.tensor([float(row[name]) for row in rows]).view(len(exponents), -1)
     ax.imshow(values.numpy(), cmap="RdBu", vmin=-STRONG, vmax=STRONG, origin="lower")
@@ -127,5 +127,5 @@ def heatmap(ax: Axes, rows: list[Row], name: str) -> None:
     ticks = [f"{p:g}" for p in exponents]
     ax.set_xticks(range(len(ticks)), ticks)
     ax.set_yticks(range(len(ticks)), ticks)
-    place = "the two factors within one subspace" if name == "within" else "in two subspaces"
-    ax.set(xlabel="$p$", ylabel="$p_0$", title=place)
+    title = "the two factors within one subspace" if name == "within" else "in two subspaces"
+    ax.set(xlabel="$p$", ylabel="$p_0$", title=title)

@@ -2,8 +2,8 @@
 
 Sweeps of factor analysis over rotations, split components and beta.
 
-The data are their own second moment, that of the model with orthogonal weights, so the weights
-of every sweep have the same likelihood, the maximum; only the bound differs between them.
+The data enter through their second moment alone, chosen as that of the model with orthogonal
+weights. So all weights of a sweep have the same, maximal likelihood; only the bound differs.
 """
 
 import dataclasses
@@ -29,29 +29,28 @@ from records import command, require, versions, write_json
 from torch import Tensor
 
 FILE = "factor_analysis.json"
-START_DEGREES = 30.0  # of the weights from which the free energy is climbed
+START_DEGREES = 30.0  # rotation of the initial weights when maximising the free energy
 
 
 @dataclass(frozen=True)
 class Config:
     """Sweep factor analysis over rotations, split components and beta. Takes a second.
 
-    The defaults are settings at which the paper's two numbers come out; the paper's own are not
-    known.
+    The defaults reproduce the paper's two numbers; the paper's own settings are not known.
     """
 
     num: int = 100
-    """Number of data."""
+    """Number of data points."""
     variances: tuple[float, float] = (0.180230, 0.027165)
-    """Of the data along their two principal axes."""
+    """Variances of the data along their two principal axes."""
     noise: float = 0.0135825
-    """Variance of the observation noise: less than both variances."""
+    """Variance of the observation noise; smaller than both variances."""
     betas: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0)
-    """Of the rotation sweep of B.5."""
+    """Values of beta for the rotation sweep of B.5."""
     points: int = 61
-    """Of each sweep."""
+    """Number of points in each sweep."""
     out: Path = Path("runs/toys")
-    """Folder of the results file."""
+    """Output folder."""
 
 
 def moment(config: Config) -> Tensor:
@@ -60,12 +59,12 @@ def moment(config: Config) -> Tensor:
 
 
 def orthogonal_weights(config: Config) -> Tensor:
-    """Weights of the highest likelihood, along the principal axes, shape (2, 2)."""
+    """Maximum-likelihood weights along the principal axes, shape (2, 2)."""
     return (moment(config) - config.noise * torch.eye(2, dtype=torch.float64)).sqrt()
 
 
 def rotated(config: Config, degrees: Tensor | float) -> Tensor:
-    """The weights with their latent space rotated: the same likelihood, shape (*batch, 2, 2)."""
+    """The weights with a rotated latent space, of equal likelihood, shape (*batch, 2, 2)."""
     angle = torch.deg2rad(torch.as_tensor(degrees, dtype=torch.float64))
     return orthogonal_weights(config) @ rotation(angle)
 
@@ -97,7 +96,7 @@ def posterior(config: Config, degrees: float) -> dict[str, Any]:
 
 
 def pruning_sweep(config: Config) -> dict[str, Any]:
-    """B.4: three components, the first of them split in two copies by rho."""
+    """B.4: three components, the first of which is split into two copies by rho."""
     rho = torch.linspace(0, math.pi / 2, config.points, dtype=torch.float64).sin()
     first, second = orthogonal_weights(config).diagonal().tolist()
     weights = split_weights(rho, first, second)
@@ -114,9 +113,9 @@ def pruning_sweep(config: Config) -> dict[str, Any]:
 
 
 def beta_sweep(config: Config) -> list[dict[str, Any]]:
-    """B.5: the rotation sweep with other weights of the divergence.
+    """B.5: the rotation sweep with different weights of the divergence.
 
-    The ripple is what the objective loses at 45 degrees; divided by beta it's the divergence of
+    The ripple is the loss of the objective at 45 degrees; divided by beta it is the divergence of
     the factorised posterior from the exact one.
     """
     degrees = torch.linspace(0, 90, config.points, dtype=torch.float64)
@@ -134,10 +133,10 @@ def beta_sweep(config: Config) -> list[dict[str, Any]]:
 
 
 def noise_sweep(config: Config) -> list[dict[str, Any]]:
-    r"""B.5's caveat: at a fixed noise the best squared weights are ``variance - beta * noise``.
+    r"""B.5's caveat: at fixed noise the best squared weights are ``variance - beta * noise``.
 
-    Each row has those squared norms and the ones that the free energy's maximum has, found by
-    climbing it from rotated weights.
+    Each row has these squared norms, and those found by maximising the free energy numerically
+    from rotated weights.
     """
     start, variances = rotated(config, START_DEGREES), torch.tensor(config.variances).double()
     largest = math.ceil(variances.max().item() / config.noise) + 1
@@ -151,7 +150,7 @@ def noise_sweep(config: Config) -> list[dict[str, Any]]:
 
 
 def check(config: Config) -> None:
-    """Raise a UsageError that names the first flag with a value that cannot work."""
+    """Raise a UsageError that names the first invalid flag."""
     require(config.num > 0, "--num", "positive", config.num)
     require(config.points > 1, "--points", "2 or more", config.points)
     low = min(config.variances)
@@ -160,7 +159,7 @@ def check(config: Config) -> None:
 
 
 def summary(results: dict[str, Any], path: Path) -> str:
-    """The numbers as a few lines of text."""
+    """Format the results as a few lines of text."""
     sweep, split = results["rotation"], results["pruning"]
     ripples = "  ".join(f"{row['beta']:g}: {row['ripple']:.2f}" for row in results["beta"])
     over = "  ".join(f"{row['beta']:g}: {row['ripple_over_beta']:.2f}" for row in results["beta"])
@@ -174,14 +173,14 @@ degrees, {straight:.2f} at 0
 B.4  free energy {one:.2f} with one copy, {split["lowest_free_energy"]:.2f} with two equal ones \
 (rho {rho:.2f})
 B.5  ripple of the objective, by beta      {ripples}
-     the same over beta                    {over}
-     at fixed noise the weaker component is gone from beta = {pruned:g} on
+     the same divided by beta              {over}
+     at fixed noise the weaker component is pruned from beta = {pruned:g} on
 
 Written to {path}"""
 
 
 def run(argv: Sequence[str]) -> str:
-    """Everything, from flags to the summary."""
+    """Parse the flags, run the sweeps, and return the summary."""
     config = tyro.cli(Config, args=argv)
     check(config)
     settings = dataclasses.asdict(config)

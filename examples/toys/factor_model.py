@@ -1,14 +1,14 @@
 r"""Mean-field factor analysis in closed form: likelihood, free energy, and beta-VI.
 
-The model is :math:`z \sim N(0, I_K)`, :math:`x \mid z \sim N(W z, \sigma^2 I_D)`. Data enter by
-their number :math:`N` and second moment :math:`T = \frac{1}{N} \sum_n x_n x_n^T` alone. The
+The model is :math:`z \sim N(0, I_K)`, :math:`x \mid z \sim N(W z, \sigma^2 I_D)`. Data enter only
+through their number :math:`N` and second moment :math:`T = \frac{1}{N} \sum_n x_n x_n^T`. The
 factorised normal :math:`q_n` that maximises
 
 .. math:: F_\beta = \sum_n E_{q_n} \log p(x_n \mid z) - \beta\, KL(q_n \| p(z))
 
 is the mean-field posterior of a model with noise :math:`\beta \sigma^2`. All functions take
 ``weights`` of shape ``(*batch, D, K)``, ``noise`` :math:`= \sigma^2`, ``moment`` :math:`= T` of
-shape ``(D, D)`` and ``num`` :math:`= N`, and return nats of all data together, ``(*batch)``.
+shape ``(D, D)`` and ``num`` :math:`= N`, and return nats summed over all data, ``(*batch)``.
 """
 
 import math
@@ -24,7 +24,7 @@ def posterior_precision(weights: Tensor, noise: float) -> Tensor:
 
 
 def mean_field(weights: Tensor, noise: float, beta: float = 1.0) -> tuple[Tensor, Tensor]:
-    r"""The best factorised normal: its mean is :math:`R x`, its variances are :math:`v`.
+    r"""The best factorised normal, with mean :math:`R x` and variances :math:`v`.
 
     .. math:: R = P_\beta^{-1} W^T / (\beta \sigma^2), \quad v_k = 1 / (P_\beta)_{kk}, \quad
         P_\beta = I + W^T W / (\beta \sigma^2)
@@ -40,7 +40,7 @@ def mean_field(weights: Tensor, noise: float, beta: float = 1.0) -> tuple[Tensor
 
 
 def log_likelihood(weights: Tensor, noise: float, moment: Tensor, num: int) -> Tensor:
-    r"""Of the data, whose covariance under the model is :math:`S = W W^T + \sigma^2 I`.
+    r"""Log likelihood of the data, with model covariance :math:`S = W W^T + \sigma^2 I`.
 
     .. math:: -\tfrac{N}{2} (\log |2 \pi S| + \mathrm{tr}\, S^{-1} T)
     """
@@ -93,7 +93,7 @@ def rotation(phi: Tensor) -> Tensor:
 
 
 def split_weights(rho: Tensor, first: float, second: float) -> Tensor:
-    r"""Three components of which the first is split in two copies, shape ``(*batch, 2, 3)``.
+    r"""Three components, the first of which is split into two copies, shape ``(*batch, 2, 3)``.
 
     .. math:: W(\rho) = \begin{pmatrix} a \sqrt{1 - \rho^2} & 0 & a \rho \\ 0 & b & 0 \end{pmatrix}
 
@@ -109,7 +109,7 @@ def split_weights(rho: Tensor, first: float, second: float) -> Tensor:
 def maximise_free_energy(
     start: Tensor, noise: float, moment: Tensor, num: int, beta: float = 1.0
 ) -> Tensor:
-    """Weights at the local maximum of the free energy above the start, shape ``(D, K)``."""
+    """Maximise the free energy locally from initial weights, shape ``(D, K)``."""
     weights = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
         [weights],

@@ -14,12 +14,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 TABLE, FILE = "ica.csv", "ica.json"
-PRUNED = 0.1  # a weight is pruned when it's shorter than this, a tenth of the true ones
+PRUNED = 0.1  # a weight counts as pruned below this norm, a tenth of the true ones
 STAGES = {"truth": "at the true weights", "em": "after EM", "converged": "at the maximum"}
 
 
 def row(x: Tensor, config: Config, seed: int, beta: float, point: Point) -> Row:
-    """A line of the table."""
+    """Format a point of a fit as a row of the table."""
     norms = point.weights.norm(dim=0).tolist()
     degrees = point.weights[1].atan2(point.weights[0]).rad2deg().remainder(180).tolist()
     return {
@@ -36,7 +36,7 @@ def row(x: Tensor, config: Config, seed: int, beta: float, point: Point) -> Row:
 
 
 def smallest_norm(line: Row) -> float:
-    """Of the three weights."""
+    """The smallest norm of the three weights."""
     return min(float(line[f"norm_{k}"]) for k in range(3))
 
 
@@ -48,7 +48,7 @@ def between_longest(line: Row) -> float:
 
 
 def overview(rows: Sequence[Row], config: Config) -> list[Row]:
-    """For each beta and stage: how many fits pruned, how orthogonal, which bound they have."""
+    """Summarise the fits of each beta and stage: pruning, orthogonality and bounds."""
     lines: list[Row] = []
     for beta in config.betas:
         for stage in STAGES:
@@ -74,7 +74,7 @@ def overview(rows: Sequence[Row], config: Config) -> list[Row]:
 
 
 def check(config: Config) -> None:
-    """Raise a UsageError that names the first flag with a value that cannot work."""
+    """Raise a UsageError that names the first invalid flag."""
     for key in ("nu", "noise_std", "num", "seeds", "em_steps"):
         flag, value = "--" + key.replace("_", "-"), getattr(config, key)
         require(value > 0, flag, "positive", value)
@@ -82,7 +82,7 @@ def check(config: Config) -> None:
 
 
 def summary(lines: Sequence[Row], config: Config, seconds: float) -> str:
-    """The overview as text."""
+    """Format the overview as text."""
     text = [
         f"{config.seeds} data sets of {config.num}, nu {config.nu:g}, all numbers are means",
         "",
@@ -98,7 +98,7 @@ def summary(lines: Sequence[Row], config: Config, seconds: float) -> str:
 
 
 def run(argv: Sequence[str]) -> str:
-    """Everything, from flags to the summary."""
+    """Parse the flags, run the fits, and return the summary."""
     config = tyro.cli(Config, args=argv)
     check(config)
     began, rows = time.monotonic(), []

@@ -1,7 +1,7 @@
-"""Fits of over-complete ICA: variational EM from the truth, then a climb to the maximum.
+"""Fit over-complete ICA: variational EM from the true weights, then L-BFGS to the maximum.
 
-Only improving steps are taken. EM is slow where the noise is small; the climb moves all of q, and
-with it the weights, which are the best ones for q.
+Only improving steps are accepted. EM is slow if the noise is small; L-BFGS optimises all of q
+jointly, with the weights at their optimum for q.
 """
 
 from collections.abc import Callable
@@ -14,48 +14,48 @@ import torch
 from ica_model import best_weights, free_energy
 from torch import Tensor
 
-EVERY = 10  # EM steps between two points of the path
-INNER = 5  # steps of q within an EM step
+EVERY = 10  # EM steps between recorded points
+INNER = 5  # L-BFGS steps on q within an EM step
 
 
 @dataclass(frozen=True)
 class Config:
-    """Fit over-complete ICA by VI and beta-VI, from the truth. One to two minutes."""
+    """Fit over-complete ICA by VI and beta-VI from the true weights. One to two minutes."""
 
     nu: float = 3.0
     """Degrees of freedom of the sources: the lower, the sparser."""
     noise_std: float = 0.1
     """Standard deviation of the observation noise."""
     angles: tuple[float, float, float] = (0.0, 60.0, 120.0)
-    """Directions of the true weights in degrees; they have norm 1."""
+    """Directions in degrees of the true weights, which have norm 1."""
     num: int = 250
-    """Number of data."""
+    """Number of data points per data set."""
     betas: tuple[float, ...] = (1.0, 3.0, 8.0)
     """Weights of the divergence; 1 is plain VI."""
     seeds: int = 10
     """Number of data sets."""
     em_steps: int = 100
-    """Steps of variational EM before the climb to the maximum."""
+    """Steps of variational EM before the final maximisation."""
     out: Path = Path("runs/toys")
-    """Folder of the results files."""
+    """Output folder."""
 
 
 def true_weights(config: Config) -> Tensor:
-    """Columns of norm 1, shape (2, 3)."""
+    """The true weights, columns of norm 1, shape (2, 3)."""
     angles = torch.tensor(config.angles, dtype=torch.float64).deg2rad()
     return torch.stack([angles.cos(), angles.sin()])
 
 
 def draw(config: Config, seed: int) -> Tensor:
-    """Data of the model, shape (N, 2)."""
+    """Draw data from the model, shape (N, 2)."""
     generator = np.random.default_rng(seed)
     sources = torch.from_numpy(generator.standard_t(config.nu, (config.num, 3)))
     noise = torch.from_numpy(generator.standard_normal((config.num, 2)))
     return sources @ true_weights(config).T + config.noise_std * noise
 
 
-def start(x: Tensor, config: Config, beta: float) -> tuple[Tensor, Tensor]:
-    """Mean and log standard deviation of the best q for normal sources and the true weights."""
+def initial_q(x: Tensor, config: Config, beta: float) -> tuple[Tensor, Tensor]:
+    """Mean and log standard deviation of the best q for the true weights and normal sources."""
     weights, noise = true_weights(config), beta * config.noise_std**2
     inner = weights.T @ weights + noise * torch.eye(3, dtype=x.dtype)
     mean = torch.linalg.solve(inner, weights.T @ x.T).T
@@ -63,9 +63,9 @@ def start(x: Tensor, config: Config, beta: float) -> tuple[Tensor, Tensor]:
     return mean.contiguous(), log_std.repeat(len(x), 1)
 
 
-def climb(value: Callable[..., Tensor], parameters: list[Tensor], steps: int) -> float:
-    """Improve the parameters in place, by steps that make the value higher; returns it."""
-    before, kept = value(*parameters).item(), [p.clone() for p in parameters]
+def maximise(value: Callable[..., Tensor], parameters: list[Tensor], steps: int) -> float:
+    """Maximise a value over the parameters in place, and return it; never makes it worse."""
+    before, initial = value(*parameters).item(), [p.clone() for p in parameters]
     for parameter in parameters:
         parameter.requires_grad_()
     optimiser = torch.optim.LBFGS(
@@ -88,19 +88,19 @@ def climb(value: Callable[..., Tensor], parameters: list[Tensor], steps: int) ->
         parameter.requires_grad_(False)
     if (after := value(*parameters).item()) >= before:
         return after
-    for parameter, old in zip(parameters, kept, strict=True):
+    for parameter, old in zip(parameters, initial, strict=True):
         parameter.copy_(old)
     return before
 
 
 class Point(NamedTuple):
-    """One point on the way of a fit."""
+    """One point of a fit."""
 
     stage: str  # truth, em or converged
     em_step: int
     free_energy: float
     weights: Tensor
-    gradient: float  # largest slope of the free energy of q with the best weights
+    gradient: float  # largest slope of the free energy in q, with the best weights
 
 
 def largest_slope(value: Callable[..., Tensor], parameters: list[Tensor]) -> float:
@@ -111,8 +111,8 @@ def largest_slope(value: Callable[..., Tensor], parameters: list[Tensor]) -> flo
 
 
 def fit(x: Tensor, config: Config, beta: float) -> list[Point]:
-    """The way of a fit: the truth with the best q for it, EM at every tenth step, the maximum."""
-    q = list(start(x, config, beta))
+    """Fit q and the weights; record the true weights, every tenth step of EM, and the maximum."""
+    q = list(initial_q(x, config, beta))
     weights = true_weights(config)
     settings = (config.nu, config.noise_std, beta)
 
@@ -125,12 +125,12 @@ def fit(x: Tensor, config: Config, beta: float) -> list[Point]:
     def point(stage: str, step: int, value: float) -> Point:
         return Point(stage, step, value, weights, largest_slope(with_best_weights, q))
 
-    path = [point("truth", 0, climb(with_weights, q, 300))]
+    path = [point("truth", 0, maximise(with_weights, q, 300))]
     for step in range(1, config.em_steps + 1):
         weights = best_weights(x, *q)
-        value = climb(with_weights, q, INNER)
+        value = maximise(with_weights, q, INNER)
         if step % EVERY == 0 or step == config.em_steps:
             path.append(point("em", step, value))
-    value = climb(with_best_weights, q, 3000)
+    value = maximise(with_best_weights, q, 3000)
     weights = best_weights(x, *q)
     return [*path, point("converged", config.em_steps, value)]

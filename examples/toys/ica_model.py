@@ -1,7 +1,7 @@
-r"""Over-complete independent component analysis with a factorised normal for every datum.
+r"""Over-complete independent component analysis with a factorised normal per data point.
 
 The model is :math:`z_k \sim t_\nu`, :math:`x \mid z \sim N(W z, \sigma^2 I_D)` with more
-components K than dimensions D. Each datum has its own
+components K than dimensions D. Each data point has its own
 :math:`q_n(z) = \prod_k N(m_{nk}, s_{nk}^2)`.
 
 .. math:: F_\beta = \sum_n E_{q_n} \log p(x_n \mid z)
@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-NODES = 32  # of the quadrature over q
-DRAWS = 5  # nodes of the quadrature over the noise, in each dimension
-SPAN, POINTS = 9.0, 181  # of the grid over the component that is integrated in the likelihood
+NODES = 32  # quadrature nodes for q
+NOISE_NODES = 5  # quadrature nodes for the noise, in each dimension
+SPAN, POINTS = 9.0, 181  # grid for the component that the likelihood integrates over
 
 
 @functools.cache
@@ -44,7 +44,7 @@ def expected_log_prior(mean: Tensor, log_std: Tensor, nu: float) -> Tensor:
 
 
 def entropy(log_std: Tensor) -> Tensor:
-    """Of q, shape (N,)."""
+    """Entropy of q, shape (N,)."""
     return (log_std + math.log(2 * math.pi * math.e) / 2).sum(-1)
 
 
@@ -66,13 +66,13 @@ def free_energy(
     noise_std: float,
     beta: float = 1.0,
 ) -> Tensor:
-    r""":math:`F_\beta`, the sum over all data."""
+    r""":math:`F_\beta`, summed over all data."""
     minus_kl = entropy(log_std) + expected_log_prior(mean, log_std, nu)
     return (reconstruction(x, weights, mean, log_std, noise_std) + beta * minus_kl).sum()
 
 
 def best_weights(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    r"""The weights of the highest free energy for given q, of any beta, shape (D, K).
+    r"""The weights that maximise the free energy for given q and any beta, shape (D, K).
 
     .. math:: W = \sum_n x_n m_n^T
         \Big(\sum_n m_n m_n^T + \mathrm{diag}\, s_n^2 \Big)^{-1}
@@ -82,7 +82,7 @@ def best_weights(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def log_likelihood(x: Tensor, weights: Tensor, nu: float, noise_std: float) -> Tensor:
-    r"""Of all data, by quadrature, for two dimensions and three components.
+    r"""Log likelihood of all data by quadrature, for two dimensions and three components.
 
     With B of the two longest columns of W and w the shortest one,
 
@@ -94,7 +94,7 @@ def log_likelihood(x: Tensor, weights: Tensor, nu: float, noise_std: float) -> T
     order = weights.norm(dim=0).argsort(descending=True)
     basis, shortest = weights[:, order[:2]], weights[:, order[2]]
     grid = torch.linspace(-SPAN, SPAN, POINTS, dtype=x.dtype)
-    nodes, masses = hermite(DRAWS)
+    nodes, masses = hermite(NOISE_NODES)
     noise = noise_std * torch.cartesian_prod(nodes, nodes)
     log_mass = torch.cartesian_prod(masses, masses).log().sum(-1)
     log_step = log_student_t(grid.sinh(), nu) + (grid.cosh() * (grid[1] - grid[0])).log()

@@ -1,4 +1,4 @@
-"""Results files: strict JSON and CSV, written whole or not at all."""
+"""Results files: strict JSON and CSV, written atomically; and the command line of the scripts."""
 
 import csv
 import io
@@ -16,23 +16,23 @@ import torch
 
 import lpnested
 
-RESULTS = Path(__file__).parent / "results"  # what is committed: figures and documents read it
+RESULTS = Path(__file__).parent / "results"  # committed results, read by figures and docs
 
 Row = dict[str, float | int | str]
 
 
 class UsageError(Exception):
-    """A mistake in the flags, or in a file they name; the message is for the user."""
+    """An invalid flag, or a problem with a file it names; the message is for the user."""
 
 
 def require(condition: bool, flag: str, wanted: str, got: object) -> None:
-    """Raise a UsageError about one flag unless the condition holds."""
+    """Raise a UsageError about a flag unless the condition holds."""
     if not condition:
         raise UsageError(f"{flag} must be {wanted}, but got {got}")
 
 
 def versions() -> dict[str, str]:
-    """Of all that makes the numbers."""
+    """Versions of everything that results depend on."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
 
 
 def rounded(values: Any, digits: int = 6) -> Any:
-    """All floats in nested lists and dicts to that many significant digits."""
+    """Round all floats in nested lists and dicts to a number of significant digits."""
     if isinstance(values, float):
         return float(f"{values:.{digits}g}")
     if isinstance(values, dict):
@@ -52,8 +52,8 @@ def rounded(values: Any, digits: int = 6) -> Any:
     return values
 
 
-def write_whole(content: bytes, path: Path) -> None:
-    """The file appears with all of its content, or stays as it was."""
+def write_atomic(content: bytes, path: Path) -> None:
+    """Write a file completely, or leave the previous one unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(content)
@@ -61,45 +61,45 @@ def write_whole(content: bytes, path: Path) -> None:
 
 
 def write_json(values: dict[str, Any], path: Path) -> None:
-    """Strict JSON (a NaN is an error) with the innermost lists on one line."""
+    """Write strict JSON (NaN is an error) with the innermost lists on one line."""
     text = json.dumps(rounded(values), indent=2, allow_nan=False)
     text = re.sub(r"\[[^\[\]{}]*\]", lambda match: " ".join(match[0].split()), text)
-    write_whole(f"{text}\n".encode(), path)
+    write_atomic(f"{text}\n".encode(), path)
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """A table with the keys of the first row as its head."""
+    """Write a table with the keys of the first row as its header."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rounded(list(rows)))
-    write_whole(buffer.getvalue().encode(), path)
+    write_atomic(buffer.getvalue().encode(), path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What write_json wrote."""
+    """Read a file written by write_json."""
     values: dict[str, Any] = json.loads(existing(path).read_text(encoding="utf-8"))
     return values
 
 
 def read_csv(path: Path) -> list[Row]:
-    """What write_csv wrote, numbers as floats."""
+    """Read a file written by write_csv, with numbers as floats."""
     with existing(path).open(encoding="utf-8", newline="") as file:
         return [{key: number(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def existing(path: Path) -> Path:
-    """The path, if there is a file."""
+    """Return the path of an existing file, or raise a UsageError that says how to make it."""
     if not path.is_file():
         script = f"examples/toys/{path.stem}.py"
         raise UsageError(
-            f"{path} is missing; make it with:\n  python {script} --out {path.parent}"
+            f"{path} is missing; create it with:\n  python {script} --out {path.parent}"
         )
     return path
 
 
 def number(text: str) -> float | str:
-    """The number that a cell holds, or its text."""
+    """Parse a cell as a number if possible."""
     try:
         return float(text)
     except ValueError:
@@ -107,7 +107,7 @@ def number(text: str) -> float | str:
 
 
 def command(run: Callable[[Sequence[str]], str], argv: Sequence[str]) -> int:
-    """Run a script and print its summary; exit status 0 done, 2 wrong use, 130 Ctrl-C."""
+    """Run a script, print its summary, and return 0 (success), 2 (usage error) or 130 (Ctrl-C)."""
     torch.set_num_threads(1)  # the tensors are small: more threads are slower
     try:
         print(run(argv))

@@ -13,7 +13,7 @@ import tyro
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
-from records import RESULTS, command, write_whole
+from records import RESULTS, command, write_atomic
 from tqdm import tqdm
 
 Name = Literal["figure1", "figure2", "figure3", "figure4", "b3", "b4", "b5", "force"]
@@ -34,31 +34,31 @@ FIGURES: dict[Name, tuple[str, Callable[[Path], Figure]]] = {
 class Config:
     """Draw figures 1 to 4 of the paper, the sweeps of appendix B, and the grid of forces.
 
-    Numbers are read from the results files; figures 2 and 4 need none.
+    All but figures 2 and 4 are drawn from the results files.
     """
 
     names: tyro.conf.Positional[tuple[Name, ...]] = ()
-    """Figures to draw; without names all of them."""
+    """Figures to draw; by default all."""
     results: Path = RESULTS
-    """Folder of the results files: by default those of the repository."""
+    """Folder of the results files; by default those committed to the repository."""
     out: Path = Path("runs/toys")
-    """Folder of the pictures."""
+    """Output folder for the figures."""
     dpi: int = 100
-    """Dots per inch."""
+    """Resolution in dots per inch."""
 
 
 def save(figure: Figure, path: Path, dpi: int) -> None:
-    """Write the picture in a palette of 256 colours: a third of the size."""
+    """Write the figure with a palette of 256 colours, at a third of the size."""
     drawn, packed = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi)
     plt.close(figure)
     picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     picture.save(packed, format="png", optimize=True)
-    write_whole(packed.getvalue(), path)
+    write_atomic(packed.getvalue(), path)
 
 
 def run(argv: Sequence[str]) -> str:
-    """Everything, from flags to the summary."""
+    """Parse the flags, draw the figures, and list the files."""
     config = tyro.cli(Config, args=argv)
     written = []
     for name in tqdm(config.names or list(FIGURES), desc="drawing", unit="figure"):

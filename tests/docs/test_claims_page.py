@@ -67,7 +67,7 @@ def test_the_page_without_runs_of_the_papers_own_size(results, monkeypatch):
     for path in results.glob("paper*"):
         path.unlink()
     text = run_page(results, monkeypatch)
-    assert "both claims are undecided: one pair of runs has been made" in text
+    assert "both claims are undecided: there is only one pair of runs" in text
     assert "| 4.1, Figure 5a: a higher gap | direction only |  |  | 1 | **undecided** |" in text
     assert text.count("(secondary) |") == 11
 
@@ -75,7 +75,7 @@ def test_the_page_without_runs_of_the_papers_own_size(results, monkeypatch):
 def test_the_page_before_the_first_look_shows_no_score(results, monkeypatch):
     publish(made_up(PAIRS - 2, PRIMARY), results)
     text = run_page(results, monkeypatch)
-    assert f"both claims are undecided: {PAIRS - 2} of {PAIRS} pairs are made" in text
+    assert f"both claims are undecided: {PAIRS - 2} of {PAIRS} pairs are complete" in text
     line = "| 4.1 (primary) | isa-released − normal | mig | 1 | 16 (look 0) |  |  |  | **undecided"
     assert line in text
     assert "| normal | 1 |" not in text  # no line of scores
@@ -90,7 +90,7 @@ def test_the_page_at_a_look(results, monkeypatch, pairs):
     (results / "paper-float32.csv").write_text(as_csv(check), encoding="utf-8")
     text = run_page(results, monkeypatch)
     look = 1 if pairs == PAIRS else 2
-    assert f"At the paper's own size, {pairs} pairs, the verdict on claim 4.1 is:" in text
+    assert f"At the paper's own size, with {pairs} pairs, the verdict on claim 4.1 is:" in text
     assert f"look {look} of 2" in text and "(seed 0) | 1 | 1 |" in text
     assert f"| normal | 1 | {pairs} |" in text and f"| isa-beta-tcvae | 4 | {pairs} |" in text
     assert re.search(r"4.2, Figure 5b: the trade-off \| direction only \| [+−]0", text)

@@ -23,7 +23,7 @@ import train
 from config import PRESETS
 from data.cars import draw_cars
 from sweeps import engines, experiments
-from sweeps.experiments import ARMS, grid, some
+from sweeps.experiments import ARMS, grid, subset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,7 +80,7 @@ def test_the_environment_of_the_site_holds_that_of_the_example():
 
 
 OTHERS = [line for line in fenced(EXAMPLE) if "pip install" not in line]
-OTHERS += [f"python examples/isa_vae/{line}" for line in tabled(EXAMPLE, "Many runs")]
+OTHERS += [f"python examples/isa_vae/{line}" for line in tabled(EXAMPLE, "Sweeps")]
 TRAININGS = list(tabled(EXAMPLE, "Other trainings"))
 
 
@@ -134,7 +134,7 @@ def small_sweeps(monkeypatch):
     """The experiments that the page names, with tiny runs, and no processes."""
     base = PRESETS["small"]
     base = experiments.replace(base, hidden=8, batch_size=16, steps=60, sizes=(2, 2))
-    arms = some(["normal", "isa-released", "isa-unit"], ARMS)
+    arms = subset(["normal", "isa-released", "isa-unit"], ARMS)
     names = {"fig5a-quick": "quick", "smoke": "smoke"}
     table = {name: grid(name, rung, base, arms, seeds=3) for name, rung in names.items()}
     monkeypatch.setattr(sweep, "experiments", lambda: table)

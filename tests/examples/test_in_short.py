@@ -43,7 +43,7 @@ def test_the_pages_of_the_site_have_the_same_words():
 def test_the_words_name_every_claim_and_number():
     words = in_short.words(RESULTS)
     for rung, c in in_short.small(RESULTS):
-        if (c.arm, c.against) in in_short.ASKED:
+        if (c.arm, c.against) in in_short.QUESTIONS:
             assert f"rung `{rung}`, {c.n} pairs: {in_short.interval(c)}" in words
     assert words.startswith("**At the paper's own size") and "4.1" in words and "4.2" in words
 
@@ -70,7 +70,7 @@ def test_the_words_follow_the_runs_of_the_papers_size(tmp_path, pairs):
         write_verdicts(rows, results)
     words, (primary, curve, *_) = in_short.words(results), in_short.claim_lines(results)
     if pairs < 18:
-        told = "one pair of runs has been made" if not pairs else "16 of 18 pairs are made"
+        told = "there is only one pair of runs" if not pairs else "16 of 18 pairs are complete"
         assert f"both claims are undecided: {told}" in words
         assert primary[2:] == ["", "", str(pairs or 1), "**undecided**"]
     else:

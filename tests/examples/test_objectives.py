@@ -258,7 +258,7 @@ def test_minibatch_weights_are_all_the_same(batch, total):
 @pytest.mark.parametrize(("estimator", "batch"), [("mss", 1), ("mss", 8), ("mws", 0), ("mws", 8)])
 def test_a_batch_that_cannot_stand_for_all_is_refused(estimator, batch):
     least = 2 if estimator == "mss" else 1
-    with pytest.raises(ValueError, match=f"a batch of {least} to all of the 7 pictures"):
+    with pytest.raises(ValueError, match=f"a batch size from {least} to the data set.s 7"):
         log_weights(batch, 7, estimator)
     for size in range(least, 8):
         weights = log_weights(size, 7, estimator).double().exp()

@@ -250,9 +250,9 @@ def test_every_term_is_logged(tmp_path, flags):
 
 def test_learning_rates_fall_linearly_over_the_last_part():
     config = Config(decay=0.4)
-    found = [script.decayed(step, 10, config) for step in range(10)]
+    found = [script.lr_factor(step, 10, config) for step in range(10)]
     assert found == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
-    assert {script.decayed(step, 10, Config(decay=0.0)) for step in range(10)} == {1.0}
+    assert {script.lr_factor(step, 10, Config(decay=0.0)) for step in range(10)} == {1.0}
 
 
 def test_each_epoch_of_each_seed_has_its_own_order():
@@ -280,7 +280,7 @@ def test_exponents_have_a_learning_rate_of_their_own():
 def test_a_record_is_the_mean_of_the_terms_since_the_last(tmp_path):
     _, state = learner()
     for value in (-2.0, 4.0):
-        state.running = {"objective": torch.tensor(value * script.LOOK)}
+        state.running = {"objective": torch.tensor(value * script.LOG_EVERY)}
         assert script.record(state, tmp_path)["objective"] == value
         assert not state.running
 
@@ -290,7 +290,7 @@ def test_seconds_of_an_interrupted_run_are_added(tmp_path, npz):
     pictures = script.load_data(config)
     state.seconds = 1000.0
     packed = torch.from_numpy(pictures.packed)
-    script.train(config, state, packed, pictures.pixels, tmp_path, "", tell=print)
+    script.train(config, state, packed, pictures.pixels, tmp_path, "", report_progress=print)
     assert 1000 < state.seconds < 1600
 
 
@@ -425,7 +425,7 @@ def test_ctrl_c_while_scoring_says_how_to_go_on(tmp_path, flags, monkeypatch, ca
 
     monkeypatch.setattr(script, "finish", interrupted)
     assert script.main([*flags, "--steps", "5", "--out", str(tmp_path / "run")]) == 130
-    assert "stopped; to continue:\n" in capsys.readouterr().err
+    assert "stopped; to resume:\n" in capsys.readouterr().err
 
 
 def test_finished_run_can_be_scored_again(tmp_path, flags):
@@ -502,7 +502,7 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, flags, monkeypatch, capsys):
             assert script.main([*flags, "--out", str(folder)]) == 2
         said = capsys.readouterr().err
         assert re.search(rf"error: .*No space left on device: '{folder}/[\w.]+'", said)
-        assert f"make room there, and to continue:\n  python {sys.argv[0]} --resume" in said
+        assert f"free some disk space; to resume:\n  python {sys.argv[0]} --resume" in said
         assert not list(folder.glob("*.tmp")) and not list(folder.glob(".*"))
     assert script.main(["--resume", "--out", str(folder)]) == 0
     assert_same_run(whole, folder)
@@ -516,7 +516,7 @@ def test_a_disk_that_is_full_from_the_first_file_on_leaves_nothing(
             patched.setattr(files.os, "fsync", Full(room))
             assert script.main([*flags, "--out", str(tmp_path / "run")]) == 2
         said = capsys.readouterr().err
-        assert "make room there, or name another place\nstopped; nothing was written" in said
+        assert "free some disk space, or write elsewhere\nstopped; nothing was written" in said
         assert not list(tmp_path.iterdir())
 
 
@@ -543,7 +543,7 @@ def test_a_package_that_is_missing_is_named(
     monkeypatch.setattr(config.importlib.util, "find_spec", lambda name: None)
     assert script.main([*flags, *flag, "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
-    assert f"{' '.join(flag)} needs the package {package}, which is not installed here" in said
+    assert f"{' '.join(flag)} needs the package {package}, which is not installed" in said
     assert said.endswith(f"pip install -c constraints.txt -e '.[{extra}]'\n")
     assert not (tmp_path / "run").exists()
 
@@ -571,7 +571,7 @@ def test_a_package_that_is_missing_is_named(
         (["--resume"], r"--resume: .*checkpoint.pt does not exist"),
         (["--kl", "analytic"], "--kl must be monte-carlo with --prior isa"),
         (["--prior", "normal", "--learn-exponents"], "--learn-exponents must be False with"),
-        (["--data-set", "cars3d"], "--model must be conv with colour pictures, but got mlp"),
+        (["--data-set", "cars3d"], "--model must be conv for colour images, but got mlp"),
         (["--objective", "tcvae", "--batch-size", "1"], "--batch-size must be 2 or more"),
         (["--alpha", "2"], "--alpha must be 1 unless --objective is tcvae"),
     ],
@@ -618,9 +618,9 @@ def finished(tmp_path_factory, npz):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--beta", "4", "--p0", "3"], r"--p0: 2.1 then, 3.0 now; --beta: 1.0 then, 4.0 now"),
-        (["--preset", "smoke"], "--preset: small then, smoke now"),
-        (["--sizes", "4"], r"--sizes: \(2, 2\) then, \(4,\) now"),
+        (["--beta", "4", "--p0", "3"], r"--p0: was 2.1, now 3.0; --beta: was 1.0, now 4.0"),
+        (["--preset", "smoke"], "--preset: was small, now smoke"),
+        (["--sizes", "4"], r"--sizes: was \(2, 2\), now \(4,\)"),
     ],
 )
 def test_resuming_with_other_settings_is_refused(finished, capsys, change, message):
@@ -636,7 +636,7 @@ def test_resuming_with_other_images_is_refused(finished, tmp_path, capsys):
     np.savez_compressed(other, imgs=render_dsprites(classes), latents_classes=classes)
     before = snapshot(finished)
     assert script.main(["--resume", "--out", str(finished), "--data", str(other)]) == 2
-    assert "images are not those" in capsys.readouterr().err
+    assert "images differ from those" in capsys.readouterr().err
     assert snapshot(finished) == before
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from force import Config, gain, plane, turned, uniform_factors, unit_prior
+from force import Config, gain, plane, rotated, uniform_factors, unit_prior
 from records import RESULTS, read_csv, read_json
 from scipy.special import gamma, gammaln
 
@@ -44,11 +44,11 @@ def test_prior_is_the_product_form_of_variance_one(pair):
 
 
 def test_factors_are_uniform_with_variance_one_and_turns_keep_them_so(factors):
-    for code in (factors, turned(factors)):
+    for code in (factors, rotated(factors)):
         covariance = torch.cov(code.flatten(0, 1).T)
         torch.testing.assert_close(covariance, torch.eye(2).double(), atol=1e-3, rtol=0)
     assert factors.abs().max() <= 3**0.5
-    assert turned(factors).abs().max() > 2.3  # towards the corner at sqrt(6) = 2.45
+    assert rotated(factors).abs().max() > 2.3  # towards the corner at sqrt(6) = 2.45
 
 
 @pytest.mark.parametrize("p", [1.0, 1.9, 2.0, 2.2, 4.0])

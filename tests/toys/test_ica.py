@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from ica import between_longest, smallest_norm
-from ica_fit import Config, climb, draw, fit, true_weights
+from ica_fit import Config, draw, fit, maximise, true_weights
 from ica_model import best_weights, entropy, expected_log_prior, free_energy, log_likelihood
 from ica_model import reconstruction as expected_log_likelihood
 from records import RESULTS, read_csv, read_json
@@ -121,7 +121,7 @@ def test_a_climb_that_gets_worse_is_undone():
     def value(p):
         return (next(calls) if not p.requires_grad else 0.0) + p.sum()
 
-    assert climb(value, [parameter], 3) == 3.0
+    assert maximise(value, [parameter], 3) == 3.0
     assert torch.equal(parameter, torch.zeros_like(parameter))
 
 

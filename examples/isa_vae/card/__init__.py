@@ -1,1 +1,1 @@
-"""The runs of the paper's own size, side by side on one GPU."""
+"""Training at the paper's own size, several runs side by side on one GPU."""

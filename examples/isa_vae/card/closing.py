@@ -1,4 +1,4 @@
-"""The end of a session: the last rows, pictures and models of representative runs, a summary."""
+"""The end of a session: the last rows, figures and models of representative runs, a summary."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from card.session import Session
 from models import Fixed, make_prior
 from plots.appendix import draw_model
 from plots.factors import representative
@@ -17,38 +16,40 @@ from torch import Tensor
 from turning.gains import measure_rotation
 from turning.turned_figure import summarise
 
-LEAST = 5.0  # seconds that must be left for another thing to be begun
-SHOWN = 0.4  # share of what time is left that is kept for pictures and models
-TURNED = 5_000  # pictures whose codes are turned
+from card.session import Session
+
+LEAST = 5.0  # seconds that must remain to start another task
+RESERVED = 0.4  # fraction of the remaining time reserved for figures and models
+ROTATED = 5_000  # images whose codes are rotated
 
 
 def close(session: Session, before: Sequence[Row], deadline: float, signal: int) -> int:
-    """Write what is left to write; returns the exit status.
+    """Write the remaining outputs, and return the exit status.
 
     Args:
-        session: That has trained.
-        before: Rows that there were when it began.
-        deadline: When to have ended, of time.monotonic.
-        signal: That ended it, or 0.
+        session: The session, after training.
+        before: Rows from before the session.
+        deadline: Time by which to end, as given by time.monotonic.
+        signal: Signal that ended the session, or 0.
     """
     session.prepared = None
     torch.set_float32_matmul_precision("highest")
     now = time.monotonic()
-    turned = {} if signal else turn(session, deadline - SHOWN * (deadline - now))
+    turned = {} if signal else rotate_codes(session, deadline - RESERVED * (deadline - now))
     if session.pending:
-        session.leave.log(f"waiting for the gaps of {len(session.pending)} runs")
+        session.output.log(f"waiting for the gaps of {len(session.pending)} runs")
     session.collect(wait=True)
     for arm in PRIMARY:
         runs = [row for row in session.rows if row["arm"] == arm and row["experiment"] == "paper"]
         runs = [row for row in runs if row["status"] == "done"]
         if runs:
-            show(session, arm, runs, turned, deadline)
-    session.leave.log(summary(session, before))
+            write_representative(session, arm, runs, turned, deadline)
+    session.output.log(summary(session, before))
     return 128 + signal if signal else 0
 
 
-def turn(session: Session, until: float) -> dict[str, list[Row]]:
-    """What each prior gains where codes are turned, by run, while the last gaps are found."""
+def rotate_codes(session: Session, until: float) -> dict[str, list[Row]]:
+    """Measure the gain of each prior under rotation, by run, while the last gaps are computed."""
     began, found = time.monotonic(), dict[str, list[Row]]()
     for run, weights in session.models.values():
         if time.monotonic() > until:
@@ -58,68 +59,68 @@ def turn(session: Session, until: float) -> dict[str, list[Row]]:
             state = state_of(session, run, weights)
             rows = measure_rotation(
                 *(state.vae, state.prior(), run.config, session.packed, session.pictures, run.key),
-                images=min(TURNED, len(session.pictures) // 10),
+                images=min(ROTATED, len(session.pictures) // 10),
             )
-            session.leave.add("rotation", {"key": run.key, "means": summarise(rows)})
+            session.output.add("rotation", {"key": run.key, "means": summarise(rows)})
             found[run.key] = rows
-        except Exception as error:  # whatever it is, it takes no row with it
-            session.leave.log(f"{run.key}, rotation: {type(error).__name__}: {error}")
+        except Exception as error:  # no error here may cost a row
+            session.output.log(f"{run.key}, rotation: {type(error).__name__}: {error}")
     seconds = time.monotonic() - began
-    session.leave.log(f"turned the codes of {len(found)} runs in {seconds:.0f} s")
+    session.output.log(f"rotated the codes of {len(found)} runs in {seconds:.0f} s")
     return found
 
 
 def state_of(session: Session, run: Run, weights: dict[str, Tensor]) -> State:
-    """A trained model of the session, on its device."""
+    """State of a trained model of the session, on its device."""
     vae = make_vae(run.config, channels=1).to(session.packed.device)
     vae.load_state_dict(weights)
     prior = Fixed(make_prior(run.config)())
     return State(vae.eval(), prior, torch.optim.Adam(vae.parameters()))
 
 
-def show(
+def write_representative(
     session: Session,
     arm: str,
     runs: Sequence[Row],
     turned: dict[str, list[Row]],
     deadline: float,
 ) -> None:
-    """Pictures, curves and the weights of the representative run of an arm."""
+    """Write the figures, curves and weights of the representative run of an arm."""
     key = key_of(representative(runs))
     run, weights = session.models[key]
     curves = {"key": key, "rows": turned.get(key, [])}
     tasks: list[tuple[str, Callable[[], object]]] = [
-        ("curves", lambda: session.leave.add("curves", curves)),
-        ("model", lambda: session.leave.model(arm, run, weights)),
+        ("curves", lambda: session.output.add("curves", curves)),
+        ("model", lambda: session.output.model(arm, run, weights)),
         ("pictures", lambda: draw(session, arm, run, weights, len(runs))),
     ]
     for name, task in tasks:
         if time.monotonic() > deadline - LEAST:
-            session.leave.log(f"{arm}: no time for: {name}")
+            session.output.log(f"{arm}: no time left for {name}")
             continue
         try:
             task()
-        except Exception as error:  # one thing that fails takes no other with it
-            session.leave.log(f"{arm}, {name}: {type(error).__name__}: {error}")
+        except Exception as error:  # a failure must not affect the other tasks
+            session.output.log(f"{arm}, {name}: {type(error).__name__}: {error}")
 
 
 def draw(session: Session, arm: str, run: Run, weights: dict[str, Tensor], count: int) -> Path:
-    """Latents against factors, a traversal and reconstructions, as one picture."""
+    """Draw latents against factors, a traversal and reconstructions, as one picture."""
     state = state_of(session, run, weights)
     title = f"{arm}, seed {run.config.seed}, chosen of {count} runs"  # no score before a look
     with TemporaryDirectory() as folder:
         parts = draw_model(run.config, state, session.pictures, title, Path(folder), run.key)
-        return session.leave.picture(arm, parts)
+        return session.output.picture(arm, parts)
 
 
 def summary(session: Session, before: Sequence[Row]) -> str:
-    """What was made, how far the primary comparison is, where it is, and what comes next."""
+    """Summarise the runs made, the state of the primary comparison, the files and next steps."""
     made = session.rows
     diverged = sum(row["status"] == "diverged" for row in made)
     seeds = [{row["seed"] for row in [*before, *made] if is_primary(row, arm)} for arm in PRIMARY]
     pairs = len(set.intersection(*seeds))
     notes = "".join(f"\n  fell back: {note}" for note in session.choice.notes)
-    files = sorted(path for path in session.leave.folder.iterdir() if path.is_file())
+    files = sorted(path for path in session.output.folder.iterdir() if path.is_file())
     sizes = "".join(
         f"\n  {path.name:<28} {path.stat().st_size / 2**20:6.1f} MiB" for path in files
     )
@@ -128,13 +129,13 @@ def summary(session: Session, before: Sequence[Row]) -> str:
 {session.choice.engine}, {session.choice.precision}, {session.choice.step_ms:.2f} ms a step{notes}
 The primary comparison has {pairs} of {session.planned} pairs.
 
-Written to {session.leave.folder}:{sizes}
+Written to {session.output.folder}:{sizes}
 
-Next: python examples/isa_vae/sweep.py collect {session.leave.folder}/* \
+Next: python examples/isa_vae/sweep.py collect {session.output.folder}/* \
 --publish examples/isa_vae/results
 """
 
 
 def is_primary(row: Row, arm: str) -> bool:
-    """Whether a row is of the primary comparison."""
+    """Whether a row belongs to the primary comparison."""
     return (row["experiment"], row["arm"], float(row["beta"])) == ("paper", arm, 1.0)

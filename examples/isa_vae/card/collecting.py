@@ -1,4 +1,4 @@
-"""Merges what sessions left behind into the published tables."""
+"""Merge the results of sessions into the published tables."""
 
 import json
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from card.leave import PROTOCOL, read_lines, read_model
 from card.waves import Identity, identity_of, planned_of, runs_of
 
 SESSIONS, ROTATION = "paper-sessions.json", "paper-rotation.json"
-IGNORED = {"device", "data"}  # settings that determine no number of these runs
-MAY_DIFFER = {"seconds"}  # between a row and its line in the table
+IGNORED = {"device", "data"}  # settings that do not affect the results of these runs
+MAY_DIFFER = {"seconds"}  # columns that may differ between a row and its line in the table
 
 
 def collect(files: Sequence[Path], publish: Path | None, models: Path) -> str:
-    """Check the rows, add them to the tables, and put the models together; says what was done.
+    """Check the rows, add them to the tables, join the models, and return a report.
 
     Args:
-        files: rows.jsonl of sessions, and parts of models; others are left alone.
+        files: rows.jsonl of sessions, and parts of models; other files are ignored.
         publish: Folder of the tables.
-        models: Folder of sweeps, for the models.
+        models: Folder of sweeps to which the models are added.
     """
     if publish is None:
         raise UsageError("collect needs --publish, e.g. --publish examples/isa_vae/results")
@@ -36,28 +36,28 @@ def collect(files: Sequence[Path], publish: Path | None, models: Path) -> str:
     rows = [{k: v for k, v in line.items() if k != "kind"} for line in of_kind(lines, "run")]
     parts = [path for path in files if ".model." in path.name]
     if not rows and not parts:
-        raise UsageError("none of the files has rows, or is part of a model: give OUT/rows.jsonl")
+        raise UsageError("none of the files has rows or is part of a model: pass OUT/rows.jsonl")
     for row in rows:
         check_row(row)
     joined = [read_model(paths) for paths in by_model(parts).values()]
     tables = [merged(name, mine, publish) for name, mine in sorted(by_experiment(rows).items())]
-    for path, _, content in tables:  # all of it is in order: now it is written
+    for path, _, content in tables:  # write only after everything has been checked
         write_text(content, path)
-    said = [f"{path}: {count} new rows" for path, count, _ in tables]
-    said += [keep_sessions(of_kind(lines, "smoke"), publish)]
+    report = [f"{path}: {count} new rows" for path, count, _ in tables]
+    report += [write_sessions(of_kind(lines, "smoke"), publish)]
     turned = {kind: of_kind(lines, kind) for kind in ("rotation", "curves")}
-    said += [keep_rotation(turned, publish)]
-    said += [put_together(*model, rows, models) for model in joined]
-    return "\n".join(line for line in said if line)
+    report += [write_rotation(turned, publish)]
+    report += [write_model(*model, rows, models) for model in joined]
+    return "\n".join(line for line in report if line)
 
 
 def of_kind(lines: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """The lines of one kind."""
+    """Select the lines of one kind."""
     return [line for line in lines if line["kind"] == kind]
 
 
 def by_experiment(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of each experiment."""
+    """Group rows by experiment."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row["experiment"], []).append(row)
@@ -65,26 +65,26 @@ def by_experiment(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def check_row(row: Row) -> None:
-    """Refuse rows of another protocol, of no experiment, or with other settings than it has."""
+    """Raise a UsageError for a row with the wrong protocol, run or settings."""
     name, protocol = "-".join(map(str, identity_of(row))), row.get("protocol")
     if protocol != PROTOCOL:
-        raise UsageError(f"{name} is of the protocol {protocol!r}, not of {PROTOCOL!r}")
+        raise UsageError(f"{name} follows the protocol {protocol!r}, not {PROTOCOL!r}")
     known = row["experiment"] in experiments()
     run = runs_of(row["experiment"]).get(identity_of(row)[1:]) if known else None
     if run is None:
-        raise UsageError(f"{name} is no run of {row['experiment']}")
-    asked, made = run.config, Config.from_json(row["config"])
-    same = {key: getattr(asked, key) for key in IGNORED}
-    differences = changes(Config(**{**vars(made), **same}), asked)
+        raise UsageError(f"{name} is not a run of {row['experiment']}")
+    expected, actual = run.config, Config.from_json(row["config"])
+    same = {key: getattr(expected, key) for key in IGNORED}
+    differences = changes(Config(**{**vars(actual), **same}), expected)
     if differences:
-        raise UsageError(f"{name} has other settings than the experiment: {differences}")
+        raise UsageError(f"{name} has different settings from the experiment: {differences}")
 
 
 def merged(name: str, rows: Sequence[Row], publish: Path) -> tuple[Path, int, str]:
-    """The table of an experiment with rows added, and how many: the same ones again add none."""
+    """Path, number of new rows and content of a table with rows added; duplicates are skipped."""
     path = publish / f"{name}.csv"
-    there = read_rows(path, name) if path.is_file() else []
-    known = {identity_of(row): row for row in there}
+    published = read_rows(path, name) if path.is_file() else []
+    known = {identity_of(row): row for row in published}
     new: dict[Identity, Row] = {}
     for row in rows:
         identity = identity_of(row)
@@ -93,44 +93,44 @@ def merged(name: str, rows: Sequence[Row], publish: Path) -> tuple[Path, int, st
             new[identity] = row
         elif differing := differences(row, other):
             run = "-".join(map(str, identity))
-            raise UsageError(f"{run} is there twice, with other {differing}")
-    found = [*there, *new.values()]
-    planned_of(found)  # refuses two protocols
+            raise UsageError(f"{run} occurs twice, with different {differing}")
+    found = [*published, *new.values()]
+    planned_of(found)  # raises for two protocols
     return path, len(new), as_csv(found)
 
 
 def differences(row: Row, other: Row) -> str:
-    """Names of what two rows of one run do not share, to the digits of a table."""
+    """Names of the columns in which two rows of a run differ, at the precision of a table."""
     keys = [key for key in row if key in other and key not in MAY_DIFFER]
     scalar = [key for key in keys if isinstance(row[key], int | float | str | None)]
     return ", ".join(key for key in scalar if rounded(row[key]) != rounded(other[key]))
 
 
 def rounded(value: Any) -> Any:
-    """A number as the table has it."""
+    """Round a number to the precision of a table."""
     return float(shortened(float(value))) if isinstance(value, int | float) else value
 
 
-def keep_sessions(trials: Sequence[dict[str, Any]], publish: Path) -> str:
-    """Add the trials of cards to those of earlier sessions."""
+def write_sessions(trials: Sequence[dict[str, Any]], publish: Path) -> str:
+    """Add the trials of GPUs to those of earlier sessions."""
     if not trials:
         return ""
     path = publish / SESSIONS
-    there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     found = [{k: v for k, v in line.items() if k != "kind"} for line in trials]
-    write_json([*there, *(trial for trial in found if trial not in there)], path)
-    return f"{path}: {len(found)} trials of a card"
+    write_json([*earlier, *(trial for trial in found if trial not in earlier)], path)
+    return f"{path}: {len(found)} trials of a GPU"
 
 
-def keep_rotation(turned: dict[str, list[dict[str, Any]]], publish: Path) -> str:
-    """Rotated codes, by the run: means of each, and the curves of representative ones."""
+def write_rotation(turned: dict[str, list[dict[str, Any]]], publish: Path) -> str:
+    """Add the results of rotated codes: means by run, and curves of representative runs."""
     count = len(turned["rotation"])
     if not count:
         return ""
     path = publish / ROTATION
-    there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     found = {
-        kind: there.get(kind, {}) | {line["key"]: line[of] for line in turned[kind]}
+        kind: earlier.get(kind, {}) | {line["key"]: line[of] for line in turned[kind]}
         for kind, of in (("rotation", "means"), ("curves", "rows"))
     }
     write_json(found, path, indent=None)
@@ -138,20 +138,20 @@ def keep_rotation(turned: dict[str, list[dict[str, Any]]], publish: Path) -> str
 
 
 def by_model(parts: Sequence[Path]) -> dict[tuple[Path, str], list[Path]]:
-    """The parts of each model."""
+    """Group the parts by model."""
     found: dict[tuple[Path, str], list[Path]] = {}
     for path in parts:
         found.setdefault((path.parent, path.name.rpartition(".model.")[0]), []).append(path)
     return found
 
 
-def put_together(
+def write_model(
     key: str, config: Config, weights: dict[str, Tensor], rows: Sequence[Row], models: Path
 ) -> str:
-    """A model as a sweep with --keep-models leaves it, with its row."""
+    """Write a model and its row in the layout of a sweep with --keep-models."""
     folder = models / "paper" / "runs" / key
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.save_whole(weights, folder / checkpoint.MODEL)
+    checkpoint.save_atomic(weights, folder / checkpoint.MODEL)
     write_json(config.to_json(), folder / checkpoint.CONFIG)
     for row in rows:
         if (row["experiment"], key_of(row)) == ("paper", key):

@@ -1,8 +1,8 @@
-"""What a session leaves behind: at most eight files of 16 MiB, 64 MiB together.
+"""Output files of a session: at most eight files of 16 MiB, 64 MiB in total.
 
-``rows.jsonl`` has a line for each run, as soon as it is scored, and for the trial of the card and
-the rotated codes; ``log.txt`` what was printed. At the end come a picture for each representative
-model, and the model itself, in half precision and in parts.
+``rows.jsonl`` has a line for each run as soon as it is scored, and lines for the trial of the GPU
+and the rotated codes; ``log.txt`` has everything that was printed. At the end follow a picture of
+each representative model, and the model itself, in half precision and in parts.
 """
 
 import io
@@ -16,18 +16,18 @@ import numpy as np
 import torch
 from config import Config, UsageError
 from matplotlib import image
-from running.files import write_whole
+from running.files import write_atomic
 from sweeps.experiments import Run
 from torch import Tensor
 
 ROWS, LOG = "rows.jsonl", "log.txt"
-PART = 15 * 2**20  # bytes
-PROTOCOL = "paper-1"  # of the rows: those of another one are not pooled with them
+PART = 15 * 2**20  # maximum bytes per part of a model
+PROTOCOL = "paper-1"  # recorded in the rows; different protocols are never pooled
 REHEARSED = "rehearsal"
 
 
-class Leave:
-    """The folder, with its rows and its log."""
+class OutputFolder:
+    """The output folder of a session, with its rows and log."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,11 +35,11 @@ class Leave:
         rows = folder / ROWS
         content = rows.read_bytes() if rows.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:  # a kill cut off the last line, which the next one must not join
-            write_whole(whole, rows)
+        if whole != content:  # drop the last line if a kill truncated it
+            write_atomic(whole, rows)
 
     def add(self, kind: str, values: dict[str, Any]) -> None:
-        """A line, on the disk when this returns."""
+        """Append a line, flushed to disk on return."""
         line = json.dumps({"kind": kind, **values}, allow_nan=False) + "\n"
         with (self.folder / ROWS).open("a", encoding="utf-8") as file:
             file.write(line)
@@ -47,18 +47,18 @@ class Leave:
             os.fsync(file.fileno())
 
     def log(self, text: str) -> None:
-        """Print, and keep."""
+        """Print a message, and append it to the log."""
         print(text, flush=True)
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
     def lines(self, kind: str) -> list[dict[str, Any]]:
-        """Those of one kind that are there already."""
+        """Read the existing lines of one kind."""
         path = self.folder / ROWS
         return [line for line in read_lines(path) if line["kind"] == kind] if path.exists() else []
 
     def picture(self, name: str, parts: Sequence[Path]) -> Path:
-        """Several pictures below one another as one."""
+        """Write several pictures, stacked vertically, as one."""
         drawn = [image.imread(part)[..., :3] for part in parts]
         width = max(part.shape[1] for part in drawn)
         padded = [
@@ -67,11 +67,11 @@ class Leave:
         ]
         found = io.BytesIO()
         image.imsave(found, np.concatenate(padded), format="png")
-        write_whole(found.getvalue(), self.folder / f"{name}.png")
+        write_atomic(found.getvalue(), self.folder / f"{name}.png")
         return self.folder / f"{name}.png"
 
     def model(self, name: str, run: Run, weights: dict[str, Tensor]) -> list[Path]:
-        """The weights in half precision, in parts that can be carried."""
+        """Write the weights in half precision, in parts of limited size."""
         halves = {key: value.half().cpu() for key, value in weights.items()}
         found = io.BytesIO()
         torch.save({"config": run.config.to_json(), "key": run.key, "weights": halves}, found)
@@ -79,19 +79,19 @@ class Leave:
         parts = [content[start : start + PART] for start in range(0, len(content), PART)]
         paths = [self.folder / f"{name}.model.{k}of{len(parts)}" for k in range(1, len(parts) + 1)]
         for part, path in zip(parts, paths, strict=True):
-            write_whole(part, path)
+            write_atomic(part, path)
         return paths
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All lines of a file of rows; the last one may have been cut off, and is left out then."""
+    """Read all lines of a file of rows, except a truncated last one."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     found = []
     for number, line in enumerate(lines, 1):
         try:
             values = json.loads(line)
             if not isinstance(values, dict) or "kind" not in values:
-                raise ValueError("it has no kind")
+                raise ValueError("kind is missing")
         except ValueError as error:
             if number == len(lines) and not line.endswith("\n"):
                 break
@@ -101,11 +101,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_model(parts: Sequence[Path]) -> tuple[str, Config, dict[str, Tensor]]:
-    """Key of the run, settings, and weights in single precision, of all parts of a model."""
+    """Join the parts of a model: key of the run, settings, and weights in single precision."""
     names = sorted(parts, key=lambda path: path.name)
     count = int(names[0].name.rpartition("of")[2])
     if len(names) != count:
-        raise UsageError(f"{names[0]} is one of {count} parts, but {len(names)} are given")
+        raise UsageError(f"{names[0]} is one of {count} parts, but got {len(names)}")
     content = b"".join(path.read_bytes() for path in names)
     found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     weights = {key: value.float() for key, value in found["weights"].items()}

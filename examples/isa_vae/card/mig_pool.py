@@ -1,4 +1,4 @@
-"""The gaps of trained models by CPU processes, while the next models train on the GPU."""
+"""Compute the gaps of trained models on CPU processes while the next ones train on the GPU."""
 
 import os
 from collections.abc import Iterator
@@ -19,18 +19,20 @@ from sweeps.engines import ONE_THREAD, pool_of
 
 @cache
 def labels(stride: int) -> Pictures:
-    """The factors of every `stride`-th of the drawn pictures, without the pictures."""
+    """The factors of every `stride`-th rendered image, without the images."""
     classes = all_classes()[::stride]
     return Pictures(np.zeros((len(classes), 0), np.uint8), classes, "drawn")
 
 
 def warm_up(stride: int) -> None:
-    """In a new process, before it has anything to do."""
+    """Prepare a new process before its first task."""
     labels(stride)
 
 
-def gaps_of(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) -> dict[str, Any]:
-    """What scoring.py makes of the posteriors, with one thread."""
+def compute_gaps(
+    stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]
+) -> dict[str, Any]:
+    """Compute the disentanglement scores of posteriors, on one thread."""
     torch.set_num_threads(1)
     pictures = labels(stride)
     posteriors = torch.from_numpy(mean), torch.from_numpy(std)
@@ -39,41 +41,41 @@ def gaps_of(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) ->
 
 
 class Gaps:
-    """Hands posteriors to the processes; without any, or where they fail, it works itself.
+    """Computes gaps on a process pool, or in this process if there is none or it fails.
 
     Args:
-        pool: Of processes, or None.
-        stride: Of the pictures that are used, 1 for all.
+        pool: Process pool, or None.
+        stride: Stride of the images that are used, 1 for all.
     """
 
     def __init__(self, pool: Any, stride: int) -> None:
         self.pool, self.stride = pool, stride
 
     def submit(self, found: Measured) -> "Future[dict[str, Any]]":
-        """A result to come."""
+        """Start the computation, and return a future."""
         arrays = found.mean.numpy(), found.std.numpy()
         if self.pool is not None:
             try:
-                return self.pool.submit(gaps_of, self.stride, *arrays)
+                return self.pool.submit(compute_gaps, self.stride, *arrays)
             except BrokenProcessPool:
                 self.pool = None
-        return done(self.stride, *arrays)
+        return completed_future(self.stride, *arrays)
 
     def result(self, future: "Future[dict[str, Any]]", found: Measured) -> dict[str, Any]:
-        """The scores; computed here after all where the processes have died."""
+        """The scores; computed in this process if the workers have died."""
         try:
             return future.result()
         except BrokenProcessPool:
             self.pool = None
-            return done(self.stride, found.mean.numpy(), found.std.numpy()).result()
+            return completed_future(self.stride, found.mean.numpy(), found.std.numpy()).result()
 
 
-def done(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) -> Any:
-    """The result of `gaps_of`, or its error, as a future."""
+def completed_future(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) -> Any:
+    """Compute `compute_gaps` in this process, and return its result or error as a future."""
     future: Future[dict[str, Any]] = Future()
     threads = torch.get_num_threads()
     try:
-        future.set_result(gaps_of(stride, mean, std))
+        future.set_result(compute_gaps(stride, mean, std))
     except Exception as error:
         future.set_exception(error)
     finally:
@@ -82,12 +84,12 @@ def done(stride: int, mean: NDArray[np.float32], std: NDArray[np.float32]) -> An
 
 
 @contextmanager
-def processes(workers: int, stride: int) -> Iterator[Gaps]:
-    """That many of them, in which each has imported what it needs before it is needed."""
+def gap_workers(workers: int, stride: int) -> Iterator[Gaps]:
+    """Start worker processes, which import everything in advance."""
     if workers < 1:
         yield Gaps(None, stride)
         return
-    os.environ.update(ONE_THREAD)  # for them; torch is imported here already
+    os.environ.update(ONE_THREAD)  # for the workers; torch is already imported here
     with pool_of(workers) as pool:
         for _ in range(workers):
             pool.submit(warm_up, stride)

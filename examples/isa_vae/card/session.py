@@ -1,4 +1,4 @@
-"""One session on a card: waves train, their rows are made, until time is up."""
+"""One session on a GPU: train waves of runs and write their rows until the time is up."""
 
 import time
 from collections.abc import Callable
@@ -9,14 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from card.capture import ENGINES, Advance
-from card.choice import Choice
-from card.leave import PROTOCOL, REHEARSED, Leave
-from card.loop import Training
-from card.mig_pool import Gaps
-from card.probe import PRECISIONS
-from card.stacked import Stack
-from card.waves import Identity, Wave, identity_of_run
 from data.pictures import Pictures
 from metrics import ScoringError
 from models import VAE, exponents, make_prior
@@ -26,10 +18,19 @@ from sweeps.experiments import PRIMARY, Run
 from sweeps.rows import Row, make_row
 from torch import Tensor
 
+from card.capture import ENGINES, Advance
+from card.choice import Choice
+from card.leave import PROTOCOL, REHEARSED, OutputFolder
+from card.loop import Training
+from card.mig_pool import Gaps
+from card.probe import PRECISIONS
+from card.stacked import Stack
+from card.waves import Identity, Wave, identity_of_run
+
 
 @dataclass(frozen=True)
 class Trained:
-    """A run whose gaps are still to come."""
+    """A trained run whose gaps are still being computed."""
 
     run: Run
     found: Measured
@@ -42,24 +43,24 @@ class Trained:
 
 @dataclass
 class Session:
-    """The device with all that is the same for every wave.
+    """The device, and everything that is the same for all waves.
 
     Args:
-        packed: The pictures on the device, (N, bytes).
-        pictures: The same with their factors.
+        packed: The images on the device, (N, bytes).
+        pictures: The same images, with their factors.
         choice: How to train.
-        planned: Pairs of the primary comparison.
-        leave: Takes the rows.
-        gaps: Makes the gaps.
+        planned: Number of pairs in the primary comparison.
+        output: Output folder that receives the rows.
+        gaps: Computes the gaps.
         smaller: Settings that a rehearsal changes.
-        finished: Runs that have their rows, which are not to be had twice.
+        finished: Runs that already have rows, which are not written twice.
     """
 
     packed: Tensor
     pictures: Pictures
     choice: Choice
     planned: int
-    leave: Leave
+    output: OutputFolder
     gaps: Gaps
     smaller: dict[str, int]
     finished: frozenset[Identity] = frozenset()
@@ -71,19 +72,20 @@ class Session:
         self.prepared: tuple[object, Training, Advance] | None = None
 
     def on_device(self, run: Run) -> Run:
-        """The run with the device it is made on."""
+        """The run with this device and the settings of a rehearsal."""
         device = str(self.packed.device)
         return replace(run, config=replace(run.config, device=device, **self.smaller))
 
-    def train(self, wave: Wave, tell: Callable[[int, int], None]) -> float:
-        """Train a wave, score it on the device, and send for its gaps.
+    def train(self, wave: Wave, report_progress: Callable[[int, int], None]) -> float:
+        """Train a wave, score it on the device, and start the computation of its gaps.
 
         Args:
-            wave: Of runs.
-            tell: Hears how many steps of how many were begun, and may raise to end it.
+            wave: The runs.
+            report_progress: Receives the number of steps issued and their total; may raise to end
+                the wave.
 
         Returns:
-            Seconds it took, without what only the first of its kind takes.
+            Seconds taken, without the preparation of the first wave of a kind.
         """
         runs = [[self.on_device(run) for run in of_seed] for of_seed in wave.runs]
         training, advance, precision = self.training_of(wave, runs[0])
@@ -91,9 +93,9 @@ class Session:
         epoch = len(self.packed) // runs[0][0].config.batch_size
 
         def each(step: int) -> None:
-            tell(step, training.steps)
+            report_progress(step, training.steps)
             if step % epoch == 0:
-                self.collect()  # what comes in between is on the disk at once
+                self.collect()  # write rows as soon as they are complete
 
         training.run(advance, each)
         losses = [[training.history(k, r) for r in range(len(s))] for k, s in enumerate(runs)]
@@ -101,28 +103,28 @@ class Session:
         torch.set_float32_matmul_precision("highest")  # scores are in pure float32
         for k, of_seed in enumerate(runs):
             for r, run in enumerate(of_seed):
-                if identity_of_run(run) in self.finished:  # trained again for its partner's sake
+                if identity_of_run(run) in self.finished:  # trained again only with its partner
                     continue
                 self.score(run, training.stack.model(k, r), losses[k][r], seconds, precision)
         self.collect()
         return time.monotonic() - began
 
     def training_of(self, wave: Wave, arms: list[Run]) -> tuple[Training, Advance, str]:
-        """The stack of these arms, which waves of one kind share, ready to begin."""
+        """The stack of these arms, shared by waves of one kind, reset to the first step."""
         precision = "float32" if wave.phase.experiment.endswith("float32") else None
         precision = precision or self.choice.precision
         torch.set_float32_matmul_precision(PRECISIONS[precision])
         kind = wave.phase.arms, len(wave.seeds), precision
         if self.prepared is None or self.prepared[0] != kind:
-            self.prepared = None  # its memory is needed
+            self.prepared = None  # frees its memory
             training, advance = self.prepare(wave, arms)
             self.prepared = kind, training, advance
         _, training, advance = self.prepared
-        training.begin(wave.seeds)
+        training.reset(wave.seeds)
         return training, advance, precision
 
     def prepare(self, wave: Wave, arms: list[Run]) -> tuple[Training, Advance]:
-        """A new stack, with the chosen way to take a step, or the next one that works."""
+        """A new stack with the chosen engine, or the next one that works."""
         names = list(ENGINES)
         for engine in names[names.index(self.choice.engine) :]:
             configs = [run.config for run in arms]
@@ -130,11 +132,11 @@ class Session:
             training = Training(Stack(configs, wave.seeds, self.packed), steps)
             try:
                 advance = ENGINES[engine](training)
-            except Exception as error:  # whatever a card or a compiler does to it
+            except Exception as error:  # a GPU or a compiler can raise anything
                 if engine == names[-1] or isinstance(error, torch.cuda.OutOfMemoryError):
                     raise
                 self.choice.fall_back(engine, error)
-                self.leave.log(self.choice.notes[-1])
+                self.output.log(self.choice.notes[-1])
                 continue
             self.choice.engine = engine
             break
@@ -148,18 +150,18 @@ class Session:
         seconds: float,
         precision: str,
     ) -> None:
-        """Score a run on the device; its gaps come later. One that has no scores diverged."""
+        """Score a run on the device, except for its gaps; a run without scores has diverged."""
         began, pixels = time.monotonic(), self.pictures.pixels
         prior, rows = make_prior(run.config)(), choose_rows(len(self.packed), None, 0)
         try:
             found = measure(vae, prior, self.packed, pixels, rows, run.config.seed)
             likelihood_scores(found)
         except ScoringError as error:
-            self.leave.log(f"{run.key}: {error}; recorded as diverged")
-            self.keep(self.row(run, None, precision, self.choice.engine))
+            self.output.log(f"{run.key}: {error}; recorded as diverged")
+            self.write_row(self.row(run, None, precision, self.choice.engine))
             return
-        except Exception as error:  # it costs this run, and none of those beside it
-            self.leave.log(f"{run.key} has no row: {type(error).__name__}: {error}")
+        except Exception as error:  # affects only this run, not those beside it
+            self.output.log(f"{run.key} has no row: {type(error).__name__}: {error}")
             return
         if run.experiment == "paper" and run.arm in PRIMARY:
             weights = {name: value.cpu() for name, value in vae.state_dict().items()}
@@ -169,7 +171,7 @@ class Session:
         self.pending.append(Trained(run, found, gaps, history, spent, *made))
 
     def collect(self, wait: bool = False) -> None:
-        """Make the rows of runs whose gaps have come, as they come; wait for all if asked to."""
+        """Write the rows of runs whose gaps are complete; optionally wait for all."""
         while True:
             for trained in [trained for trained in self.pending if trained.gaps.done()]:
                 self.finish(trained)
@@ -178,20 +180,20 @@ class Session:
             futures.wait([trained.gaps for trained in self.pending], return_when=FIRST)
 
     def finish(self, trained: Trained) -> None:
-        """Make the row of a run; an error costs that row alone, which is made again later."""
+        """Write the row of a run; after an error it is left to a later session."""
         self.pending = [other for other in self.pending if other is not trained]
         run, made = trained.run, (trained.precision, trained.engine)
         try:
             gaps = self.gaps.result(trained.gaps, trained.found)
-            self.keep(self.row(run, self.metrics(trained, gaps), *made))
+            self.write_row(self.row(run, self.metrics(trained, gaps), *made))
         except ScoringError as error:
-            self.leave.log(f"{run.key}: {error}; recorded as diverged")
-            self.keep(self.row(run, None, *made))
-        except Exception as error:  # a worker's, whatever it is
-            self.leave.log(f"{run.key} has no row: {type(error).__name__}: {error}")
+            self.output.log(f"{run.key}: {error}; recorded as diverged")
+            self.write_row(self.row(run, None, *made))
+        except Exception as error:  # workers can raise anything
+            self.output.log(f"{run.key} has no row: {type(error).__name__}: {error}")
 
     def metrics(self, trained: Trained, gaps: dict[str, Any]) -> dict[str, Any]:
-        """As report.score gives them."""
+        """Metrics in the format of `running.outputs.score`."""
         config = trained.run.config
         return {
             "evaluated": {"count": len(self.packed)},
@@ -204,7 +206,7 @@ class Session:
         }
 
     def row(self, run: Run, metrics: dict[str, Any] | None, precision: str, engine: str) -> Row:
-        """The row of a run, with what it was made on."""
+        """The row of a run, with the hardware and software it was made on."""
         scores = {} if metrics is None else metrics["scores"]
         more = {key: scores[key] for key in ("factor_entropy", "widened_share") if key in scores}
         device = self.choice.device
@@ -218,7 +220,7 @@ class Session:
             "driver": device["driver"],
         }
 
-    def keep(self, row: Row) -> None:
-        """Write it at once: what comes later may be cut off."""
-        self.leave.add("run", row)
+    def write_row(self, row: Row) -> None:
+        """Write a row at once, since the session may be cut off."""
+        self.output.add("run", row)
         self.rows.append(row)

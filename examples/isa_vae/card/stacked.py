@@ -1,12 +1,12 @@
-"""Several arms of several seeds that train side by side as one model of few, large operations.
+"""Several arms and seeds that train side by side as one model of few, large operations.
 
-What arms of one seed share, they share here: the pictures of a step, the noise of their codes, and
-their first layer is one wide product. All other layers are batched products; one fused Adam steps
-them all. Every arm has the numbers that it would have alone: nothing passes between them.
+Arms of one seed share the images of a step, the noise of their codes, and a first layer that is
+one wide matrix product. All other layers are batched products; one fused Adam steps them all. The
+arms are independent: each has the same results as when trained on its own.
 
-A step has static shapes, the same operations each time, and never waits for the device: it can be
-captured as a CUDA graph (capture.py). What changes from step to step is written into tensors that
-stay in their place: the rows of the pictures and the noise.
+A step has static shapes, always the same operations, and never synchronises with the device, so it
+can be captured as a CUDA graph (capture.py). Everything that changes between steps is written into
+static tensors: the rows of the images and the noise.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ import torch
 from config import Config, UsageError
 from data.pictures import as_pixels
 from models import PIXELS, VAE, make_prior
-from objectives import Terms, bound, in_parts, log_likelihood
+from objectives import Terms, bound, decomposed, log_likelihood
 from running.checkpoint import make_vae
 from torch import Tensor, nn
 from torch.distributions import Normal
@@ -24,7 +24,7 @@ from torch.distributions import Normal
 class Layer(nn.Module):
     """The same linear layer of all arms, (seeds, arms, rows, inputs) -> (..., outputs).
 
-    The weights are stored as (inputs, outputs): what comes after the inputs lies side by side.
+    The weights are stored as (inputs, outputs), so that the outputs are contiguous.
     """
 
     def __init__(self, layers: Sequence[Sequence[nn.Linear]]) -> None:
@@ -39,12 +39,12 @@ class Layer(nn.Module):
         return torch.baddbmm(bias, x.flatten(0, 1), weight).unflatten(0, self.weight.shape[:2])
 
     def of(self, seed: int, arm: int) -> tuple[Tensor, Tensor]:
-        """Weight and bias as nn.Linear has them."""
+        """Weight and bias of one model, in the layout of nn.Linear."""
         return self.weight[seed, arm].t(), self.bias[seed, arm, 0]
 
 
 class SharedLayer(Layer):
-    """The first one, whose input is that of the seed: (seeds, rows, inputs)."""
+    """The first layer, whose input is shared by the arms of a seed: (seeds, rows, inputs)."""
 
     def __init__(self, layers: Sequence[Sequence[nn.Linear]]) -> None:
         super().__init__(layers)
@@ -61,17 +61,17 @@ class SharedLayer(Layer):
         return wide.unflatten(-1, self.weight.shape[2:]).transpose(1, 2)
 
     def of(self, seed: int, arm: int) -> tuple[Tensor, Tensor]:
-        """Weight and bias as nn.Linear has them."""
+        """Weight and bias of one model, in the layout of nn.Linear."""
         return self.weight[seed, :, arm].t(), self.bias[seed, arm, 0]
 
 
 class Stack(nn.Module):
-    """The models of some arms for some seeds, at first as `train.make_state` has them.
+    """The models of several arms and seeds, initialised like `train.make_state`.
 
     Args:
         arms: Settings of each arm; they may differ in prior, objective and beta.
-        seeds: Of weights, batches and noise.
-        packed: The pictures on the device, (N, bytes).
+        seeds: Random seeds for weights, batches and noise.
+        packed: The images on the device, (N, bytes).
     """
 
     def __init__(self, arms: Sequence[Config], seeds: Sequence[int], packed: Tensor) -> None:
@@ -84,12 +84,14 @@ class Stack(nn.Module):
         self.rows = torch.zeros(shape, dtype=torch.long, device=packed.device)
         self.noise = torch.zeros(*shape, self.config.latents, device=packed.device)
         self.seeds, models = self.models_of(seeds)
-        self.encoder = stack_of([[vae.encoder for vae in seed] for seed in models], SharedLayer)
-        self.decoder = stack_of([[vae.decoder for vae in seed] for seed in models], Layer)
+        self.encoder = stack_layers(
+            [[vae.encoder for vae in seed] for seed in models], SharedLayer
+        )
+        self.decoder = stack_layers([[vae.decoder for vae in seed] for seed in models], Layer)
         self.to(packed.device)
 
     def models_of(self, seeds: Sequence[int]) -> tuple[tuple[int, ...], list[list[VAE]]]:
-        """The seeds, and the models of their arms before the first step; sets the generators."""
+        """The seeds and their initial models; also resets the noise generators."""
         models, self.generators = [], []
         for seed in seeds:
             torch.manual_seed(seed)
@@ -98,27 +100,27 @@ class Stack(nn.Module):
         return tuple(seeds), models
 
     @torch.no_grad()
-    def begin(self, seeds: Sequence[int]) -> None:
-        """Be as a new stack of other seeds, in the same memory."""
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Reinitialise with other seeds, in the same memory."""
         self.seeds, models = self.models_of(seeds)
-        encoder = stack_of([[vae.encoder for vae in seed] for seed in models], SharedLayer)
-        decoder = stack_of([[vae.decoder for vae in seed] for seed in models], Layer)
+        encoder = stack_layers([[vae.encoder for vae in seed] for seed in models], SharedLayer)
+        decoder = stack_layers([[vae.decoder for vae in seed] for seed in models], Layer)
         fresh = [*encoder.parameters(), *decoder.parameters()]
         for own, new in zip(self.parameters(), fresh, strict=True):
             own.copy_(new)
 
     def draw_noise(self) -> None:
-        """That of the next step, as single runs draw it."""
+        """Draw the noise of the next step, as single runs do."""
         for noise, generator in zip(self.noise, self.generators, strict=True):
             noise.normal_(generator=generator)
 
     def terms(self) -> Terms:
-        """Those of the objectives of all arms, means over the batch: (seeds, arms) each."""
+        """Terms of the objectives of all arms, means over the batch; each (seeds, arms)."""
         x = as_pixels(self.packed[self.rows.flatten()], PIXELS).unflatten(0, self.rows.shape)
-        mean, log_std = through(self.encoder, x, torch.relu).chunk(2, dim=-1)
+        mean, log_std = apply_layers(self.encoder, x, torch.relu).chunk(2, dim=-1)
         posterior = Normal(mean, log_std.exp(), validate_args=False)
         z = mean + self.noise.unsqueeze(1) * posterior.scale
-        logits = through(self.decoder, z, getattr(torch, self.config.activation))
+        logits = apply_layers(self.decoder, z, getattr(torch, self.config.activation))
         log_px = log_likelihood(x.unsqueeze(1).expand_as(logits), logits)
         columns = [
             self.terms_of(arm, log_px[:, arm], posterior, z[:, arm])
@@ -132,13 +134,13 @@ class Stack(nn.Module):
         }
 
     def terms_of(self, arm: int, log_px: Tensor, posterior: Normal, z: Tensor) -> Terms:
-        """Those of one arm, (seeds,) each."""
+        """Terms of the objective of one arm; each (seeds,)."""
         config, prior = self.arms[arm], self.priors[arm]
         own = Normal(posterior.loc[:, arm], posterior.scale[:, arm], validate_args=False)
         if config.objective == "vae":
             return bound(log_px, own.log_prob(z).sum(-1) - prior.log_prob(z), config.beta)
         found = [
-            in_parts(
+            decomposed(
                 log_px[k],
                 Normal(own.loc[k], own.scale[k], validate_args=False),
                 z[k],
@@ -154,7 +156,7 @@ class Stack(nn.Module):
         return {name: torch.stack([terms[name] for terms in found]) for name in found[0]}
 
     def model(self, seed: int, arm: int) -> VAE:
-        """The model of one run, on the device of the stack."""
+        """Copy out the model of one run, on the device of the stack."""
         vae = make_vae(self.config, channels=1).to(self.packed.device)
         for own, layers in ((vae.encoder, self.encoder), (vae.decoder, self.decoder)):
             linear = [layer for layer in own.layers if isinstance(layer, nn.Linear)]
@@ -167,7 +169,7 @@ class Stack(nn.Module):
 
 
 def check(config: Config, first: Config) -> None:
-    """Refuse what a stack cannot train, or cannot train together."""
+    """Raise a UsageError for settings that a stack cannot train, or not together."""
     alike = ("model", "hidden", "activation", "batch_size", "sizes", "learning_rate", "device")
     wanted = {"model": "mlp", "decay": 0.0, "learn_exponents": False, "kl": "monte-carlo"}
     wanted |= {name: getattr(first, name) for name in alike if name not in wanted}
@@ -182,23 +184,25 @@ def check(config: Config, first: Config) -> None:
 
 
 def noise_after_weights(seed: int, device: torch.device) -> torch.Generator:
-    """The generator whose numbers are a run's noise: torch's own, as initial weights left it."""
+    """Generator of a run's noise: in the state that torch's has after drawing the weights."""
     if device.type == "cpu":
         generator = torch.Generator()
         generator.set_state(torch.get_rng_state())
         return generator
-    return torch.Generator(device).manual_seed(seed)  # weights are drawn on the CPU
+    return torch.Generator(device).manual_seed(seed)  # weights are drawn on the CPU, not from this
 
 
-def through(layers: nn.ModuleList, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
-    """The layers, with the activation between them."""
+def apply_layers(
+    layers: nn.ModuleList, x: Tensor, activation: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Apply the layers, with the activation between them."""
     for layer in layers[:-1]:
         x = activation(layer(x))
     return layers[-1](x)
 
 
-def stack_of(networks: Sequence[Sequence[nn.Module]], first: type[Layer]) -> nn.ModuleList:
-    """The linear layers of (seeds, arms) networks, each stacked."""
+def stack_layers(networks: Sequence[Sequence[nn.Module]], first: type[Layer]) -> nn.ModuleList:
+    """Stack the linear layers of (seeds, arms) networks."""
     linear = [
         [[m for m in network.layers if isinstance(m, nn.Linear)] for network in seed]
         for seed in networks

@@ -1,1 +1,1 @@
-"""What the rows say about the paper's claims: questions, statistics and verdicts."""
+"""Tests of the paper's claims on the rows of a sweep: questions, statistics and verdicts."""

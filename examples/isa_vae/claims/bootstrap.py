@@ -1,14 +1,15 @@
-"""Bootstrap intervals of a difference between two arms: pure functions of numpy arrays."""
+"""Bootstrap intervals for a difference between two arms: pure functions of NumPy arrays."""
 
 import math
 
 import numpy as np
-from claims.statistics import LEVEL, NORMAL, RESAMPLES, Array, Levels, check_sizes, means
 from numpy.typing import ArrayLike
+
+from claims.statistics import LEVEL, NORMAL, RESAMPLES, Array, Levels, check_sizes, means
 
 
 def t_quantile(p: float, df: float) -> float:
-    """Quantile of Student's t by its expansion in 1 / df (Abramowitz and Stegun 26.7.5)."""
+    """Quantile of Student's t, by an expansion in 1 / df (Abramowitz and Stegun 26.7.5)."""
     z = NORMAL.inv_cdf(p)
     return (
         z
@@ -19,12 +20,12 @@ def t_quantile(p: float, df: float) -> float:
 
 
 def expanded_level(confidence: float, n: int, df: int) -> float:
-    """The level at which a percentile interval of a mean of n normals has that coverage.
+    """Nominal level at which a percentile interval for the mean of n normals has this coverage.
 
-    A bootstrap distribution is too narrow by sqrt(1 - 1 / n), and its tails are those of a normal,
-    not of a t (Hesterberg 2015, "expanded percentile interval"). With ten seeds, 95 % needs 98 %.
-    By simulation, 95 % intervals of paired means cover 95 % with 10 pairs, 90 % with 5, and only
-    76 % with 3, whose resamples are too few.
+    A bootstrap distribution is too narrow by sqrt(1 - 1 / n), and has the tails of a normal, not
+    of a t distribution (Hesterberg 2015, "expanded percentile interval"). With ten seeds, a
+    coverage of 95 % needs a level of 98 %. In simulations, 95 % intervals for paired means cover
+    95 % with 10 pairs, 90 % with 5, and only 76 % with 3, which have too few distinct resamples.
     """
     t = t_quantile(0.5 + confidence / 2, df)
     return 1 - 2 * NORMAL.cdf(-t * math.sqrt(n / (n - 1)))
@@ -39,16 +40,16 @@ def difference_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Expanded percentile bootstrap interval of a difference.
+    """Expanded percentile bootstrap interval for a difference.
 
     Args:
         a: Scores of one arm, (n, ...).
-        b: Scores of the other, (m, ...); if paired, b[i] has the seed of a[i].
-        paired: Whether pairs are resampled, or each arm for itself.
-        levels: What is compared.
-        confidence: Coverage that is aimed at.
+        b: Scores of the other arm, (m, ...); if paired, b[i] has the seed of a[i].
+        paired: Whether to resample pairs, rather than each arm independently.
+        levels: The statistic to compare.
+        confidence: Target coverage.
         resamples: Number of bootstrap samples.
-        seed: Of the resampling.
+        seed: Random seed of the resampling.
     """
     first, second = resampled(a, b, paired, levels, resamples, seed)
     return expanded_interval(
@@ -59,7 +60,7 @@ def difference_interval(
 def expanded_interval(
     found: Array, n: int, m: int, paired: bool, confidence: float = 1 - LEVEL
 ) -> tuple[float, float]:
-    """Interval from a bootstrap sample of differences, of arms with n and m values."""
+    """Interval from bootstrapped differences between arms with n and m values."""
     df = n - 1 if paired else n + m - 2
     tail = (1 - expanded_level(confidence, min(n, m), df)) / 2
     low, high = np.nanquantile(found, [tail, 1 - tail]).tolist()
@@ -74,7 +75,7 @@ def resampled(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Array, Array]:
-    """Bootstrap sample of what is compared, (resamples) for each arm."""
+    """Bootstrap the statistic of each arm; both (resamples,)."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     check_sizes(a, b, paired, least=2)
     generator = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""One comparison of two arms: its record, and everything about it that needs no other one."""
+"""One comparison of two arms: its record, and everything that does not depend on others."""
 
 import math
 from collections.abc import Sequence
@@ -6,49 +6,50 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from sweeps.rows import Row
+
 from claims import statistics
 from claims.bootstrap import difference_interval, expanded_interval, resampled
 from claims.looks import Plan
-from claims.questions import RELATIVE, SMALLEST, Question, curves, planned, scores, unmade
+from claims.questions import RELATIVE, SMALLEST, Question, curves, missing_runs, planned, scores
 from claims.statistics import LEVEL, Array, Levels, below_p, detectable, permutation_p
-from sweeps.rows import Row
 
 Interval = tuple[float, float]
-ASKED = ("family", "claim", "arm", "against", "beta", "measure", "expected")
+QUESTION = ("family", "claim", "arm", "against", "beta", "measure", "expected")  # copied fields
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One line of the table: a difference, and what follows."""
+    """One line of the table: a difference, its tests and its verdict."""
 
-    family: str  # of tests that are corrected together
+    family: str  # name of the tests that are corrected together
     claim: str
     arm: str
     against: str
     beta: float | None  # None for a whole curve
     measure: str
-    expected: int  # sign of the difference that is claimed
-    smallest: float  # effect of interest, in the unit of the measure
-    smallest_relative: float | None  # as a part of the baseline's mean, where that has a meaning
+    expected: int  # sign of the claimed difference
+    smallest: float  # smallest effect of interest, in the unit of the measure
+    smallest_relative: float | None  # the same as a fraction of the baseline's mean, if meaningful
     paired: bool
     n: int  # pairs, or runs of the smaller arm
     dropped: int  # runs of either arm that are not compared
-    to_make: int  # those of them that are still to be made
-    look: int | None  # the last one taken, 0 before the first; None where there is only one
-    level: float  # of one test at that look
+    to_make: int  # planned runs that are not made yet
+    look: int | None  # the last look taken, 0 before the first; None if there is only one
+    level: float  # level of a single test at that look
     means: tuple[float, float] | None = None
     difference: float | None = None
-    interval: Interval | None = None  # of coverage 1 - level, as all here
-    percent: float | None = None  # the difference, of the baseline's mean
+    interval: Interval | None = None  # coverage 1 - level, like all intervals here
+    percent: float | None = None  # the difference, in percent of the baseline's mean
     percent_interval: Interval | None = None
     medians: tuple[float, float] | None = None
     median_interval: Interval | None = None
     unpaired_p: float | None = None
-    p: float | None = None  # of no difference
-    corrected: float | None = None  # for the looks and for the family, as those below
-    excluded_p: float | None = None  # of the smallest effect or more
+    p: float | None = None  # null hypothesis: no difference
+    corrected: float | None = None  # for the looks and the family, like those below
+    excluded_p: float | None = None  # null hypothesis: the smallest effect or more
     excluded_corrected: float | None = None
-    relative_p: float | None = None  # of the smallest relative effect or more
+    relative_p: float | None = None  # null hypothesis: the smallest relative effect or more
     relative_corrected: float | None = None
     detectable: float | None = None
     reproduced: bool = False
@@ -59,7 +60,7 @@ class Comparison:
 
 
 def match(a: dict[int, Any], b: dict[int, Any]) -> tuple[Array, Array, bool]:
-    """Scores of both arms, in pairs if they have 3 seeds in common."""
+    """Scores of both arms, and whether they are paired, which needs 3 seeds in common."""
     shared = sorted(a.keys() & b.keys())
     if len(shared) >= 3:
         return np.array([a[s] for s in shared]), np.array([b[s] for s in shared]), True
@@ -67,7 +68,7 @@ def match(a: dict[int, Any], b: dict[int, Any]) -> tuple[Array, Array, bool]:
 
 
 def values(rows: Sequence[Row], arm: str, question: Question) -> dict[int, Any]:
-    """Of each seed what is compared: a score, or a curve."""
+    """The compared quantity of each seed: a score, or a curve."""
     if question.beta is None:
         return curves(rows, arm, question.betas)
     return scores(rows, arm, question.beta, question.measure)
@@ -75,52 +76,52 @@ def values(rows: Sequence[Row], arm: str, question: Question) -> dict[int, Any]:
 
 @dataclass(frozen=True)
 class Scope:
-    """The runs that a comparison is about, and the look that was taken at them."""
+    """The runs of a comparison, and the look that was taken at them."""
 
     rows: Sequence[Row]
-    wanted: set[tuple[str, float, int]]  # arm, beta and seed
-    to_make: set[tuple[str, float, int]]
+    wanted: set[tuple[str, float, int]]  # (arm, beta, seed) of all planned runs
+    to_make: set[tuple[str, float, int]]  # those that are not made yet
     look: int | None = None
     level: float = LEVEL
 
 
 def scope(rows: Sequence[Row], question: Question, plan: Plan | None) -> Scope:
-    """All rows; where there are two looks, those of the seeds of the last one that was taken."""
-    if plan is None:  # a curve is judged when the two arms have all of their runs
+    """All rows; if there are two looks, those with the seeds of the last look taken."""
+    if plan is None:  # a curve is judged once both arms have all of their runs
         wanted, to_make = (
-            {(arm, beta, seed) for arm, beta, seed in runs if asked(question, arm, beta)}
-            for runs in (planned(rows), unmade(rows))
+            {(arm, beta, seed) for arm, beta, seed in runs if concerns(question, arm, beta)}
+            for runs in (planned(rows), missing_runs(rows))
         )
         return Scope(rows, wanted, to_make)
     cells = [(arm, beta) for arm in question.pair for beta in question.betas]
     made = {(row["arm"], float(row["beta"]), row["seed"]) for row in rows}
     seeds = {seed for *_, seed in made if {(*cell, seed) for cell in cells} <= made}
     look = plan.taken(seeds)
-    at = max(look - 1, 0)  # before the first look, that is the one that is awaited
+    at = max(look - 1, 0)  # before the first look, describe the first
     last = plan.pairs[at]
     chosen = [row for row in rows if 1 <= row["seed"] <= last]
     wanted = {(*cell, seed) for cell in cells for seed in range(1, last + 1)}
     return Scope(chosen, wanted, wanted - made, look, plan.levels[at])
 
 
-def asked(question: Question, arm: str, beta: float) -> bool:
-    """Whether runs of an arm at a beta belong to it: for a curve, at any."""
+def concerns(question: Question, arm: str, beta: float) -> bool:
+    """Whether a question concerns the runs of an arm at a beta (any beta for a curve)."""
     return arm in question.pair and question.beta in (None, beta)
 
 
-def compared(rows: Sequence[Row], question: Question, plan: Plan | None = None) -> Comparison:
-    """The answer to one question, before corrections and the verdict.
+def compare(rows: Sequence[Row], question: Question, plan: Plan | None = None) -> Comparison:
+    """Answer one question, before corrections and the verdict.
 
     Args:
-        rows: Of the experiment.
-        question: What is asked.
-        plan: The looks, if there are two: no seed beyond those of the last one taken counts, and
-            before the first no score does.
+        rows: Rows of the experiment.
+        question: The question.
+        plan: The looks, if there are two: seeds beyond the last look taken do not count, and
+            before the first look no score is used.
     """
     seen = scope(rows, question, plan)
     a, b, paired = match(*(values(seen.rows, arm, question) for arm in question.pair))
     found = Comparison(
-        **{key: getattr(question, key) for key in ASKED},
+        **{key: getattr(question, key) for key in QUESTION},
         smallest=SMALLEST[question.measure],
         smallest_relative=None if question.measure == "log_px" else RELATIVE,
         paired=paired,
@@ -130,14 +131,14 @@ def compared(rows: Sequence[Row], question: Question, plan: Plan | None = None) 
         look=seen.look,
         level=seen.level,
     )
-    return found if found.n < 2 or seen.look == 0 else measured(found, a, b)
+    return found if found.n < 2 or seen.look == 0 else with_statistics(found, a, b)
 
 
-def measured(c: Comparison, a: Array, b: Array) -> Comparison:
-    """With the difference, its intervals and its p values."""
+def with_statistics(c: Comparison, a: Array, b: Array) -> Comparison:
+    """Fill in the difference, its intervals and its p values."""
     levels = statistics.matched_levels if c.beta is None else statistics.means
     means = tuple(float(x[0]) for x in levels(a[None], b[None]))
-    if math.isnan(means[0]):  # curves without a log p(x|z) in common
+    if math.isnan(means[0]):  # the curves do not overlap in log p(x|z)
         return c
     first, second = resampled(a, b, c.paired, levels)
 
@@ -163,16 +164,16 @@ def measured(c: Comparison, a: Array, b: Array) -> Comparison:
 
 
 def detectable_by(drawn: Array, c: Comparison, n: int, m: int) -> float | None:
-    """The difference that is found with 80 % power, from a bootstrap sample of differences."""
+    """The difference detected with 80 % power, from bootstrapped differences."""
     least = min(n, m)
-    error = float(np.nanstd(drawn)) * math.sqrt(least / (least - 1))  # the sample is too narrow
+    error = float(np.nanstd(drawn)) * math.sqrt(least / (least - 1))  # corrects the narrowness
     sizes = (n,) if c.paired else (n, m)
     return detectable(error / math.sqrt(sum(1 / size for size in sizes)), *sizes, level=c.level)
 
 
 def tests(c: Comparison, a: Array, b: Array, levels: Levels) -> dict[str, float]:
-    """P values: of no difference, and of one as large as either smallest effect of interest."""
-    mig = np.array([1.0, 0.0]) if c.beta is None else 1.0  # what of a point of a curve is the MIG
+    """P values of no difference, and of one as large as either smallest effect of interest."""
+    mig = np.array([1.0, 0.0]) if c.beta is None else 1.0  # selects the MIG of a curve's points
     moved, against = c.expected * a - c.smallest * mig, c.expected * b
     found = {
         "p": permutation_p(a, b, c.paired, levels=levels),

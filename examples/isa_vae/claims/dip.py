@@ -3,15 +3,16 @@
 from functools import lru_cache
 
 import numpy as np
-from claims.statistics import Array
 from numpy.typing import ArrayLike, NDArray
+
+from claims.statistics import Array
 
 
 def dip(x: ArrayLike) -> float:
-    """Hartigan's dip: the least distance of the empirical distribution to a unimodal one.
+    """Hartigan's dip: the smallest distance of the empirical distribution to a unimodal one.
 
-    On a modal interval that shrinks, the greatest convex minorant and the least concave majorant
-    are compared with each other, and outside of it with the data (Hartigan and Hartigan 1985).
+    Within a shrinking modal interval the greatest convex minorant and the least concave majorant
+    are compared with each other, outside it with the data (Hartigan and Hartigan 1985).
     """
     x, count = np.unique(np.asarray(x, float), return_counts=True)
     after = np.cumsum(count) / count.sum()
@@ -35,25 +36,25 @@ def dip(x: ArrayLike) -> float:
 
 
 def hull(x: Array, y: Array) -> NDArray[np.int64]:
-    """Corners of the greatest convex function below the points, as indices."""
-    kept: list[int] = []
+    """Indices of the corners of the greatest convex function below the points."""
+    corners: list[int] = []
     X, Y = x.tolist(), y.tolist()
     for k in range(len(X)):
-        while len(kept) > 1:
-            i, j = kept[-2:]
+        while len(corners) > 1:
+            i, j = corners[-2:]
             if (Y[j] - Y[i]) * (X[k] - X[i]) <= (Y[k] - Y[i]) * (X[j] - X[i]):
                 break
-            kept.pop()
-        kept.append(k)
-    return np.array(kept)
+            corners.pop()
+        corners.append(k)
+    return np.array(corners)
 
 
 def dip_p(x: ArrayLike, simulations: int = 999, seed: int = 0) -> float | None:
-    """P value of a single mode, by simulation: small where the sample has two modes or more.
+    """P value of unimodality, by simulation: small if the sample has two or more modes.
 
-    The null distribution is that of uniform samples, the least favourable one. A mixture of two
-    normals fitted to the sample would call any skewed distribution bimodal, and a MIG, which is
-    never negative and mostly small, is skewed; the dip is not misled by a long tail.
+    The null distribution is that of uniform samples, the least favourable one. Fitting a mixture
+    of two normals would call any skewed distribution bimodal, and the MIG, which is never negative
+    and mostly small, is skewed; the dip is not misled by a long tail.
     """
     n = len(np.asarray(x))
     if n < 4:
@@ -65,6 +66,6 @@ def dip_p(x: ArrayLike, simulations: int = 999, seed: int = 0) -> float | None:
 
 @lru_cache
 def uniform_dips(n: int, simulations: int, seed: int) -> Array:
-    """Dips of uniform samples of n, (simulations,)."""
+    """Dips of uniform samples of size n, (simulations,)."""
     generator = np.random.default_rng([seed, n])
     return np.array([dip(row) for row in generator.random((simulations, n))])

@@ -1,12 +1,12 @@
-"""Two looks at one comparison, with the error of 5 % split beforehand.
+"""Two looks at one comparison, with an error of 5 % allocated to them in advance.
 
-The errors spent are those of Lan and DeMets (1983) in the manner of O'Brien and Fleming: little at
-the first look, nearly all at the second. The means at n1 of n2 pairs and at all n2 are taken for
-normals with a correlation of sqrt(n1 / n2).
+The error spending function is that of Lan and DeMets (1983) in the style of O'Brien and Fleming:
+little at the first look, nearly all at the second. The means at n1 of n2 pairs and at all n2 are
+taken to be normal with a correlation of sqrt(n1 / n2).
 
-A p value of a look is restated as the least total error at which that look would have decided (a
-repeated p value: Jennison and Turnbull 2000, section 9.4; with Holm's method, Ye, Li, Liu and Yao
-2013). So tests at different looks are corrected together, and all are compared with 5 %.
+The p value of a look is restated as the smallest total error at which that look would have decided
+(a repeated p value: Jennison and Turnbull 2000, section 9.4; with Holm's method, Ye, Li, Liu and
+Yao 2013). So tests at different looks can be corrected together, and all are compared with 5 %.
 """
 
 import itertools
@@ -15,26 +15,27 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-from claims.statistics import LEVEL, NORMAL, POWER
 from sweeps.experiments import second_look
 
+from claims.statistics import LEVEL, NORMAL, POWER
+
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(80)
-BEYOND = 9.0  # an abs(z) that no look has
+BEYOND = 9.0  # an abs(z) that no look reaches
 
 
 def missed(
     bounds: tuple[float, float], fraction: float, drifts: tuple[float, float] = (0.0, 0.0)
 ) -> float:
-    """Chance that two looks stay within their bounds on abs(z).
+    """Probability that both looks stay within their bounds on abs(z).
 
     Args:
-        bounds: Of the first and the second look.
+        bounds: Bounds of the first and the second look.
         fraction: Pairs at the first look over those at the second.
-        drifts: Means of both z.
+        drifts: Means of z at both looks.
     """
     edge, rest = min(bounds[0], BEYOND), math.sqrt(1 - fraction)
     first = edge * NODES - drifts[0]
-    middle = drifts[1] + math.sqrt(fraction) * first  # mean of the second z, given the first
+    middle = drifts[1] + math.sqrt(fraction) * first  # conditional mean of the second z
     inside = [
         NORMAL.pdf(x) * (NORMAL.cdf((bounds[1] - m) / rest) - NORMAL.cdf((-bounds[1] - m) / rest))
         for x, m in zip(first, middle, strict=True)
@@ -43,17 +44,17 @@ def missed(
 
 
 def bound(p: float) -> float:
-    """The abs(z) with that two-sided p."""
+    """The abs(z) with a given two-sided p value."""
     return -NORMAL.inv_cdf(p / 2)
 
 
 def spent(total: float, fraction: float) -> float:
-    """Error of the first look, two-sided, of a total error: O'Brien and Fleming's function."""
+    """Two-sided error spent at the first look, by O'Brien and Fleming's spending function."""
     return 2 * NORMAL.cdf(-bound(total) / math.sqrt(fraction))
 
 
 def levels(fraction: float, total: float = LEVEL) -> tuple[float, float]:
-    """Levels of both looks that have the total error together."""
+    """Levels of both looks that together have the total error."""
     first = spent(total, fraction)
     low, high = 0.0, total
     for _ in range(60):
@@ -64,7 +65,7 @@ def levels(fraction: float, total: float = LEVEL) -> tuple[float, float]:
 
 
 def restated(p: float, look: int, fraction: float) -> float:
-    """The least total error at which a p value of the first or the second look would decide."""
+    """The smallest total error at which a p value of the first or second look would decide."""
     if p >= 1 or look == 1:
         return min(1.0, 2 * NORMAL.cdf(-bound(min(p, 1.0)) * math.sqrt(fraction)))
     low, high = p, 1.0
@@ -88,28 +89,28 @@ class Plan:
         return self.pairs[0] / self.pairs[-1]
 
     def taken(self, made: Collection[int]) -> int:
-        """Looks that were taken, with these seeds made: a look needs all of seeds 1 to its n."""
+        """Number of looks taken, given the finished seeds: a look needs all of seeds 1 to n."""
         done = [set(range(1, n + 1)) <= set(made) for n in self.pairs]
         return sum(done)
 
 
 def plan(pairs: int) -> Plan:
-    """Two looks, the first at that many pairs."""
+    """Plan two looks, the first at `pairs` pairs."""
     later = second_look(pairs)
     return Plan((pairs, later), levels(pairs / later))
 
 
 def power(difference: float, sd: float, pairs: int) -> tuple[float, float]:
-    """Chance to find a difference of means at the first look, and at either of both looks.
+    """Probability of detecting a difference of means at the first look, and at either look.
 
     Args:
-        difference: Of the means.
-        sd: Of the differences of pairs.
-        pairs: At the first look.
+        difference: Difference of the means.
+        sd: Standard deviation of the differences within pairs.
+        pairs: Number of pairs at the first look.
     """
     looks = plan(pairs)
     bounds = bound(looks.levels[0]), bound(looks.levels[1])
-    first, second = (  # the variance is estimated too (Guenther 1981), as in compare.detectable
+    first, second = (  # corrected for the estimated variance (Guenther 1981), as in `detectable`
         difference / sd * math.sqrt(max(n - z**2 / 2, 0.0))
         for n, z in zip(looks.pairs, bounds, strict=True)
     )
@@ -118,7 +119,7 @@ def power(difference: float, sd: float, pairs: int) -> tuple[float, float]:
 
 
 def pairs_needed(difference: float, sd: float) -> tuple[int, int]:
-    """Least pairs planned to find a difference with 80 %: at the first look, at either."""
+    """Smallest plan that detects a difference with 80 % power: at the first look, at either."""
     reached = [
         next(n for n in itertools.count(6) if power(difference, sd, n)[look] >= POWER)
         for look in (0, 1)

@@ -1,14 +1,14 @@
 """Statistics of a difference between two arms: pure functions of NumPy arrays.
 
-Every function that draws random numbers takes a seed and gives the same answer each time. Arms
-that share seeds are compared pair by pair: the seed fixes weights, batches and noise, and what two
-runs have in common of these cancels in the difference. Intervals are in bootstrap.py.
+Every function that draws random numbers takes a seed and is deterministic. Arms that share seeds
+are compared pair by pair: the seed fixes weights, batches and noise, whose common effect on two
+runs cancels in the difference. Intervals are in bootstrap.py.
 
-Two trade-off curves are compared by the MIG at matched log p(x|z), where both have points. A curve
-is the mean MIG and the mean log p(x|z) of an arm at each beta, joined by straight lines in the
-order of log p(x|z). Its level is the mean MIG over the range of log p(x|z) that both curves cover.
-No maximum is taken of noisy numbers, which would reward the arm that varies more; and the range is
-computed again in every resample.
+Two trade-off curves are compared by the MIG at matched log p(x|z), where they overlap. A curve
+consists of the mean MIG and mean log p(x|z) of an arm at each beta, joined by straight lines in
+the order of log p(x|z). Its level is the mean MIG over the range of log p(x|z) that both curves
+cover. This takes no maximum of noisy numbers, which would favour the arm that varies more; the
+range is recomputed in every resample.
 """
 
 import itertools
@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
-Places = NDArray[np.int64]
-# What is compared: one number for each arm, from resamples of its values, (resamples, n, ...).
+Indices = NDArray[np.int64]
+# The statistic to compare: one number per arm, from resamples of its values, (resamples, n, ...).
 Levels = Callable[[Array, Array], tuple[Array, Array]]
 NORMAL = NormalDist()
 RESAMPLES = 9_999
-POWER, LEVEL = 0.8, 0.05  # of the detectable difference, two-sided
+POWER, LEVEL = 0.8, 0.05  # power of the detectable difference, and two-sided level
 
 
 def means(a: Array, b: Array) -> tuple[Array, Array]:
@@ -41,7 +41,7 @@ def medians(a: Array, b: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Summary:
-    """Moments and order statistics; None where there are too few values."""
+    """Moments and order statistics; None if there are too few values."""
 
     n: int
     mean: float | None = None
@@ -54,7 +54,7 @@ class Summary:
 
 
 def summary(x: ArrayLike) -> Summary:
-    """Describe a sample, (n,); sd is that of the population, estimated with n - 1."""
+    """Describe a sample, (n,); sd estimates that of the population, with n - 1."""
     x = np.asarray(x, float)
     if not len(x):
         return Summary(0)
@@ -64,11 +64,11 @@ def summary(x: ArrayLike) -> Summary:
 
 
 def check_sizes(a: Array, b: Array, paired: bool, least: int) -> None:
-    """Refuse samples that are too small, or are no pairs."""
+    """Raise ValueError for samples that are too small, or cannot be paired."""
     if paired and len(a) != len(b):
-        raise ValueError(f"paired samples must have one length, but got {len(a)} and {len(b)}")
+        raise ValueError(f"paired samples must have equal length, but got {len(a)} and {len(b)}")
     if min(len(a), len(b)) < least:
-        raise ValueError(f"expected {least} values or more each, but got {len(a)} and {len(b)}")
+        raise ValueError(f"expected at least {least} values each, but got {len(a)} and {len(b)}")
 
 
 def permutation_p(
@@ -79,10 +79,10 @@ def permutation_p(
     seed: int = 0,
     levels: Levels = means,
 ) -> float:
-    """Two-sided p of no difference: the values of pairs swapped, or labels permuted.
+    """Two-sided p value of no difference, by swapping the values of pairs or permuting labels.
 
-    Exact where there are no more than ``resamples`` arrangements; else (1 + count) / (1 + B) over
-    B random ones. With n pairs it cannot be less than 2 / 2^n: 6 pairs or more for p < 0.05.
+    Exact if there are at most ``resamples`` arrangements; else (1 + count) / (1 + B) over B random
+    ones. With n pairs it is at least 2 / 2^n, so p < 0.05 needs 6 pairs or more.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     check_sizes(a, b, paired, least=1)
@@ -91,7 +91,7 @@ def permutation_p(
     (observed,) = np.abs(np.subtract(*levels(a[None], b[None])))
     found = np.abs(np.subtract(*levels(both[first], both[second])))
     rounding = 1e-12 * (1 + np.abs(both).max())
-    count = int((~(found < observed - rounding)).sum())  # one that is undefined counts
+    count = int((~(found < observed - rounding)).sum())  # undefined values count as extreme
     return count / len(found) if exact else (1 + count) / (1 + resamples)
 
 
@@ -103,10 +103,10 @@ def below_p(
     seed: int = 0,
     levels: Levels = means,
 ) -> float:
-    """P value of "a is b or more", small where a lies below: the two-sided one, or 1 above.
+    """P value of "a is at least b", small if a is below: the two-sided one, or 1 if a is above.
 
-    Two-sided, so that at a level it says the same as the end of an interval of that coverage. The
-    null hypothesis of a difference of d or more is that of a - d against b.
+    It is two-sided so that it agrees with the end of an interval at the same level. To test for a
+    difference of d or more, pass a - d and b.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     (difference,) = np.subtract(*levels(a[None], b[None]))
@@ -115,10 +115,10 @@ def below_p(
 
 def arrangements(
     n: int, m: int, paired: bool, resamples: int, seed: int
-) -> tuple[Places, Places, bool]:
-    """Places of either arm among all n + m values, (arrangements, n) and (arrangements, m).
+) -> tuple[Indices, Indices, bool]:
+    """Indices of either arm among all n + m values, (arrangements, n) and (arrangements, m).
 
-    Every one of them if there are no more than ``resamples``, which is the third that is returned.
+    The third result is whether these are all arrangements: if there are at most ``resamples``.
     """
     generator = np.random.default_rng(seed)
     if paired:
@@ -144,7 +144,7 @@ def all_signs(n: int) -> Array:
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Adjust the p values of a family (Holm 1979); None, a test to be made yet, counts as one."""
+    """Adjust the p values of a family (Holm 1979); None, a pending test, counts as one."""
     tested = sorted((value, k) for k, value in enumerate(p) if value is not None)
     adjusted: list[float | None] = [None] * len(p)
     highest = 0.0
@@ -155,35 +155,35 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 
 
 def detectable(sd: float, n: int, m: int | None = None, level: float = LEVEL) -> float | None:
-    """Difference of means found with 80 % power, two-sided.
+    """Difference of means detected with 80 % power, two-sided.
 
     Args:
-        sd: Of the differences of pairs; unpaired, the pooled one of the arms.
-        n: Pairs, or runs of one arm.
-        m: Runs of the other arm; None for pairs.
-        level: Of the test.
+        sd: Standard deviation of the differences within pairs; if unpaired, pooled over the arms.
+        n: Number of pairs, or of runs of one arm.
+        m: Number of runs of the other arm; None for pairs.
+        level: Level of the test.
 
     Returns:
-        The difference for normals (Guenther 1981), exact to 1 % for 10 runs and to 5 % for 5; None
-        for too few.
+        The difference for normals (Guenther 1981), accurate to 1 % for 10 runs and to 5 % for 5;
+        None for too few runs.
     """
     z, total = NORMAL.inv_cdf(1 - level / 2), n + (m or 0)
     if min(n, m or n) < 2 or total < 3:
         return None
     spread = 1 / n + (1 / m if m else 0)
-    correction = 1 - z**2 / (2 * total)  # the variance is estimated too
+    correction = 1 - z**2 / (2 * total)  # for the estimated variance
     return (z + NORMAL.inv_cdf(POWER)) * sd * math.sqrt(spread / correction)
 
 
 def matched_levels(a: Array, b: Array) -> tuple[Array, Array]:
-    """Level of the mean curve of each arm: NaN if there is no log p(x|z) that both reach.
+    """Level of the mean curve of each arm; NaN if the curves do not overlap in log p(x|z).
 
     Args:
         a: MIG and log p(x|z) of one arm's seeds, (resamples, seeds, betas, 2).
-        b: Of the other.
+        b: The same for the other arm.
 
     Returns:
-        The levels, (resamples) each.
+        The levels, both (resamples,).
     """
     first, second = in_order(a.mean(1)), in_order(b.mean(1))
     low = np.maximum(first[:, 0, 1], second[:, 0, 1])
@@ -193,7 +193,7 @@ def matched_levels(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def in_order(curves: Array) -> Array:
-    """The points of curves, (..., points, 2), from the least log p(x|z) to the largest."""
+    """Sort the points of curves, (..., points, 2), by log p(x|z)."""
     order = np.argsort(curves[..., 1], axis=-1, kind="stable")
     return np.take_along_axis(curves, order[..., None], axis=-2)
 
@@ -202,7 +202,7 @@ def area(curves: Array, low: ArrayLike, high: ArrayLike) -> Array:
     """Integral of the MIG over log p(x|z) between two limits, along straight lines.
 
     Args:
-        curves: Points in the order of their log p(x|z), (..., points, 2).
+        curves: Points sorted by log p(x|z), (..., points, 2).
         low: Lower limit, (...).
         high: Upper limit, (...).
     """

@@ -1,14 +1,15 @@
-"""Typical scores of each arm at beta 1, from the published tables: what training compares with."""
+"""Typical scores of each arm at beta 1, from the published tables, for train.py's summary."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims.questions import arms, looked_at, scores
 from config import Config, UsageError
 from running.typical import PRIOR
 from sweeps.experiments import ARMS, experiments
 from sweeps.rows import read_rows
+
+from claims.questions import arms, looked_at, scores
 
 TABLES = ("fig5a-quick", "fig5a-medium", "fig5a", "paper")
 
@@ -19,12 +20,12 @@ def typical_scores(results: Path) -> list[dict[str, Any]]:
 
 
 def of_table(name: str, results: Path) -> list[dict[str, Any]]:
-    """The arms of one table that have scores to show."""
+    """Records of the arms of one table that have scores to show."""
     path = results / f"{name}.csv"
     try:
         rows = looked_at(read_rows(path, name)) if path.is_file() else []
     except UsageError:
-        rows = []  # a table that somebody is working on
+        rows = []  # a table in progress
     base = experiments()[name][0].config
     size = {"hidden": base.hidden, "steps": base.num_steps(737_280), "batch": base.batch_size}
     found = []
@@ -41,6 +42,7 @@ def of_table(name: str, results: Path) -> list[dict[str, Any]]:
 
 
 def prior_of(arm: str) -> dict[str, Any]:
-    """The settings of an arm's prior, as JSON."""
+    """The settings of an arm's prior, as JSON has them: with lists for tuples."""
     settings = Config(**ARMS[arm]).to_json()
-    return {key: settings[key] for key in PRIOR} | {"p": list(settings["p"])}
+    values = {key: settings[key] for key in PRIOR}
+    return {key: list(x) if isinstance(x, tuple) else x for key, x in values.items()}

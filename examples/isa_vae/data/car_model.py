@@ -1,15 +1,16 @@
-"""Cars for the stand-in of cars3d: boxes with slanted sides and wheels, proportions at random."""
+"""Cars for the cars3d stand-in: boxes with slanted sides and wheels, with random proportions."""
 
 import colorsys
 from dataclasses import dataclass
 
 import numpy as np
-from data.mesh import face_normals, lambert, rasterise
 from numpy.typing import NDArray
 
+from data.mesh import face_normals, lambert, rasterise
+
 SEED = 2015
-VIEW = 5.1  # metres across a picture
-LIGHT = np.array([[-0.5, 0.8, 0.6]])  # from the left and above, wherever the car turns
+VIEW = 5.1  # width of an image in metres
+LIGHT = np.array([[-0.5, 0.8, 0.6]])  # from the upper left, whatever the pose of the car
 AMBIENT = 0.45
 GLASS, RUBBER, STEEL, DARK = (
     (0.16, 0.2, 0.26),
@@ -25,7 +26,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Solid:
-    """A closed mesh of one or more colours."""
+    """A closed mesh with one or more colours."""
 
     vertices: NDArray[np.float64]  # (V, 3), in metres; the car points along x, y is up
     triangles: NDArray[np.int64]  # (T, 3), counter-clockwise from outside
@@ -33,7 +34,7 @@ class Solid:
 
 
 def join(solids: list[Solid]) -> Solid:
-    """All of them as one mesh."""
+    """Merge several meshes into one."""
     starts = np.cumsum([0] + [len(solid.vertices) for solid in solids[:-1]])
     return Solid(
         np.concatenate([solid.vertices for solid in solids]),
@@ -50,7 +51,7 @@ def block(
     top_x: Span | None = None,
     top_z: float | None = None,
 ) -> Solid:
-    """A box between two heights: x from rear to front, z to both sides, other ones on top."""
+    """A box between two heights: x from rear to front, z to both sides, optionally tapered."""
     top_x, top_z = top_x or x, z if top_z is None else top_z
     corners = [
         (px, height, side * pz)
@@ -63,7 +64,7 @@ def block(
 
 
 def disc(colour: Colour, centre: Span, radius: float, z: Span, sides: int = 20) -> Solid:
-    """An upright cylinder about the axis z through (x, y)."""
+    """A cylinder around an axis parallel to z through (x, y)."""
     angle = 2 * np.pi * np.arange(sides) / sides
     rim = np.stack(
         [centre[0] + radius * np.cos(angle), centre[1] + radius * np.sin(angle)], axis=1
@@ -83,17 +84,17 @@ def disc(colour: Colour, centre: Span, radius: float, z: Span, sides: int = 20) 
 
 
 def make_car(model: int) -> Solid:
-    """The car of that number; the same however many are drawn."""
+    """Make the car with a given number, which does not depend on how many are rendered."""
     rng = np.random.default_rng([SEED, model])
     paint = paint_of(rng)
     length, half = rng.uniform(3.2, 4.5), rng.uniform(0.78, 0.98)
     wheel, floor = rng.uniform(0.29, 0.4), rng.uniform(0.16, 0.32)
-    waist = floor + rng.uniform(0.5, 0.72)  # where the body ends and the windows begin
+    waist = floor + rng.uniform(0.5, 0.72)  # between body and windows
     roof = waist + rng.uniform(0.38, 0.72)
     rear, front = -length / 2, length / 2
     hood, trunk = length * rng.uniform(0.12, 0.32), length * rng.uniform(0.01, 0.24)
     cabin = (rear + trunk, front - hood)
-    rake = (roof - waist) * rng.uniform(0.05, 0.9, 2)  # of the rear window and of the windscreen
+    rake = (roof - waist) * rng.uniform(0.05, 0.9, 2)  # of rear window and windscreen
     top = (cabin[0] + rake[0], cabin[1] - rake[1] * 1.2)
     nose = rng.uniform(0.0, 0.15)
     solids = [
@@ -116,17 +117,17 @@ def make_car(model: int) -> Solid:
 
 
 def paint_of(rng: np.random.Generator) -> Colour:
-    """A colour of the whole circle, or one of the greys that many cars have."""
+    """A random colour of any hue, or one of the greys that many cars have."""
     hue, saturation, value = rng.uniform(), rng.uniform(0.45, 1), rng.uniform(0.35, 0.95)
     return colorsys.hsv_to_rgb(hue, saturation if rng.uniform() < 0.75 else 0.03, value)
 
 
 def make_cabin(paint: Colour, x: Span, top_x: Span, y: Span, half: float) -> list[Solid]:
-    """The frame of the windows in the car's colour, glass that stands out a little, and a roof."""
+    """The cabin in the car's colour, roof included, with slightly protruding windows."""
     z, top_z = half * 0.92, half * 0.74
 
     def slice_of(colour: Colour, low: float, high: float, out: float, shrink: float) -> Solid:
-        """The part of the cabin between two heights from 0 to 1, moved out, shortened in x."""
+        """Part of the cabin between two heights in [0, 1], moved outwards and shortened in x."""
 
         def at(t: float) -> tuple[Span, float]:
             span = (x[0] + t * (top_x[0] - x[0]), x[1] + t * (top_x[1] - x[1]))
@@ -144,7 +145,7 @@ def make_cabin(paint: Colour, x: Span, top_x: Span, y: Span, half: float) -> lis
 
 
 def make_lamps(rear: float, front: float, y: float, half: float, size: float) -> list[Solid]:
-    """Two lamps in front and two behind; without them front and rear would be hard to tell."""
+    """Two lamps in front and two behind, so that front and rear can be distinguished."""
     solids = []
     for colour, x in ((LAMP, front), (BRAKE, rear)):
         for side in (-1, 1):
@@ -166,7 +167,7 @@ def make_wheels(centre: Span, radius: float, half: float) -> list[Solid]:
 
 
 def render(car: Solid, pose: NDArray[np.float64], size: int = 128) -> NDArray[np.uint8]:
-    """A car in one pose on white: (size, size, 3)."""
+    """Render a car in one pose on white: (size, size, 3)."""
     scale = size / VIEW
     vertices = (car.vertices - np.array([0, 0.7, 0])) @ pose.T
     points = vertices * scale + np.array([size / 2, size / 2, 0])

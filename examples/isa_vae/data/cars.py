@@ -14,6 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
 from data.car_files import (
     AZIMUTHS,
     ELEVATIONS,
@@ -29,21 +32,19 @@ from data.car_files import (
 from data.car_model import make_car, render
 from data.mesh import halve, rotation, write_sheet
 from data.pictures import Pictures
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 FACTORS = ("elevation", "azimuth", "model")
-# The MIG is over the pose alone, as in the code of the ISA-VAE paper: a model is a name without
-# order, which no single latent can be expected to hold. Chen et al. leave out identity likewise.
+# The MIG covers only the pose, as in the code of the ISA-VAE paper: models have no order, so no
+# single latent can be expected to encode them. Chen et al. likewise leave out identity.
 MIG_FACTORS = ("elevation", "azimuth")
 MD5 = "4e866a7919c1beedf53964e6f7a23686"  # of the published archive
 
-CACHE_NAME = "cars-stand-in-v1"  # count up when a picture changes
-CHECKSUM = "sha256"  # the file beside data/ that tells a damaged cache
+CACHE_NAME = "cars-stand-in-v1"  # increment when an image changes
+CHECKSUM = "sha256"  # file next to data/ that reveals a damaged cache
 
 
 def load_cars3d(path: str | Path, progress: bool = False) -> Pictures:
-    """The real set from `nips2015-analogy-data.tar.gz`, or from the folder it unpacks to."""
+    """Load the original set from `nips2015-analogy-data.tar.gz` or the folder it unpacks to."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; expected nips2015-analogy-data.tar.gz")
@@ -62,7 +63,7 @@ def load_cars3d(path: str | Path, progress: bool = False) -> Pictures:
 
 
 def warn_unless_published(path: Path) -> None:
-    """Warn if the archive differs from the published one; one packed anew is no error."""
+    """Warn if the archive differs from the published one; a repacked archive is not an error."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != MD5:
@@ -70,7 +71,7 @@ def warn_unless_published(path: Path) -> None:
 
 
 def gather(files: Iterable[tuple[str, bytes]], source: str) -> Pictures:
-    """The models in the order of list.txt; a file that it does not name is left out."""
+    """Collect the models in the order of list.txt, ignoring other files."""
     names: list[str] = []
     models: dict[str, NDArray[np.uint8]] = {}
     for name, content in files:
@@ -87,7 +88,7 @@ def gather(files: Iterable[tuple[str, bytes]], source: str) -> Pictures:
 
 
 def as_pictures(models: list[NDArray[np.uint8]], source: str) -> Pictures:
-    """Pictures of each model, (elevation, azimuth, bytes), as one set: the model runs fastest."""
+    """Merge the images of models, (elevation, azimuth, bytes), with the model varying fastest."""
     sizes = (ELEVATIONS, AZIMUTHS, len(models))
     packed = np.stack(models, axis=2).reshape(-1, 3 * 64 * 64)
     classes = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), axis=-1)
@@ -95,12 +96,12 @@ def as_pictures(models: list[NDArray[np.uint8]], source: str) -> Pictures:
 
 
 def draw_cars(cache: Path | None = None, progress: bool = False, models: int = 183) -> Pictures:
-    """The stand-in, rendered in a minute or two, or taken from the cache if one is given.
+    """Render the stand-in in a minute or two, or read it from the cache.
 
     Args:
-        cache: A folder for the pictures, which get there in the layout of the real set.
-        progress: Show a bar.
-        models: How many cars; car k is the same in every set.
+        cache: Folder in which the images are stored in the layout of the original set.
+        progress: Whether to show a progress bar.
+        models: Number of cars; car k is the same in every set.
     """
     source = f"stand-in: {models} cars of boxes and wheels"
     if cache is None:
@@ -111,7 +112,7 @@ def draw_cars(cache: Path | None = None, progress: bool = False, models: int = 1
         try:
             write_cache(folder, models, progress)
         except OSError as error:
-            reason = f"cannot be written ({error}); going on without it"
+            reason = f"cannot be written ({error}); continuing without it"
             warnings.warn(f"{folder}: {reason}", stacklevel=2)
             return draw_cars(None, progress, models)
         pictures = load_cars3d(folder, progress)
@@ -119,7 +120,7 @@ def draw_cars(cache: Path | None = None, progress: bool = False, models: int = 1
 
 
 def render_cars(models: int, progress: bool) -> Iterator[NDArray[np.uint8]]:
-    """Each car in all poses, as the real .mat files hold them: 128 x 128 x 3 x 24 x 4."""
+    """Yield each car in all poses, in the layout of the original .mat files."""
     for k in tqdm(range(models), "drawing cars", unit="car", disable=not progress):
         car, im = make_car(k), np.empty(IM_SHAPE, dtype=np.uint8)
         for i in range(AZIMUTHS):
@@ -129,12 +130,12 @@ def render_cars(models: int, progress: bool) -> Iterator[NDArray[np.uint8]]:
 
 
 def pose(azimuth: int, elevation: int) -> NDArray[np.float64]:
-    """The rotation for two classes: 15 degrees a step around, 10 degrees a step up from level."""
+    """The rotation for two classes: 15 degrees per azimuth step, 10 per elevation step."""
     return rotation(360 * azimuth / AZIMUTHS, 10 * elevation)
 
 
 def read_cache(folder: Path, progress: bool) -> Pictures | None:
-    """The cached set, or None if there is none or it is not, to the last bit, what was written."""
+    """Read the cached set; None if it is missing or damaged."""
     if not folder.exists():
         return None
     try:
@@ -148,7 +149,7 @@ def read_cache(folder: Path, progress: bool) -> Pictures | None:
 
 
 def write_cache(folder: Path, models: int, progress: bool) -> None:
-    """Draw the set into a folder, whole or not at all: it gets its name when it is complete."""
+    """Render the set into a folder, atomically: it is renamed once it is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as temporary:
         new = Path(temporary) / "new"
@@ -158,13 +159,13 @@ def write_cache(folder: Path, models: int, progress: bool) -> None:
             write_im(new / FOLDER / f"{name}.mat", im)
         (new / FOLDER / "list.txt").write_text("\n".join(names) + "\n")
         (new / CHECKSUM).write_text(checksum(new))
-        if folder.exists():  # damaged: it goes with the temporary folder
+        if folder.exists():  # a damaged one: deleted with the temporary folder
             folder.rename(Path(temporary) / "old")
         new.rename(folder)
 
 
 def checksum(folder: Path) -> str:
-    """SHA-256 of names and contents of the files of a set."""
+    """SHA-256 of the names and contents of the files of a set."""
     digest = hashlib.sha256()
     for path in sorted((folder / FOLDER).iterdir()):
         digest.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
@@ -172,7 +173,7 @@ def checksum(folder: Path) -> str:
 
 
 def contact_sheet(path: str | Path) -> None:
-    """Write a picture of 24 cars, then one car by azimuth and elevation: six rows of twelve."""
+    """Write a sheet with 24 cars, then one car by azimuth and elevation: six rows of twelve."""
     cars = [render(make_car(k), pose(2 + 11 * (k // 12), 2)) for k in range(24)]
     turned = [render(make_car(17), pose(i, j)) for j in range(4) for i in range(0, 24, 2)]
     images = np.stack([halve(image.transpose(2, 0, 1)) for image in cars + turned])

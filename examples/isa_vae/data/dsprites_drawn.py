@@ -1,13 +1,13 @@
-"""Draws dSprites: three outlines, filled row by row without anti-aliasing.
+"""Render dSprites: three outlines, filled row by row without anti-aliasing.
 
 The original images were filled by Love2D: vertices are snapped to 1/256 pixel, and a pixel is on
-iff its centre lies inside the polygon (even-odd rule). After the snapping all numbers are whole,
-or quotients whose ceiling is exact, so a picture does not depend on rounding.
+iff its centre lies inside the polygon (even-odd rule). After snapping, all numbers are integers or
+quotients whose ceiling is exact, so an image does not depend on rounding.
 
-All original pictures at hand come out exactly, and yet some do not: the published set has 2 lit
-pixels fewer, and by the mean of its pictures' standard deviations at least 14 pixels of 3.02e9
-differ (tests/examples/test_data.py). Vertices in float32, as in a graphics library, would move
-some tens of pixels; which arithmetic the original had is not known.
+All original images that we could check are reproduced exactly, but a few others must differ: the
+published set has 2 fewer lit pixels, and by the mean of its images' standard deviations at least
+14 of 3.02e9 pixels differ (tests/examples/data/test_data.py). Vertices in float32, as in a
+graphics library, would move some tens of pixels; the arithmetic of the original is not known.
 """
 
 from functools import cache
@@ -18,15 +18,15 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 FACTORS = ("color", "shape", "scale", "orientation", "posX", "posY")
-SIZES = (1, 3, 6, 40, 32, 32)  # of the factors, in the column order of the npz; posY runs fastest
+SIZES = (1, 3, 6, 40, 32, 32)  # factor sizes, in the column order of the npz; posY varies fastest
 MIG_FACTORS = ("scale", "orientation", "posX", "posY")  # Chen et al. leave shape out
 SHAPES = ("square", "ellipse", "heart")
 
 SUBPIXEL = 256  # vertices live on a grid of 1/256 pixel
 RADIUS = 9.6  # half of 0.3 x 64 pixels
-CENTRES = 16 + 32 * np.arange(32) / 31  # of posX and of posY, in pixels
+CENTRES = 16 + 32 * np.arange(32) / 31  # of both posX and posY, in pixels
 
-# PREFIX[k] has the pixels k, k + 1, ..., 63 of a row on; pixel i is bit i. Two XORed are a span.
+# PREFIX[k] has pixels k, ..., 63 of a row on; pixel i is bit i. The XOR of two is a span.
 PREFIX = np.array([(2**64 - 1) >> k << k for k in range(64)] + [0], dtype=np.uint64)
 
 
@@ -44,7 +44,7 @@ def outline(shape: int) -> NDArray[np.float64]:
 
 
 def vertices(shape: int, scale: int, orientation: int) -> tuple[NDArray[np.float64], ...]:
-    """Snapped x for every posX, and y (down) for every posY, in 1/256 pixel: two of (32, V)."""
+    """Snapped x for every posX and y (down) for every posY, in 1/256 pixel; both (32, V)."""
     theta = 2 * np.pi * (orientation % 39) / 39  # orientation 39 is a full turn: the same picture
     x, y = (0.5 + 0.1 * scale) * outline(shape).T
     right = x * np.cos(theta) - y * np.sin(theta)
@@ -54,16 +54,16 @@ def vertices(shape: int, scale: int, orientation: int) -> tuple[NDArray[np.float
 
 
 def crossings(y: NDArray[np.float64]) -> tuple[NDArray[np.int64], ...]:
-    """Where the outline crosses the centre lines of pixel rows, sorted by (posY, row).
+    """Crossings of the outline with the centre lines of pixel rows, sorted by (posY, row).
 
     Returns:
-        For each crossing: 64 posY + row, the upper and the lower vertex of its edge.
+        For each crossing: 64 posY + row, and the upper and lower vertex of its edge.
     """
     start = np.arange(y.shape[1])
     end = np.roll(start, -1)
     flipped = y[:, start] > y[:, end]
     upper, lower = np.where(flipped, end, start), np.where(flipped, start, end)
-    # An edge owns the centre lines in (its top, its bottom], so a shared vertex counts once.
+    # An edge owns the centre lines in (top, bottom], so a shared vertex counts once.
     top, bottom = (np.floor(np.take_along_axis(y, v, 1) / SUBPIXEL + 0.5) for v in (upper, lower))
     count = (bottom - top).astype(np.int64).ravel()
     edge = np.repeat(np.arange(count.size), count)
@@ -74,14 +74,14 @@ def crossings(y: NDArray[np.float64]) -> tuple[NDArray[np.int64], ...]:
 
 
 def render_plane(shape: int, scale: int, orientation: int) -> NDArray[np.uint64]:
-    """All positions of one sprite, 64 pixels to a word: (posX 32, posY 32, row 64)."""
+    """Render one sprite at all positions, 64 pixels per word: (posX 32, posY 32, row 64)."""
     x, y = vertices(shape, scale, orientation)
     line, upper, lower = crossings(y)
     pos_y, row = np.divmod(line, 64)
     above = SUBPIXEL * row + SUBPIXEL // 2 - y[pos_y, upper]
     height = y[pos_y, lower] - y[pos_y, upper]
-    # x of the crossing, less half a pixel, in pixels: its ceiling is the first pixel to the right.
-    # A float64 quotient of integers is whole only if the exact one is, so the ceiling is exact.
+    # The ceiling of the crossing's x minus half a pixel is the first pixel to the right. A float64
+    # quotient of integers is an integer only if the exact one is, so the ceiling is exact.
     cut = x[:, upper] * (height - above) + x[:, lower] * above - height * (SUBPIXEL // 2)
     first = np.ceil(cut / (height * SUBPIXEL)).astype(np.int64)
     starts = np.flatnonzero(np.diff(line, prepend=-1))
@@ -91,10 +91,10 @@ def render_plane(shape: int, scale: int, orientation: int) -> NDArray[np.uint64]
 
 
 def render_dsprites(classes: ArrayLike) -> NDArray[np.uint8]:
-    """Draw the sprites with the given factors.
+    """Render the sprites with the given factors.
 
     Args:
-        classes: Whole numbers from 0, (N, 6): color, shape, scale, orientation, posX, posY.
+        classes: Integers from 0, (N, 6): color, shape, scale, orientation, posX, posY.
 
     Returns:
         Images of zeros and ones, (N, 64, 64): 4 kB each, 3 GB for the whole set.
@@ -104,7 +104,7 @@ def render_dsprites(classes: ArrayLike) -> NDArray[np.uint8]:
 
 
 def render_words(classes: NDArray[np.int64], progress: bool = False) -> NDArray[np.uint64]:
-    """As render_dsprites, with 64 pixels to a word: (N, row 64)."""
+    """Like render_dsprites, with 64 pixels per word: (N, row 64)."""
     words = np.empty((len(classes), 64), dtype=np.uint64)
     kind = np.ravel_multi_index(tuple(classes[:, 1:4].T), SIZES[1:4])
     order = np.argsort(kind, kind="stable")
@@ -118,17 +118,17 @@ def render_words(classes: NDArray[np.int64], progress: bool = False) -> NDArray[
 
 
 def as_bytes(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """(N, 64) words as (N, 512) bytes; pixel 8 i + j of a picture is bit j of its byte i."""
+    """View (N, 64) words as (N, 512) bytes; pixel 8 i + j of an image is bit j of byte i."""
     return words.astype("<u8", copy=False).view(np.uint8)
 
 
 def all_classes() -> NDArray[np.int64]:
-    """Factors of the whole set in its order: (737280, 6)."""
+    """Factors of the whole set, in its order: (737280, 6)."""
     return np.stack(np.unravel_index(np.arange(np.prod(SIZES)), SIZES), axis=-1)
 
 
 def check_classes(classes: ArrayLike) -> NDArray[np.int64]:
-    """The classes as int64, or a ValueError/TypeError that names the column at fault."""
+    """Convert the classes to int64, or raise an error that names the invalid column."""
     array = np.asarray(classes)
     if array.ndim != 2 or array.shape[1] != len(FACTORS):
         raise ValueError(
@@ -136,7 +136,7 @@ def check_classes(classes: ArrayLike) -> NDArray[np.int64]:
             f"but got {array.shape}"
         )
     if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"classes must be whole numbers (an integer dtype), but got {array.dtype}")
+        raise TypeError(f"classes must have an integer dtype, but got {array.dtype}")
     for column, (factor, size) in enumerate(zip(FACTORS, SIZES, strict=True)):
         wrong = np.flatnonzero((array[:, column] < 0) | (array[:, column] >= size))
         if wrong.size:

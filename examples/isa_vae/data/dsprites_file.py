@@ -1,7 +1,7 @@
-"""Reads the real dSprites npz, packing its images on the way, and never unpickling anything.
+"""Read the original dSprites npz, packing images as they are read, without unpickling anything.
 
-The file's `metadata` is a pickle: it is not opened. The arrays are parsed as plain numbers, so an
-array that claims to hold Python objects is refused by its dtype.
+The file's `metadata` is a pickle and is not opened. The arrays are parsed as plain numbers, so an
+array that claims to hold Python objects is rejected by its dtype.
 """
 
 import hashlib
@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from data.dsprites_drawn import FACTORS, SIZES, check_classes
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from data.dsprites_drawn import FACTORS, SIZES, check_classes
+
 MD5 = (
-    "7da33b31b13a06f4b04a70402ce90c2e"  # of the published file, as a third-party loader states it
+    "7da33b31b13a06f4b04a70402ce90c2e"  # of the published file, according to a third-party loader
 )
 FULL = int(np.prod(SIZES))
-READ_ERRORS = (  # of a damaged archive, or of one that is encrypted or packed in another way
+READ_ERRORS = (  # from an archive that is damaged, encrypted or otherwise compressed
     *(zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError),
     *(RuntimeError, NotImplementedError),
 )
-CHUNK = 8192  # images unpacked at a time: 32 MB
+CHUNK = 8192  # images read at a time: 32 MB
 
 # A class is (value - first) / step.
 FIRST = np.array([1.0, 1.0, 0.5, 0.0, 0.0, 0.0])
@@ -32,7 +33,7 @@ STEP = np.array([1.0, 1.0, 0.1, 2 * np.pi / 39, 1 / 31, 1 / 31])
 
 
 def read_npz(path: Path, progress: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Packed images (N, 512) and classes (N, 6) of an npz with `imgs` and their `latents_*`."""
+    """Read packed images (N, 512) and classes (N, 6) from an npz with `imgs` and `latents_*`."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected the dSprites npz")
     try:
@@ -45,13 +46,13 @@ def read_npz(path: Path, progress: bool = False) -> tuple[NDArray[np.uint8], NDA
             f"{path}: not a readable dSprites npz ({reason}); expected a complete npz with "
             "imgs (N, 64, 64) uint8, all 0 or 1, and latents_classes or latents_values (N, 6)"
         ) from error
-    if len(packed) == FULL:  # a part of the set has no published checksum
+    if len(packed) == FULL:  # subsets have no published checksum
         warn_unless_published(path)
     return packed, classes
 
 
 def warn_unless_published(path: Path) -> None:
-    """Warn if the file differs from the published one; a re-compressed copy is no error."""
+    """Warn if the file differs from the published one; a recompressed copy is not an error."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != MD5:
@@ -59,7 +60,7 @@ def warn_unless_published(path: Path) -> None:
 
 
 def read_images(archive: zipfile.ZipFile, progress: bool) -> NDArray[np.uint8]:
-    """The member imgs.npy, a chunk at a time: the 3 GB of bytes never exist at once."""
+    """Read the member imgs.npy in chunks, so that its 3 GB are never in memory at once."""
     with archive.open("imgs.npy") as file:
         shape, dtype = read_header(file, "imgs")
         if shape[1:] != (64, 64) or dtype != np.uint8 or not 0 < shape[0] <= FULL:
@@ -79,16 +80,16 @@ def read_images(archive: zipfile.ZipFile, progress: bool) -> NDArray[np.uint8]:
 
 
 def read_classes(archive: zipfile.ZipFile, rows: int) -> NDArray[np.int64]:
-    """latents_classes, or the classes that latents_values stand for."""
-    named = "latents_classes.npy" in archive.namelist()
-    name = "latents_classes" if named else "latents_values"
+    """Read latents_classes, or derive the classes from latents_values."""
+    direct = "latents_classes.npy" in archive.namelist()
+    name = "latents_classes" if direct else "latents_values"
     with archive.open(f"{name}.npy") as file:
         shape, dtype = read_header(file, name)
-        if shape != (rows, len(FACTORS)) or dtype.kind not in ("iu" if named else "iuf"):
-            raise ValueError(f"{name} is {shape} {dtype}, beside {rows} images")
+        if shape != (rows, len(FACTORS)) or dtype.kind not in ("iu" if direct else "iuf"):
+            raise ValueError(f"{name} is {shape} {dtype}, for {rows} images")
         array = read_numbers(file, shape, dtype, name)
         read_end(file, name)
-    return check_classes(array if named else classes_of_values(array))
+    return check_classes(array if direct else classes_of_values(array))
 
 
 def classes_of_values(values: NDArray[np.generic]) -> NDArray[np.int64]:
@@ -101,7 +102,7 @@ def classes_of_values(values: NDArray[np.generic]) -> NDArray[np.int64]:
 
 
 def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype from the head of an npy member."""
+    """Read shape and dtype from the header of an npy member."""
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"{name} has npy version {version}")
@@ -119,7 +120,7 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype]:
 def read_numbers(
     file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype, name: str
 ) -> NDArray[np.generic]:
-    """The next numbers of a member; fewer bytes than expected are an error."""
+    """Read the next numbers of a member; fewer bytes than expected are an error."""
     size = int(np.prod(shape)) * dtype.itemsize
     data = file.read(size)
     if len(data) < size:
@@ -128,6 +129,6 @@ def read_numbers(
 
 
 def read_end(file: IO[bytes], name: str) -> None:
-    """Read past the last byte: it makes zipfile check the member's CRC."""
+    """Read past the last byte, which makes zipfile check the member's CRC."""
     if file.read(1):
         raise ValueError(f"{name} is longer than its header says")

@@ -1,7 +1,7 @@
-"""3D Faces: read from the real file, or a stand-in rendered from a head under CC0.
+"""3D Faces: read from the original file, or a stand-in rendered from a CC0 head.
 
-The real renders of the Basel face model may not be passed on, so without them we draw our own:
-other heads in other light, by the same four factors. Never compare numbers on the two.
+The original renders of the Basel face model may not be redistributed, so without them we render
+our own: other heads in other light, with the same four factors. Never compare numbers on the two.
 """
 
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ from data.mesh import halve, lambert, rasterise, rotation, spread, unit, write_s
 from data.pictures import Pictures, read_cache, write_cache
 
 FACTORS = ("identity", "azimuth", "elevation", "lighting")
-SIZES = (50, 21, 11, 11)  # of the factors in the real file; lighting runs fastest
+SIZES = (50, 21, 11, 11)  # factor sizes in the original file; lighting varies fastest
 MIG_FACTORS = ("azimuth", "elevation", "lighting")  # Chen et al. leave identity out
 
-CACHE_NAME = "faces-stand-in-v1"  # count up when a picture changes
-AZIMUTH, ELEVATION, LIGHTING = (-90, 90), (-25, 25), (-80, 80)  # degrees, first and last
-VIEW = 2.7  # decimetres across a picture
+CACHE_NAME = "faces-stand-in-v1"  # increment when an image changes
+AZIMUTH, ELEVATION, LIGHTING = (-90, 90), (-25, 25), (-80, 80)  # first and last angle, degrees
+VIEW = 2.7  # width of an image in decimetres
 AMBIENT = 0.08
 
 
 def load_faces_pth(path: str | Path, progress: bool = False) -> Pictures:
-    """The real set from `basel_face_renders.pth`, or a part of it: the factors' sizes are free.
+    """Load the original set, or a subset with any factor sizes, from `basel_face_renders.pth`.
 
-    It is read at once, in a second: there is no progress to show.
+    Reading takes a second, so `progress` is ignored.
     """
     path = Path(path)
     if not path.is_file():
@@ -47,18 +47,18 @@ def load_faces_pth(path: str | Path, progress: bool = False) -> Pictures:
 
 
 def read_tensor(path: Path) -> Tensor:
-    """The tensor in a file; nothing else in it is run, and whatever else it holds is refused."""
+    """Read the tensor in a file without executing anything; any other content is rejected."""
     try:
-        # Read, not mapped: a mapped file that another process cuts short would end this one.
+        # Not memory-mapped: if another process truncated the file, this one would crash.
         images = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises nearly any, for a file that is none of its own
+    except Exception as error:  # torch can raise anything for a foreign file
         raise ValueError(wrong(path, f"not a readable tensor: {reason(error)}")) from error
     if type(images) is not Tensor:
         raise ValueError(wrong(path, f"holds a {type(images).__name__}"))
     plain = images.layout == torch.strided and images.device.type == "cpu"
     if not plain or images.dtype != torch.uint8 or images.shape[4:] != (64, 64):
         raise ValueError(wrong(path, f"holds {images.dtype} of shape {tuple(images.shape)}"))
-    # A few bytes can claim to be a huge tensor by strides of zero.
+    # With strides of zero a few bytes can claim to be a huge tensor.
     if images.numel() == 0 or not images.is_contiguous():
         raise ValueError(
             wrong(path, f"its tensor {tuple(images.shape)} is empty or not contiguous")
@@ -76,12 +76,12 @@ def wrong(path: Path, found: str) -> str:
 def draw_faces(
     cache: Path | None = None, progress: bool = False, sizes: Sequence[int] = SIZES
 ) -> Pictures:
-    """The stand-in, rendered in a few minutes, or taken from the cache if one is given.
+    """Render the stand-in in a few minutes, or read it from the cache.
 
     Args:
-        cache: A folder for the pictures, 520 MB at full size.
-        progress: Show a bar.
-        sizes: How many identities, azimuths, elevations and lightings.
+        cache: Cache folder for the images, 520 MB at full size.
+        progress: Whether to show a progress bar.
+        sizes: Number of identities, azimuths, elevations and lightings.
     """
     name = "x".join(str(size) for size in sizes)
     path = cache / f"{CACHE_NAME}-{name}.npy" if cache else None
@@ -96,12 +96,12 @@ def draw_faces(
 
 
 def all_classes(sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Factors of a whole set in the order of the real file: (N, 4)."""
+    """Factors of a whole set, in the order of the original file: (N, 4)."""
     return np.stack(np.unravel_index(np.arange(np.prod(sizes)), tuple(sizes)), axis=-1)
 
 
 def render_faces(sizes: Sequence[int], progress: bool = False) -> NDArray[np.uint8]:
-    """All heads in all poses and lights: (identity, azimuth, elevation, lighting, 64, 64)."""
+    """Render all heads in all poses and lights: (*sizes, 64, 64)."""
     images = np.empty((*sizes, 64, 64), dtype=np.uint8)
     lights = light_directions(sizes[3])
     for i in tqdm(range(sizes[0]), desc="drawing heads", unit="head", disable=not progress):
@@ -113,7 +113,7 @@ def render_faces(sizes: Sequence[int], progress: bool = False) -> NDArray[np.uin
 
 
 def light_directions(count: int) -> NDArray[np.float64]:
-    """Directions to the light, from the left of the viewer over the front to the right: (L, 3)."""
+    """Directions to the light, from the viewer's left via the front to the right: (L, 3)."""
     angle = np.radians(spread(count, *LIGHTING))
     return unit(np.stack([np.sin(angle), np.full(count, 0.3), np.cos(angle)], axis=-1))
 
@@ -121,8 +121,8 @@ def light_directions(count: int) -> NDArray[np.float64]:
 def render(
     head: Head, pose: NDArray[np.float64], lights: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
-    """One head in one pose under each light, on black: (L, 64, 64)."""
-    size = 2 * 64  # four samples to a pixel
+    """Render one head in one pose under each light, on black: (L, 64, 64)."""
+    size = 2 * 64  # four samples per pixel
     points = head.vertices @ pose.T * (size / VIEW) + np.array([size / 2, size / 2, 0])
     pixel, triangle, weights = rasterise(points, head.triangles, size)
     corners = head.triangles[triangle]
@@ -134,7 +134,7 @@ def render(
 
 
 def contact_sheet(path: str | Path) -> None:
-    """Write a picture of 24 people, then one of them by azimuth, elevation and lighting."""
+    """Write a sheet with 24 people, then one of them by azimuth, elevation and lighting."""
     lights, ahead, one = light_directions(12), rotation(0, 0), make_head(0)
     people = [render(make_head(k), ahead, lights[4:5]) for k in range(24)]
     turned = [render(one, rotation(a, 0), lights[4:5]) for a in spread(12, *AZIMUTH)]

@@ -1,7 +1,7 @@
-"""Pictures in memory, and dSprites: drawn and cached, or read from the real npz.
+"""Data sets in memory, and dSprites: rendered and cached, or read from the original npz.
 
-dSprites stay bit-packed (377 MB instead of 3 GB of bytes or 12 GB of floats) on the device that
-trains, and a batch is unpacked there with a lookup table: no worker processes, no host transfers.
+dSprites stays bit-packed (377 MB instead of 3 GB of bytes or 12 GB of floats) on the training
+device, and batches are unpacked there by table lookup: no worker processes, no host transfers.
 """
 
 import hashlib
@@ -45,25 +45,25 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures and the factors they show; a row of one is a row of the other."""
+    """Images and the factors that they show, row by row."""
 
-    packed: NDArray[np.uint8]  # (N, bytes): a grey value to a byte, or eight binary pixels
-    classes: NDArray[np.int64]  # (N, factors), whole numbers from 0
+    packed: NDArray[np.uint8]  # (N, bytes): a byte is a grey value, or eight binary pixels
+    classes: NDArray[np.int64]  # (N, factors), integers from 0
     source: str  # "drawn", "stand-in: ...", or the file they were read from
     factors: tuple[str, ...] = FACTORS
-    mig_factors: tuple[str, ...] = MIG_FACTORS  # those that the MIG is a mean over
+    mig_factors: tuple[str, ...] = MIG_FACTORS  # factors that the MIG averages over
     shape: tuple[int, int, int] = (1, 64, 64)  # channels, height, width
 
     @property
     def pixels(self) -> int:
-        """Numbers in a picture."""
+        """Number of values per image, channels included."""
         return math.prod(self.shape)
 
     def __len__(self) -> int:
         return len(self.packed)
 
     def fingerprint(self) -> str:
-        """SHA-256 of pictures and factors, by which a resumed run knows its data again."""
+        """SHA-256 of images and factors, by which a resumed run recognises its data."""
         digest = hashlib.sha256(np.ascontiguousarray(self.packed))
         digest.update(np.ascontiguousarray(self.classes, dtype="<i8"))
         return digest.hexdigest()
@@ -75,7 +75,7 @@ def pack(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def unpack(packed: Tensor) -> Tensor:
-    """(N, 512) uint8 -> (N, 4096) zeros and ones in float32, on the device of its argument."""
+    """(N, 512) uint8 -> (N, 4096) zeros and ones in float32, on the same device."""
     table = torch.arange(256, device=packed.device)[:, None] >> torch.arange(
         8, device=packed.device
     )
@@ -83,7 +83,7 @@ def unpack(packed: Tensor) -> Tensor:
 
 
 def as_pixels(packed: Tensor, pixels: int) -> Tensor:
-    """(N, bytes) uint8 -> (N, pixels) from 0 to 1: a byte is one pixel, or eight binary ones."""
+    """(N, bytes) uint8 -> (N, pixels) from 0 to 1; a byte is one pixel, or eight binary ones."""
     return unpack(packed) if packed.shape[1] < pixels else packed.float() / 255
 
 
@@ -93,13 +93,13 @@ def default_cache() -> Path:
 
 
 def load_dsprites_npz(path: str | Path, progress: bool = False) -> Pictures:
-    """The real set, or a part of it, from its npz; see dsprites_file.py for what is accepted."""
+    """Load the original set, or a subset, from its npz (dsprites_file.py)."""
     packed, classes = read_npz(Path(path), progress)
     return Pictures(packed, classes, source=str(path))
 
 
 def draw_dsprites(cache: Path | None = None, progress: bool = False) -> Pictures:
-    """All 737,280 pictures, drawn in a second or two, or taken from the cache if one is given."""
+    """Render all 737,280 images in a second or two, or read them from the cache."""
     classes = all_classes()
     packed = read_cache(cache / CACHE_NAME, (len(classes), 512)) if cache else None
     if packed is None:
@@ -113,7 +113,7 @@ CACHE_NAME = "dsprites-drawn-v1.npy"
 
 
 def read_cache(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
-    """A cached array, or None if there is none or it is not, to the last bit, what was written."""
+    """Read a cached array; None if it is missing or damaged."""
     try:
         with path.open("rb") as file:
             packed = np.load(file, allow_pickle=False)
@@ -130,7 +130,7 @@ def read_cache(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
 
 
 def write_cache(path: Path, packed: NDArray[np.uint8]) -> None:
-    """Write an npy with its SHA-256 behind it, whole or not at all; without a disk, go without."""
+    """Write an npy followed by its SHA-256, atomically; warn if it cannot be written."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,6 +140,6 @@ def write_cache(path: Path, packed: NDArray[np.uint8]) -> None:
             file.write(hashlib.sha256(packed).digest())
         os.replace(temporary, path)
     except OSError as error:
-        warnings.warn(f"{path}: cannot be written ({error}); going on without it", stacklevel=2)
+        warnings.warn(f"{path}: cannot be written ({error}); continuing without it", stacklevel=2)
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""The mechanism experiment: small autoencoders of pictures of disks."""
+"""The mechanism experiment: small autoencoders on images of disks."""

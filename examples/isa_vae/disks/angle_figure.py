@@ -1,9 +1,10 @@
-"""The picture of mechanism.py: every run of every arm, its angle and its MIG."""
+"""The figure of mechanism.py: angle and MIG of every run."""
 
 from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+
 from disks.angles import LINEAR, Row, values
 from disks.autoencoders import Arm
 
@@ -18,14 +19,14 @@ LOW, ZERO, HIGH, CONTROL = "tab:red", "0.35", "tab:blue", "tab:purple"
 
 
 def colour(arm: Arm, force: float) -> str:
-    """By what the prior pulls to: the diagonal, nothing, the axes; or the turned square."""
+    """Colour of an arm by what its prior favours: the diagonal, nothing, the axes; or control."""
     if arm.diamond:
         return CONTROL
     return ZERO if arm.exponents is None else HIGH if force > 0 else LOW
 
 
 def strip(ax: Axes, place: int, rows: Sequence[Row], arm: Arm, key: str, shade: str) -> None:
-    """All runs of an arm, hollow where the code is folded, crossed where it has one unit."""
+    """Draw all runs of an arm: hollow if the code is folded, a cross if one unit is active."""
     mine = [row for row in rows if row["arm"] == arm.name and row[key] is not None]
     shift = np.random.default_rng(0).uniform(-0.2, 0.2, len(mine))
     for row, aside in zip(mine, shift, strict=True):
@@ -43,7 +44,7 @@ def strip(ax: Axes, place: int, rows: Sequence[Row], arm: Arm, key: str, shade: 
 
 
 def legend(ax: Axes) -> None:
-    """What the marks and lines are."""
+    """Draw the legend of marks and lines."""
     marks: list[tuple[str, dict[str, object]]] = [
         ("run", {"marker": "o", "color": ZERO, "ls": ""}),
         (f"run with a folded code ($R^2 < {LINEAR}$)", {"marker": "o", "mfc": "white"}),
@@ -60,7 +61,7 @@ def legend(ax: Axes) -> None:
 
 
 def figure(rows: Sequence[Row], arms: Sequence[Arm], forces: Sequence[float]) -> Figure:
-    """Angles above, MIG below, an arm in each column."""
+    """Draw angles above and MIG below, one column per arm."""
     picture, axes = plt.subplots(2, sharex=True, figsize=(11, 7.5), layout="constrained")
     for place, (arm, force) in enumerate(zip(arms, forces, strict=True)):
         for ax, key in zip(axes, ("angle", "mig"), strict=True):

@@ -1,4 +1,4 @@
-"""What the runs of mechanism.py say: intervals, tests against the normal prior, and the force."""
+"""Analysis of mechanism.py's runs: intervals, tests against the normal prior, and the force."""
 
 import math
 from collections.abc import Sequence
@@ -7,20 +7,21 @@ from typing import Any
 import numpy as np
 import torch
 from claims.statistics import detectable, holm, permutation_p
-from disks.autoencoders import Arm
 from numpy.typing import NDArray
 
-RESAMPLES = 10_000  # of bootstrap intervals and of the test of the trend
-LINEAR = 0.9  # R^2 from which a code counts as linear
+from disks.autoencoders import Arm
+
+RESAMPLES = 10_000  # for bootstrap intervals and the trend test
+LINEAR = 0.9  # R^2 above which a code counts as linear
 
 Row = dict[str, Any]
 Numbers = NDArray[np.float64]
 
 
 def force(arm: Arm, points: int = 1000) -> float:
-    """Nats by which the prior likes two uniform factors of variance 1 more along its axes.
+    """Nats by which the prior favours two uniform factors of variance 1 along its axes.
 
-    The same as the force of examples/toys for a subspace of two, by the midpoint rule.
+    Equals the force of examples/toys for a subspace of two, by the midpoint rule.
     """
     if arm.exponents is None:
         return 0.0
@@ -32,14 +33,14 @@ def force(arm: Arm, points: int = 1000) -> float:
 
 
 def values(rows: Sequence[Row], arm: str, key: str, r2: float = -math.inf) -> Numbers:
-    """A column of the counted runs of an arm that are as linear as that."""
+    """A column of the counted runs of an arm with at least this R^2."""
     mine = [row for row in rows if row["arm"] == arm and row["counted"]]
     chosen = [row[key] for row in mine if row["r2"] >= r2]
     return np.array(chosen, dtype=np.float64)
 
 
 def interval(data: Numbers, centre: str) -> list[float]:
-    """Percentile bootstrap of 95 % for the mean or the median."""
+    """95 % percentile bootstrap interval for the mean or the median."""
     draws = np.random.default_rng(0).choice(data, (RESAMPLES, len(data)))
     middles: Numbers = getattr(np, centre)(draws, axis=1)
     low, high = np.quantile(middles, (0.025, 0.975))
@@ -47,7 +48,7 @@ def interval(data: Numbers, centre: str) -> list[float]:
 
 
 def describe(data: Numbers) -> Row | None:
-    """Mean, median and their intervals, and the standard deviation; None without data."""
+    """Mean, median, their intervals and the standard deviation; None without data."""
     if len(data) == 0:
         return None
     return {
@@ -61,7 +62,7 @@ def describe(data: Numbers) -> Row | None:
 
 
 def overview(rows: Sequence[Row], arms: Sequence[Arm]) -> list[Row]:
-    """A summary of each arm, over its counted runs."""
+    """Summarise each arm over its counted runs."""
     return [
         {
             "arm": arm.name,
@@ -82,12 +83,12 @@ def overview(rows: Sequence[Row], arms: Sequence[Arm]) -> list[Row]:
 
 
 def mean(data: Numbers) -> float | None:
-    """None without data."""
+    """Mean of the data; None without data."""
     return float(data.mean()) if len(data) else None
 
 
 def mann_whitney(first: Numbers, second: Numbers) -> float:
-    """Two-sided p value by the normal approximation with continuity correction, no ties."""
+    """Two-sided p value by the normal approximation with continuity correction, without ties."""
     m, n = len(first), len(second)
     wins = float((first[:, None] > second).sum() + 0.5 * (first[:, None] == second).sum())
     distance = max(0.0, abs(wins - m * n / 2) - 0.5)
@@ -95,7 +96,7 @@ def mann_whitney(first: Numbers, second: Numbers) -> float:
 
 
 def against_normal(rows: Sequence[Row], arm: Arm, key: str, r2: float = -math.inf) -> Row | None:
-    """An arm against the normal one in one column; None with less than two runs in either."""
+    """Compare a column of an arm with the normal arm; None if either has fewer than two runs."""
     own, normal = values(rows, arm.name, key, r2), values(rows, "normal", key, r2)
     if min(len(own), len(normal)) < 2:
         return None
@@ -112,7 +113,7 @@ def against_normal(rows: Sequence[Row], arm: Arm, key: str, r2: float = -math.in
 
 
 def comparisons(rows: Sequence[Row], arms: Sequence[Arm], key: str, r2: float = -math.inf) -> Row:
-    """All priors against the normal one, corrected together; the turned square by itself."""
+    """Compare all priors with the normal one, corrected together; the control on its own."""
     family = [against_normal(rows, arm, key, r2) for arm in arms if arm.exponents is not None]
     lines = [line for line in family if line is not None]
     for test in ("mann_whitney", "permutation"):
@@ -124,13 +125,13 @@ def comparisons(rows: Sequence[Row], arms: Sequence[Arm], key: str, r2: float = 
 
 
 def ranks(data: Numbers) -> Numbers:
-    """From 0, equal values share their mean rank."""
+    """Rank the values from 0; ties share their mean rank."""
     above = (data[:, None] > data).sum(1) + 0.5 * ((data[:, None] == data).sum(1) - 1)
     return np.asarray(above, dtype=np.float64)
 
 
 def trend(rows: Sequence[Row], arms: Sequence[Arm], r2: float = -math.inf) -> Row | None:
-    """Spearman's correlation of force with angle over all runs, p by permutation."""
+    """Spearman's correlation of force and angle over all runs, with a permutation p value."""
     upright = [arm for arm in arms if not arm.diamond]
     angles = [values(rows, arm.name, "angle", r2) for arm in upright]
     forces = [np.full(len(a), force(arm)) for arm, a in zip(upright, angles, strict=True)]

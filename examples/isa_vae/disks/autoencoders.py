@@ -1,8 +1,8 @@
-"""The disk pictures of mechanism.py, and many small autoencoders trained side by side.
+"""The disk images of mechanism.py, and many small autoencoders trained side by side.
 
-Every tensor of a model has the seeds of an arm as its first dimension, so that one `baddbmm` is a
-layer of all models. Nothing mixes the seeds: each has its own weights, batches and noise, from
-generators of its own, and they are the same in every arm.
+The first dimension of every tensor is the seed, so that one `baddbmm` computes a layer of all
+models. The seeds are independent: each has its own weights, batches and noise from its own
+generators, and these are the same in every arm.
 """
 
 import math
@@ -17,10 +17,10 @@ from torch.distributions import Distribution, Independent, Normal
 
 from lpnested import ISA
 
-SIZE, POSITIONS, SPAN, RADIUS = 16, 32, 8.0, 2.0  # pixels; the centre moves over SPAN of them
+SIZE, POSITIONS, SPAN, RADIUS = 16, 32, 8.0, 2.0  # in pixels; the centre moves over SPAN
 FACTORS = ("posX", "posY")
-SCORE_DRAWS = 16  # of z for each picture, in log p(x|z) and KL
-NOISE_OF_SCORES = 2**32  # added to a seed: noise that training has not seen
+SCORE_DRAWS = 16  # draws of z per image, for log p(x|z) and KL
+SCORE_SEED_OFFSET = 2**32  # added to the seed, so that scores use other noise than training
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Arm:
 
     @property
     def prior(self) -> Distribution:
-        """p(z), of variance 1 in each latent."""
+        """p(z), with variance 1 in each latent."""
         if self.exponents is None:
             return Independent(Normal(torch.zeros(2), torch.ones(2), validate_args=False), 1)
         p0, p = torch.tensor(self.exponents)
@@ -42,12 +42,12 @@ class Arm:
 
 
 def factor_grid() -> Tensor:
-    """All pairs of the two factors, whole numbers, (1024, 2)."""
+    """All pairs of the two factors as integers, (1024, 2)."""
     return torch.cartesian_prod(torch.arange(POSITIONS), torch.arange(POSITIONS))
 
 
 def centres(classes: Tensor, diamond: bool) -> Tensor:
-    """Where the disks are, in pixels from the upper left corner: (N, 2) as (x, y)."""
+    """Centres (x, y) of the disks, in pixels from the upper left corner: (N, 2)."""
     offset = (classes.double() / (POSITIONS - 1) - 0.5) * SPAN
     if diamond:
         u, v = offset.unbind(-1)
@@ -56,7 +56,7 @@ def centres(classes: Tensor, diamond: bool) -> Tensor:
 
 
 def draw_disks(places: Tensor, fine: int = 8) -> Tensor:
-    """Share of each pixel that is within the disk, by fine x fine points: (N, 2) -> (N, 256)."""
+    """Fraction of each pixel inside the disk, from fine x fine points: (N, 2) -> (N, 256)."""
     ticks = (torch.arange(SIZE * fine, dtype=torch.float64) + 0.5) / fine
     x, y = (ticks - places[:, k, None] for k in (0, 1))
     inside = x.square()[:, None, :] + y.square()[:, :, None] < RADIUS**2
@@ -65,7 +65,7 @@ def draw_disks(places: Tensor, fine: int = 8) -> Tensor:
 
 
 def layer_sizes(hidden: int) -> tuple[tuple[int, int], ...]:
-    """Inputs and outputs of the layers: three of the encoder, then three of the decoder."""
+    """Inputs and outputs of each layer: three of the encoder, then three of the decoder."""
     pixels = SIZE * SIZE
     encoder = ((pixels, hidden), (hidden, hidden), (hidden, 4))
     return (*encoder, (2, hidden), (hidden, hidden), (hidden, pixels))
@@ -100,7 +100,7 @@ def encode(x: Tensor, weights: Sequence[Tensor]) -> Normal:
 def bound(
     x: Tensor, noise: Tensor, weights: Sequence[Tensor], prior: Distribution
 ) -> tuple[Tensor, Tensor]:
-    """Log p(x | z) and log q(z | x) - log p(z) at one z, each (S, N)."""
+    """Log p(x | z) and log q(z | x) - log p(z) at one z; both (S, N)."""
     posterior = encode(x, weights)
     z = posterior.mean + posterior.stddev * noise
     rate = posterior.log_prob(z).sum(-1) - prior.log_prob(z)
@@ -108,7 +108,7 @@ def bound(
 
 
 def batches(seeds: Sequence[int], size: int, total: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows (S, size) and noise (S, size, 2) of every step, for ever; the same for all arms."""
+    """Yield rows (S, size) and noise (S, size, 2) of every step, endlessly; equal in all arms."""
     generators = [torch.Generator().manual_seed(seed + 2**31) for seed in seeds]
     while True:
         order = torch.stack([torch.randperm(total, generator=g) for g in generators])
@@ -126,7 +126,7 @@ def train(
     learning_rate: float,
     beta: float,
 ) -> Iterator[list[Tensor]]:
-    """The weights of all seeds, after each step; the caller decides when it is enough."""
+    """Yield the weights of all seeds after each step, endlessly."""
     weights = initial_weights(seeds, hidden)
     optimiser = torch.optim.Adam(weights, learning_rate, fused=True)
     for rows, noise in batches(seeds, batch_size, len(images)):
@@ -141,10 +141,10 @@ def train(
 def score(
     images: Tensor, classes: Tensor, weights: Sequence[Tensor], prior: Distribution, seed: int
 ) -> dict[str, float]:
-    """All numbers of one seed, whose weights come with a first dimension of 1."""
+    """Compute all scores of one seed, whose weights have a first dimension of 1."""
     posterior = encode(images[None], weights)
     mean, std = posterior.mean[0], posterior.stddev[0]
-    generator = torch.Generator().manual_seed(seed + NOISE_OF_SCORES)
+    generator = torch.Generator().manual_seed(seed + SCORE_SEED_OFFSET)
     draws = [torch.randn(1, len(images), 2, generator=generator) for _ in range(SCORE_DRAWS)]
     terms = torch.stack([torch.stack(bound(images[None], n, weights, prior)) for n in draws])
     log_px, kl = terms.double().mean((0, 2, 3)).tolist()
@@ -167,15 +167,16 @@ def orientation(code: Tensor, factors: Tensor) -> tuple[float, float]:
     r"""Degrees between the axes of code and factors, and R^2 of the linear fit between them.
 
     The fit is :math:`z \approx A v + c`; the orthogonal factor of A's polar decomposition is the
-    rotation or reflection nearest to it. Scaling z's axes, or v's, leaves that of a rotation as it
-    is; of a sheared code it is a compromise, which scaling changes.
+    nearest rotation or reflection. If A is a scaled rotation, the scaling does not affect it; for
+    a sheared code it is a compromise that depends on the scaling.
 
     Args:
         code: Posterior means, (N, 2).
-        factors: Of equal variance, (N, 2).
+        factors: Factors of equal variance, (N, 2).
 
     Returns:
-        From 0, aligned, to 45, diagonal; and the share of the code's variance that is linear.
+        The angle, from 0 (aligned) to 45 (diagonal), and the linear fraction of the code's
+        variance.
     """
     v, z = factors - factors.mean(0), code - code.mean(0)
     fit = torch.linalg.lstsq(v, z).solution  # A transposed

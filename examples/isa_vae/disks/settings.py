@@ -1,4 +1,4 @@
-"""Arms and settings of mechanism.py, and the tables and the summary that it writes."""
+"""Arms and settings of mechanism.py, and the summary that it prints."""
 
 import dataclasses
 import math
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from config import require
+
 from disks.autoencoders import Arm, factor_grid
 
 ARMS = (
@@ -25,46 +26,46 @@ ArmName = Literal[
 
 @dataclass(frozen=True)
 class Config:
-    """Does the ISA prior turn the code of a VAE to the axes? Disks at all x and y, two latents.
+    """Does the ISA prior align the code of a VAE with the axes? Disks at all x and y, two latents.
 
-    Without arguments: the whole experiment, about 20 minutes on one core. A finished arm is kept,
-    so after Ctrl-C the same command goes on. To see that it works, in half a minute:
+    Without arguments: the whole experiment, about 20 minutes on one core. Finished arms are kept,
+    so after Ctrl-C the same command resumes. For a test run of half a minute:
     --seeds 3 --steps 200 --out runs/try --parts runs/try
     """
 
     arms: tuple[ArmName, ...] = tuple(arm.name for arm in ARMS)  # type: ignore[assignment]
-    """Priors to train with; the others are compared with normal, which must be among them."""
+    """Priors to train with. They must include normal, with which the others are compared."""
     seeds: int = 30
-    """Models of an arm, with seeds 0, 1, ...; they are trained side by side."""
+    """Number of models per arm, with seeds 0, 1, ..., trained side by side."""
     steps: int = 3000
-    """Of Adam."""
+    """Number of training steps."""
     batch_size: int = 256
-    """Pictures in a step, of 1024."""
+    """Images per training step, out of 1024."""
     learning_rate: float = 2e-3
-    """Of Adam, constant."""
+    """Constant learning rate of Adam."""
     beta: float = 1.0
     """Weight of the KL term."""
     hidden: int = 64
     """Width of the hidden layers."""
     parts: Path = Path("runs/mechanism/arms")
-    """Folder of finished arms, a file each, from which the same command goes on."""
+    """Folder of finished arms, one file each, from which the same command resumes."""
     out: Path = Path("runs/mechanism")
-    """Folder of the results: mechanism.csv, mechanism.json, mechanism.png."""
+    """Output folder for mechanism.csv, mechanism.json and mechanism.png."""
 
     def to_json(self) -> dict[str, Any]:
-        """All that changes a number of an arm."""
+        """The settings that affect the results of an arm."""
         return {
             k: v for k, v in dataclasses.asdict(self).items() if k not in ("arms", "out", "parts")
         }
 
     @property
     def chosen(self) -> list[Arm]:
-        """The arms in the order of their force."""
+        """The selected arms, in the order of their force."""
         return [arm for arm in ARMS if arm.name in self.arms]
 
 
 def check(config: Config) -> None:
-    """Raise a UsageError that names the first flag with a value that cannot work."""
+    """Raise a UsageError that names the first invalid flag."""
     for key in ("seeds", "steps", "batch_size", "learning_rate", "hidden"):
         value = getattr(config, key)
         require(math.isfinite(value) and value > 0, key, "a positive number", value)
@@ -72,7 +73,7 @@ def check(config: Config) -> None:
     require(math.isfinite(beta) and beta >= 0, "beta", "zero or a positive number", beta)
     total = len(factor_grid())
     require(config.batch_size <= total, "batch_size", f"at most {total}", config.batch_size)
-    require("normal" in config.arms, "arms", "a choice with normal in it", config.arms)
+    require("normal" in config.arms, "arms", "a selection that includes normal", config.arms)
     for key in ("parts", "out"):
         path = getattr(config, key)
         require(not path.exists() or path.is_dir(), key, "a folder", f"the file {path}")
@@ -82,7 +83,7 @@ NAME = "mechanism"
 
 
 def rounded(content: Any) -> Any:
-    """All floats in nested lists and dicts to six significant digits."""
+    """Round all floats in nested lists and dicts to six significant digits."""
     if isinstance(content, float):
         return float(f"{content:.6g}")
     if isinstance(content, dict):
@@ -91,7 +92,7 @@ def rounded(content: Any) -> Any:
 
 
 def summary(results: dict[str, Any], config: Config, seconds: float) -> str:
-    """The arms as a table, and where the files are."""
+    """Format the arms as a table, with the files written."""
     tests = {line["arm"]: line for line in results["angle"]["priors"]}
     text = [f"\n{config.seeds} seeds, {config.steps} steps. Angle of the code in degrees"]
     text.append("(0: aligned, 45: diagonal, 22.5: chance), runs with two active units only\n")

@@ -1,7 +1,7 @@
-"""Metrics of disentanglement, for codes of any origin: `score` is all of them in one call.
+"""Disentanglement metrics for codes from any model; `score` computes all of them in one call.
 
-This folder needs torch, NumPy and tqdm, scikit-learn for some scores, and nothing of the example
-around it: it can be copied.
+This folder needs torch, NumPy, tqdm and, for some scores, scikit-learn. It does not depend on the
+rest of the example, so it can be copied.
 """
 
 from .codes import ACTIVE, PRUNED, ScoringError, active_units, check_posteriors

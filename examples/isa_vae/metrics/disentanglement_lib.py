@@ -1,12 +1,12 @@
-"""Scores as disentanglement_lib computes them (Locatello et al. 2019), under its names.
+"""Scores as defined by disentanglement_lib (Locatello et al. 2019), under its names.
 
-They are for comparison with published numbers, and differ from ours of the same metric: all
-factors count, learners see 10,000 rows and are tested on 5,000, the accuracy is the share of the
-rows (a factor of few values among rare ones counts by its rows), and DCI is by boosted trees. What
-is kept of the library is its definitions and settings; the code is our own. The rows are drawn
-without replacement from those given, so that a set below 15,000 rows has fewer to learn from (two
-thirds) than published numbers had; the library draws factors anew, which may repeat. Of its
-scores explicitness, IRS, the BetaVAE score and those by correlations are not here.
+They are for comparison with published numbers, and differ from our variants of the same metrics:
+all factors count, predictors are trained on 10,000 rows and tested on 5,000, the accuracy is the
+plain fraction of rows (so frequent values weigh more), and DCI uses boosted trees. The definitions
+and settings are the library's; the code is our own. Rows are drawn without replacement from those
+given, so a data set below 15,000 rows has fewer for training (two thirds) than published numbers
+had; the library samples new factors, which may repeat. Its explicitness, IRS, BetaVAE score and
+correlation-based scores are not implemented here.
 """
 
 from collections.abc import Sequence
@@ -19,31 +19,31 @@ from .histogram import histogram_disentanglement, modularity
 from .sap_dci import DCI, PENALTY, scikit_learn, split_rows
 
 TRAIN, TEST = 10_000, 5_000  # rows, and batches of the majority vote
-TREES = 100  # of each value of a factor
+TREES = 100  # per value of a factor
 
 
 def scores(mean: Tensor, classes: Tensor, seed: int, trees: int = TREES) -> dict[str, float]:
-    """The library's names, each after the metric that it belongs to.
+    """Compute the scores; names are the library's, after the metric they belong to.
 
-    Minutes where a factor has many values: for each of them there are 100 trees.
+    Takes minutes if a factor has many values, since there are 100 trees per value.
 
     Args:
-        mean: Of the posteriors, (N, z).
+        mean: Posterior means, (N, z).
         classes: Values of the factors, all of which vary, (N, factors).
-        seed: Of everything that is drawn.
-        trees: For each value of a factor.
+        seed: Random seed.
+        trees: Number of trees per value of a factor.
     """
     train, test = split_rows(len(mean), torch.Generator().manual_seed(seed), TRAIN, TEST)
     votes = torch.Generator().manual_seed(seed)
     information = histogram_disentanglement(mean[train], classes[train])
-    boosted, learned = boosted_dci(mean, classes, (train, test), seed, trees)
+    boosted, train_accuracy = boosted_dci(mean, classes, (train, test), seed, trees)
     return {
         "mig.discrete_mig": information.mig,
         "modularity_explicitness.modularity_score": modularity(information.information),
         "sap_score.SAP_score": sap_score(mean, classes, (train, test)),
         "dci.disentanglement": boosted.disentanglement,
         "dci.completeness": boosted.completeness,
-        "dci.informativeness_train": learned,
+        "dci.informativeness_train": train_accuracy,
         "dci.informativeness_test": boosted.informativeness,
         "factor_vae_metric.eval_accuracy": factorvae_score(
             mean, classes, votes, train=TRAIN, test=TEST
@@ -52,12 +52,12 @@ def scores(mean: Tensor, classes: Tensor, seed: int, trees: int = TREES) -> dict
 
 
 def accuracy(predicted: Sequence[int], value: Tensor) -> float:
-    """Share of the rows."""
+    """Fraction of rows predicted correctly."""
     return float((torch.as_tensor(predicted) == value).double().mean())
 
 
 def sap_score(mean: Tensor, classes: Tensor, rows: tuple[Tensor, Tensor]) -> float:
-    """The lead of the best latent in accuracy, by a linear SVM on a code that is not scaled."""
+    """Mean lead in accuracy of the best latent, by a linear SVM on the unscaled code."""
     svm = scikit_learn("svm").LinearSVC
     train, test = rows
     leads = []
@@ -75,7 +75,7 @@ def sap_score(mean: Tensor, classes: Tensor, rows: tuple[Tensor, Tensor]) -> flo
 def boosted_dci(
     mean: Tensor, classes: Tensor, rows: tuple[Tensor, Tensor], seed: int, trees: int = TREES
 ) -> tuple[DCI, float]:
-    """DCI by gradient boosting as scikit-learn has it by default; and the accuracy in learning."""
+    """DCI by gradient boosting with scikit-learn's defaults; also the training accuracy."""
     boosting = scikit_learn("ensemble").GradientBoostingClassifier
     x = [mean[part].double().numpy() for part in rows]
     importance, found = [], []
@@ -84,5 +84,5 @@ def boosted_dci(
         model = boosting(n_estimators=trees, random_state=seed).fit(x[0], y[0].numpy())
         importance.append(torch.from_numpy(model.feature_importances_))
         found.append([accuracy(model.predict(a), b) for a, b in zip(x, y, strict=True)])
-    learned, tested = torch.tensor(found, dtype=torch.float64).mean(0).tolist()
-    return DCI(torch.stack(importance, dim=-1), tested), learned
+    on_train, on_test = torch.tensor(found, dtype=torch.float64).mean(0).tolist()
+    return DCI(torch.stack(importance, dim=-1), on_test), on_train

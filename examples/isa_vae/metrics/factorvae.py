@@ -1,15 +1,15 @@
-r"""The majority vote of Kim and Mnih (2018), from posterior means that are already there.
+r"""The majority-vote score of Kim and Mnih (2018), from given posterior means.
 
-Fix one factor, look at a batch of images that agree in it, and see which latent varies least,
+Fix one factor, take a batch of images that share its value, and find the latent that varies least,
 relative to its variance over all images:
 
 .. math:: d^* = \arg\min_j \frac{\operatorname{Var}_{batch}(\mu_j)}{\operatorname{Var}(\mu_j)}
 
-The latent votes for the factor. A first set of votes gives each latent the factor that it is voted
-for most often; the score is the share of a second set that this gets right. With K factors, chance
-is about 1 / K. Latents whose mean has a standard deviation below 0.05 have no vote, as in
-disentanglement_lib: see codes.py. Where Kim and Mnih encode new images, the rows of a batch are
-drawn, with replacement, from those whose means are given.
+This latent votes for the factor. A first set of votes assigns to each latent the factor that it
+votes for most often; the score is the fraction of a second set that this predicts correctly. With
+K factors, the chance level is about 1 / K. Latents whose mean has a standard deviation below 0.05
+have no vote, as in disentanglement_lib (see codes.py). While Kim and Mnih encode new images, here
+the rows of a batch are drawn with replacement from the given means.
 """
 
 import torch
@@ -19,7 +19,7 @@ from .codes import PRUNED, Array, active_units, as_classes, as_code
 
 BATCH = 64
 TRAIN, TEST = 10_000, 5_000  # batches, as in disentanglement_lib
-CHUNK = 500  # batches at once
+CHUNK = 500  # batches processed at once
 
 
 def factorvae_score(
@@ -32,16 +32,16 @@ def factorvae_score(
 ) -> float:
     """Accuracy of the majority vote, from 0 to 1.
 
-    It is 0 if no latent has a vote, and NaN if a factor never varies: a batch that agrees in it is
-    like any other.
+    It is 0 if no latent has a vote, and NaN if a factor never varies, since fixing that factor
+    selects nothing.
 
     Args:
-        mean: Of the posteriors, (N, z).
+        mean: Posterior means, (N, z).
         classes: Values of the factors, (N, factors).
-        generator: Draws the batches.
-        batch: Images in each.
-        train: Batches that assign a factor to each latent, the same number for every factor.
-        test: Batches that the score is measured on.
+        generator: Random generator for the batches.
+        batch: Images per batch.
+        train: Number of batches that assign factors to latents, split evenly over the factors.
+        test: Number of batches that the score is measured on.
     """
     mean = as_code(mean)
     classes = as_classes(classes, len(mean))
@@ -59,7 +59,7 @@ def factorvae_score(
 def votes(
     scaled: Tensor, classes: Tensor, batches: int, batch: int, generator: torch.Generator
 ) -> Tensor:
-    """How often each latent varied least while each factor was fixed: (active, factors)."""
+    """Count how often each latent varied least with each factor fixed: (active, factors)."""
     columns = []
     for column in classes.T:
         rows = fixed_batches(column, -(-batches // classes.shape[1]), batch, generator)
@@ -69,7 +69,7 @@ def votes(
 
 
 def fixed_batches(column: Tensor, batches: int, batch: int, generator: torch.Generator) -> Tensor:
-    """Rows that agree in the value of a factor; a random row decides which: (batches, batch)."""
+    """Draw batches of rows that share a factor's value, that of a random row: (batches, batch)."""
     _, value, count = column.unique(return_inverse=True, return_counts=True)
     order = value.argsort(stable=True)
     start = count.cumsum(0) - count

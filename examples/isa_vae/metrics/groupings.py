@@ -1,18 +1,18 @@
-"""The subspace MIG of random groupings: what subspaces come to that the model knows nothing of.
+"""The subspace MIG of random groupings of the latents: a baseline for a model's own subspaces.
 
-The subspace MIG asks how far the subspace that knows most of a factor leads the second best, and
-not whether it knows other factors as well. So it rewards lumping: where each factor has a latent
-of its own, any grouping of the latents has the highest value, also that of a model with a
-normal prior, whose subspaces are only a way of counting; and where all that is known is in a few
-latents, many groupings come near it.
+The subspace MIG measures how far the most informative subspace of a factor leads the second best,
+regardless of what else that subspace encodes. So it rewards lumping: if each factor has a latent
+of its own, any grouping of the latents attains the highest value, even for a model with a normal
+prior, whose subspaces are arbitrary; and if all information is in a few latents, many groupings
+come close.
 
-What a model's own subspaces have to do with its value is what they have ahead of subspaces of the
-same sizes that are filled with the same latents at random. Their mean is what the sizes and the
-latents give without any choice. If many of them reach the model's own value, it says nothing of
-its subspaces. If hardly any does, then its factors are spread over latents, and those that belong
-together are in one subspace.
+The contribution of a model's own subspaces is their lead over subspaces of the same sizes, filled
+with the same latents at random. The mean of these is what sizes and latents yield by themselves.
+If many of them reach the model's own value, that value says nothing about its subspaces. If hardly
+any does, the factors are spread over several latents each, and those that belong together share a
+subspace.
 
-All groupings are compared at the same draws, at which the model's own value is computed as well.
+All groupings are compared on the same draws, which also yield the model's own value.
 """
 
 from collections.abc import Sequence
@@ -24,15 +24,15 @@ from torch.nn.functional import one_hot
 from .codes import Array, as_classes, as_posteriors, check_sizes, factor_entropy, number_groups
 from .subspaces import BLOCK, Estimate, draw_codes, subspace_gaps, weights
 
-AT_ONCE = 4  # draws, to stay in the cache
-ROUNDING = 1e-5  # a grouping may differ from the model's own only in the order of its latents
+CHUNK = 4  # draws processed at once, to stay in the CPU cache
+ROUNDING = 1e-5  # tolerance for groupings that equal the model's own up to the order of latents
 
 
 def random_groupings(sizes: Sequence[int], count: int, generator: torch.Generator) -> Tensor:
-    """Random ways to fill subspaces of these sizes.
+    """Assign the latents at random to subspaces of these sizes.
 
     Returns:
-        1 where a subspace has a latent, else 0: (count, subspaces, latents).
+        Membership, 1 if a subspace contains a latent and else 0: (count, subspaces, latents).
     """
     owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(list(sizes)))
     orders = [torch.randperm(len(owner), generator=generator) for _ in range(count)]
@@ -48,19 +48,19 @@ def random_gaps(
     count: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Gaps of random groupings at the draws that `log_densities` makes of such a generator.
+    """Gaps of random groupings, on the same draws as `log_densities` with an equal generator.
 
     Args:
-        mean: Of the posteriors, (N, z).
-        std: Of the posteriors, (N, z).
+        mean: Posterior means, (N, z).
+        std: Posterior standard deviations, (N, z).
         classes: Values of the factors, (N, factors).
         sizes: Dimension of each subspace.
-        samples: Draws S.
-        count: Groupings.
-        generator: Draws the codes, and then the groupings.
+        samples: Number of draws S.
+        count: Number of groupings.
+        generator: Random generator for the codes, then for the groupings.
 
     Returns:
-        Terms whose mean is the gap of a grouping, (S, count, factors).
+        Terms whose mean over draws is the gap of a grouping, (S, count, factors).
     """
     mean, std = as_posteriors(mean, std)
     classes = as_classes(classes, len(mean))
@@ -76,18 +76,18 @@ def grouped_information(
 ) -> tuple[Tensor, Tensor]:
     """Terms whose mean is I(z_G; v_k) for the subspaces G of every grouping, and H(v_k).
 
-    The density of each latent is computed once for all of them.
+    The density of each latent is computed once for all groupings.
 
     Args:
-        mean: Of the posteriors, (N, z).
-        std: Of the posteriors, (N, z).
-        classes: Values of the factors as whole numbers, (N, factors).
-        groupings: As `random_groupings` returns them.
-        rows: That the draws came from, (S,).
+        mean: Posterior means, (N, z).
+        std: Posterior standard deviations, (N, z).
+        classes: Values of the factors as integers, (N, factors).
+        groupings: Membership from `random_groupings`.
+        rows: Rows that the draws came from, (S,).
         z: The draws, (S, latents).
 
     Returns:
-        (S, groupings, subspaces, factors) and (factors,).
+        The terms, (S, groupings, subspaces, factors), and the entropies, (factors,).
     """
     groups, prior = number_groups(classes)
     own, members = groups.T[rows], groupings.to(mean).flatten(0, 1)
@@ -104,11 +104,11 @@ def grouped_information(
 
 
 def compared_with_random(gaps: Tensor, own: float) -> tuple[Estimate, float]:
-    """The mean over random groupings, and the share of them that reach the model's own value.
+    """Mean over random groupings, and the fraction that reaches the model's own value.
 
     Args:
         gaps: Terms whose mean is the subspace MIG of a grouping, (S, groupings).
-        own: The model's, at the same draws.
+        own: The model's own subspace MIG, on the same draws.
     """
     reached = gaps.mean(0) > own - ROUNDING
     return Estimate.of(gaps.mean(1)), float(reached.double().mean())
@@ -117,22 +117,22 @@ def compared_with_random(gaps: Tensor, own: float) -> tuple[Estimate, float]:
 def block_sums(
     z: Tensor, own: Tensor, mean: Tensor, precision: Tensor, groups: Tensor, members: Tensor
 ) -> Tensor:
-    """Logarithms of the sums of q(z_G | x_n) over the rows of a block, of all and of like rows.
+    """Logs of the sums of q(z_G | x_n) over all rows of a block, and over those with own values.
 
     Args:
-        z: Where, (S, latents).
-        own: Values of the factors of the row that each was drawn from, (S, factors).
-        mean: Of the rows, (latents, B).
+        z: Points at which to evaluate, (S, latents).
+        own: Factor values of the row that each point was drawn from, (S, factors).
+        mean: Posterior means of the rows, (latents, B).
         precision: 1 / std of the rows, (latents, B).
-        groups: Values of their factors, (factors, B).
-        members: Which latents each part G has, (parts, latents).
+        groups: Factor values of the rows, (factors, B).
+        members: Membership of the latents in each part G, (parts, latents).
 
     Returns:
-        Over all rows, then over those with a value of `own`, without the constants that all
-        q(z_G | x_n) of a part have in common: (S, parts, 1 + factors).
+        Sums over all rows, then over those with each value of `own`, without the constants shared
+        by all q(z_G | x_n) of a part: (S, parts, 1 + factors).
     """
     log_scale, found = precision.log(), []
-    for at, values in zip(z.split(AT_ONCE), own.split(AT_ONCE), strict=True):
+    for at, values in zip(z.split(CHUNK), own.split(CHUNK), strict=True):
         place = (at[:, :, None] - mean).mul_(precision)
         log_q = torch.addcmul(log_scale, place, place, value=-0.5)
         weight, peak = weights((members @ log_q).flatten(0, 1))

@@ -1,14 +1,14 @@
 r"""Mutual information gap of Chen et al. (2018), by quadrature instead of sampling.
 
-With normal posteriors q(z_j | x_n), everything is an entropy of a one-dimensional mixture:
+With normal posteriors q(z_j | x_n), everything reduces to entropies of one-dimensional mixtures:
 
 .. math::
     I(z_j; v_k) = H\Big[\frac1N \sum_n q(z_j \mid x_n)\Big]
                 - \sum_v p(v)\, H\Big[\frac1{N_v} \sum_{n : v_k = v} q(z_j \mid x_n)\Big]
 
-Chen et al. estimate each entropy from samples; here every mixture is put on a grid and its entropy
-summed (mixtures.py), so that there is no sampling noise, and the cost is O(N) instead of O(N^2).
-It grows where posteriors are far narrower than the distances between them.
+Chen et al. estimate each entropy from samples; here every mixture is evaluated on a grid and its
+entropy summed (mixtures.py), so there is no sampling noise, and the cost is O(N) instead of
+O(N^2). The cost grows if posteriors are far narrower than the distances between them.
 """
 
 from collections.abc import Sequence
@@ -33,17 +33,17 @@ from .mixtures import mixture_entropies
 
 @dataclass(frozen=True)
 class Disentanglement:
-    """What each latent tells about each factor, in nats."""
+    """Mutual information between latents and factors, in nats."""
 
     factors: tuple[str, ...]
-    mig_factors: tuple[str, ...]  # those of them that the MIG is a mean over
+    mig_factors: tuple[str, ...]  # the factors that the MIG averages over
     information: Tensor  # I(z_j; v_k), (z, factors)
     entropy: Tensor  # H(v_k), (factors,)
-    widened: Tensor  # share of the posteriors of each latent too narrow to resolve, (z,)
+    widened: Tensor  # fraction of posteriors of each latent that were too narrow to resolve, (z,)
 
     @property
     def gaps(self) -> dict[str, float]:
-        """Per factor, lead of its best latent over the second best, as a fraction of H(v_k)."""
+        """Lead of each factor's best latent over the second best, as a fraction of H(v_k)."""
         gap = leads(self.information, self.entropy)  # NaN for a factor that never varies
         return dict(zip(self.factors, gap.tolist(), strict=True))
 
@@ -64,17 +64,17 @@ def disentanglement(
 ) -> Disentanglement:
     """Mutual information of every latent with every factor, by quadrature.
 
-    Where very many posteriors lie very far apart for their width, the narrowest are widened: that
-    is the information in the latent observed with so little noise, a lower bound, and the result
-    has the share of these posteriors.
+    If very many posteriors are very far apart relative to their width, the narrowest are widened.
+    This yields the information in the latent with that little noise added, a lower bound; the
+    result includes the fraction of posteriors affected.
 
     Args:
-        mean: Of the posteriors, (N, z).
-        std: Of the posteriors, (N, z).
+        mean: Posterior means, (N, z).
+        std: Posterior standard deviations, (N, z).
         classes: Values of the factors, (N, factors).
-        factors: Their names; by default factor0, factor1, ...
-        progress: Whether to show a bar.
-        mig_factors: Those of them that the MIG is a mean over; by default all.
+        factors: Names of the factors; by default factor0, factor1, ...
+        progress: Whether to show a progress bar.
+        mig_factors: Factors to average the MIG over; by default all.
     """
     mean, std = as_posteriors(mean, std)
     classes = as_classes(classes, len(mean))
@@ -100,10 +100,10 @@ def disentanglement(
 def latent_information(
     mean: Tensor, std: Tensor, groups: Tensor, prior: list[Tensor]
 ) -> tuple[Tensor, float]:
-    """I(z_j; v_k) of one latent with every factor, (factors,); the share of widened posteriors."""
-    everything = torch.zeros_like(groups[:1])  # the mixture of all is one group more
+    """I(z_j; v_k) of one latent and every factor, (factors,); and the fraction widened."""
+    everything = torch.zeros_like(groups[:1])  # the mixture of all rows is one more group
     total = 1 + sum(len(p) for p in prior)
     entropies, widened = mixture_entropies(mean, std, torch.cat([everything, groups + 1]), total)
-    given = entropies[1:].split([len(p) for p in prior])
-    conditional = torch.stack([p @ h for p, h in zip(prior, given, strict=True)])
+    per_value = entropies[1:].split([len(p) for p in prior])
+    conditional = torch.stack([p @ h for p, h in zip(prior, per_value, strict=True)])
     return (entropies[0] - conditional).clamp_min(0), widened

@@ -1,16 +1,16 @@
-r"""Entropies of mixtures of many normals, on grids that follow them.
+r"""Entropies of mixtures of many normals, on adaptive grids.
 
-For the entropy of a mixture, :math:`H = \int \varphi(P)` with :math:`\varphi(p) = -p \log p`, one
-grid would have to be as wide as all of its components and as fine as the narrowest. So they are
-sorted by width into octaves. With :math:`P_k` the sum of those of octave k and of all wider ones,
+For the entropy of a mixture, :math:`H = \int \varphi(P)` with :math:`\varphi(p) = -p \log p`, a
+single grid would have to span all components and resolve the narrowest. So the components are
+sorted by width into octaves. With :math:`P_k` the sum of those of octave k and all wider ones,
 
 .. math:: H = \sum_k \int \big( \varphi(P_k) - \varphi(P_{k + 1}) \big)\, dz
 
-and octave k has a grid of its own, twice as fine as that of k + 1. Its integrand is 0 except near
-the components of octave k: only there need the grid exist, which is cut into tiles; and as the
-integrand ends smoothly wherever it ends, sums over the points have no error to speak of. What is
-wider is interpolated from the grid before. And as entropies do not change where components that
-nowhere meet are moved, gaps between them are closed first.
+and octave k has its own grid, twice as fine as that of k + 1. Its integrand is 0 except near the
+components of octave k, so the grid consists of tiles that exist only there; and since the
+integrand falls off smoothly everywhere, the error of summing over grid points is negligible. Wider
+components are interpolated from the coarser grid. Moving components that do not overlap leaves
+entropies unchanged, so gaps between them are closed first.
 """
 
 import math
@@ -19,15 +19,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-STEPS_PER_SIGMA = 6  # grid points in a standard deviation of the narrowest of an octave
-SIGMAS = 7.5  # from where on a component is nothing
-REACH = 90  # grid points in that many standard deviations of the widest
-HALO = 8  # points beyond both ends of a tile that its children need
-MARGIN = 256  # points beyond both ends, so that the periodic transform meets nobody
-TILE = 2**12  # points of a tile
-MAX_LINES = 2**18  # of the finest grid: a line is the density of one group on one tile
-RATIO = 1.1  # of neighbouring variances in the table of smoothing kernels
-# Lagrange's polynomial through eight points, in their middle: an error of 1e-7 of a normal's peak.
+STEPS_PER_SIGMA = 6  # grid points per standard deviation of the narrowest component of an octave
+SIGMAS = 7.5  # standard deviations beyond which a component is negligible
+REACH = 90  # the same in grid points, for the widest component of an octave
+HALO = 8  # extra points at both ends of a tile, needed by its children
+MARGIN = 256  # extra points at both ends, so that the periodic transform does not wrap around
+TILE = 2**12  # grid points per tile
+MAX_LINES = 2**18  # limit for the finest grid; a line is the density of one group on one tile
+RATIO = 1.1  # ratio of consecutive variances in the table of smoothing kernels
+# Lagrange interpolation midway between eight points: error 1e-7 of a normal's peak.
 MIDDLE = tuple(w / 2048 for w in (-5, 49, -245, 1225, 1225, -245, 49, -5))
 
 
@@ -37,12 +37,12 @@ class Components:
 
     mean: Tensor  # (N,)
     std: Tensor  # (N,)
-    octave: Tensor  # of the width, (N,)
-    groups: Tensor  # that each belongs to, (factors, N)
-    count: Tensor  # of the components of each group, (num_groups,)
+    octave: Tensor  # octave of the width, (N,)
+    groups: Tensor  # group of each component under each factor, (factors, N)
+    count: Tensor  # number of components of each group, (num_groups,)
 
     def near(self, octave: int, start: int, size: int) -> tuple[slice, Tensor]:
-        """Those that may reach into a tile of an octave's grid, and their octaves."""
+        """The components that may reach into a tile of an octave's grid, and their octaves."""
         ends = self.mean.new_tensor([start - HALO - REACH, start + size + HALO + REACH])
         first, last = torch.searchsorted(self.mean, ends * 2.0**octave).tolist()
         return slice(first, last), self.octave[first:last]
@@ -51,19 +51,19 @@ class Components:
 def mixture_entropies(
     mean: Tensor, std: Tensor, groups: Tensor, num_groups: int
 ) -> tuple[Tensor, float]:
-    """The differential entropy of every group's mixture, in nats.
+    """Differential entropy of every group's mixture, in nats.
 
-    Where the finest grid would need more than MAX_LINES, the narrowest components are widened
-    until it does not: that is the entropy of the variable with so little noise added.
+    If the finest grid would need more than MAX_LINES, the narrowest components are widened until
+    it does not, which amounts to adding a little noise to the variable.
 
     Args:
-        mean: Of the components, in float64, (N,).
-        std: Their standard deviations, in float64, (N,).
-        groups: The group of each under each factor, (factors, N).
-        num_groups: Of all factors together.
+        mean: Means of the components, in float64, (N,).
+        std: Standard deviations of the components, in float64, (N,).
+        groups: Group of each component under each factor, (factors, N).
+        num_groups: Number of groups of all factors together.
 
     Returns:
-        The entropies, (num_groups,), and the share of the components that were widened.
+        The entropies, (num_groups,), and the fraction of components that were widened.
     """
     mean = closed_up(mean, std)
     order = mean.argsort()
@@ -82,9 +82,9 @@ def mixture_entropies(
 
 
 def closed_up(mean: Tensor, std: Tensor) -> Tensor:
-    """The means, where components that meet keep their distance and gaps between others close.
+    """Shift the means to close gaps, while components that overlap keep their distance.
 
-    Zero is at the narrowest component, so that nothing of it is lost to a very wide one.
+    Zero is at the narrowest component, so that very wide ones do not cost it precision.
     """
     order = (mean - SIGMAS * std).argsort()
     left, spread = (mean - SIGMAS * std)[order], 2 * SIGMAS * std[order]
@@ -94,7 +94,7 @@ def closed_up(mean: Tensor, std: Tensor) -> Tensor:
     cluster = first.cumsum(0) - 1
     base = left[first]
     width = torch.zeros_like(base).scatter_reduce(0, cluster, right - base[cluster], "amax")
-    width = width.scatter_reduce(0, cluster, spread, "amax")  # what rounding far from 0 took away
+    width = width.scatter_reduce(0, cluster, spread, "amax")  # undo rounding far from 0
     offset = width.cumsum(0) - width
     place = torch.empty_like(mean)
     place[order] = (mean[order] - base[cluster]).maximum(spread / 2) + offset[cluster]
@@ -106,7 +106,7 @@ def closed_up(mean: Tensor, std: Tensor) -> Tensor:
 
 
 def root(components: Components) -> tuple[int, int, int]:
-    """Octave, start and size of the tile that holds everything."""
+    """Octave, start and size of a tile that covers all components."""
     top = int(components.octave.max())
     while True:
         low, high = (float(components.mean[k]) / 2.0**top for k in (0, -1))
@@ -117,7 +117,7 @@ def root(components: Components) -> tuple[int, int, int]:
 
 
 def width_that_fits(mean: Tensor, std: Tensor, factors: int, num_groups: int) -> float:
-    """The least width at which the finest grid has MAX_LINES or fewer; the means are sorted."""
+    """Smallest width at which the finest grid has at most MAX_LINES; the means are sorted."""
     least = float(std.min())
     while True:
         tile = (mean[std < 2 * least] * STEPS_PER_SIGMA / (least * TILE)).floor()
@@ -135,16 +135,16 @@ def visit(
     size: int,
     wider: Tensor | None,
 ) -> None:
-    """Add to the entropies what a tile and all finer ones within it hold.
+    """Add the contributions of a tile and all finer tiles within it to the entropies.
 
     Args:
         components: The normals.
-        entropies: They are written to, (num_groups,).
-        octave: Of the grid.
-        start: Place of the first point on it.
+        entropies: Entropies to add to, in place, (num_groups,).
+        octave: Octave of the grid.
+        start: Grid index of the tile's first point.
         size: Number of points.
-        wider: Densities of the wider components, (num_groups, size + 2 HALO); None where they are
-            all zero.
+        wider: Densities of the wider components, (num_groups, size + 2 HALO); None if all are
+            zero.
     """
     rows, octaves = components.near(octave, start, size)
     own = (octaves == octave).nonzero().squeeze(1) + rows.start
@@ -173,7 +173,7 @@ def visit(
 def own_density(
     components: Components, rows: Tensor, octave: int, start: int, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Densities of the groups that have components among the rows, on a tile and its halo."""
+    """Densities of the groups with components among the rows, on a tile and its halo."""
     place = components.mean[rows] / 2.0**octave - (start - MARGIN)
     width = components.std[rows] / 2.0**octave
     groups = components.groups[:, rows]
@@ -187,7 +187,7 @@ def own_density(
 
 
 def refined(density: Tensor, start: int, size: int) -> Tensor:
-    """A part of a tile on the grid that is twice as fine: (groups, size + 2 HALO)."""
+    """Interpolate a part of a tile to the grid twice as fine: (groups, size + 2 HALO)."""
     first, count = HALO // 2 + start, size // 2 + HALO
     even = density[:, first : first + count]
     odd = torch.zeros_like(even)
@@ -197,7 +197,7 @@ def refined(density: Tensor, start: int, size: int) -> Tensor:
 
 
 def negative_plogp(p: Tensor) -> Tensor:
-    """-p log p; transforms and interpolation leave densities a little below 0."""
+    """-p log p; clamped, since transforms and interpolation leave densities a little below 0."""
     p = p.clamp_min(0)
     return -torch.xlogy(p, p)
 
@@ -207,32 +207,32 @@ def transformed(
 ) -> Tensor:
     """Fourier transform of every group's sum of normals, on a grid of step 1.
 
-    Each normal becomes four that together have its mean and its variance: with means at the two
-    nearest grid points, and with the two nearest variances of a geometric table. All that share a
-    variance are smoothed at once.
+    Each normal is split into four that preserve its mean and variance: with means at the two
+    nearest grid points, and with the two nearest variances of a geometric table. All normals of
+    the same variance are smoothed at once.
 
     Args:
         place: Mean of each normal, (N,).
-        width: Its standard deviation, (N,).
-        groups: Its group under each factor, (factors, N).
-        num_groups: Of all factors together.
-        size: Of the grid.
+        width: Standard deviation of each normal, (N,).
+        groups: Group of each normal under each factor, (factors, N).
+        num_groups: Number of groups of all factors together.
+        size: Number of grid points.
 
     Returns:
-        (num_groups, size // 2 + 1).
+        The spectrum of each group, (num_groups, size // 2 + 1).
     """
     cell = place.long()
-    right = place - cell  # share of the right grid point
+    right = place - cell  # weight of the right grid point
     variance = width.square() - right * (1 - right)
     level = ((variance / variance.min()).log() / math.log(RATIO)).long()
     table = variance.min() * RATIO ** torch.arange(int(level.max()) + 2, dtype=torch.float64)
-    upper = (variance - table[level]) / (table[level + 1] - table[level])  # share of that variance
+    upper = (variance - table[level]) / (table[level + 1] - table[level])  # its weight
     order = level.argsort()
     ends = torch.searchsorted(level[order], torch.arange(-1, len(table) + 1)).tolist()
     omega = 2 * torch.pi * torch.fft.rfftfreq(size, dtype=torch.float64)
     spectrum = torch.zeros(num_groups, len(omega), dtype=torch.complex128)
     for k, kernel in enumerate(table):
-        rows = order[ends[k] : ends[k + 2]]  # level k - 1 has it as upper variance, k as lower
+        rows = order[ends[k] : ends[k + 2]]  # the upper variance of level k - 1, the lower of k
         if len(rows) == 0:
             continue
         share = torch.where(level[rows] == k, 1 - upper[rows], upper[rows])

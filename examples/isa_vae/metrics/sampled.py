@@ -1,7 +1,7 @@
-"""The mutual information gap by sampling, as Chen et al. (2018) write it: the peer of mig.py.
+"""The mutual information gap by sampling, as in Chen et al. (2018): the counterpart of mig.py.
 
-Time grows as samples x N x z, for the whole and once more for each factor: hours for all of
-dSprites with the 10,000 samples of the paper, so this is for parts of it.
+Time grows as samples x N x z, once for the total and once more per factor: hours for all of
+dSprites with the paper's 10,000 samples, so this is meant for subsets.
 """
 
 import math
@@ -12,23 +12,23 @@ from torch.distributions import Normal
 
 from .codes import Array, as_classes, as_posteriors, factor_entropy, leads, number_groups
 
-AT_ONCE = 2**20  # densities, to bound the memory
+CHUNK = 2**20  # densities computed at once, to bound the memory
 
 
 def information_sampled(
     mean: Array, std: Array, classes: Array, samples: int, generator: torch.Generator
 ) -> Tensor:
-    """I(z_j; v_k) as Chen et al. estimate it, written out: the peer of `disentanglement`.
+    """I(z_j; v_k) as Chen et al. estimate it: the counterpart of `disentanglement`.
 
     Args:
-        mean: Of the posteriors, (N, z).
-        std: Of the posteriors, (N, z).
+        mean: Posterior means, (N, z).
+        std: Posterior standard deviations, (N, z).
         classes: Values of the factors, (N, factors).
-        samples: Draws that each entropy is a mean over.
-        generator: Draws them.
+        samples: Number of draws to average each entropy over.
+        generator: Random generator for the draws.
 
     Returns:
-        In nats, (z, factors).
+        The information in nats, (z, factors).
     """
     mean, std = as_posteriors(mean, std)
     classes = as_classes(classes, len(mean))
@@ -38,25 +38,25 @@ def information_sampled(
         chosen = rows[torch.randint(len(rows), (samples,), generator=generator)]
         noise = torch.randn((samples, mean.shape[1]), generator=generator, dtype=mean.dtype)
         z = mean[chosen] + std[chosen] * noise
-        parts = z[:, None].split(max(1, AT_ONCE // mean[rows].numel()))
+        parts = z[:, None].split(max(1, CHUNK // mean[rows].numel()))
         log_q = torch.cat([posterior.log_prob(part).logsumexp(1) for part in parts])
         return math.log(len(rows)) - log_q.mean(0)
 
     total = entropy(torch.arange(len(mean)))
     columns = []
     for column in classes.T:
-        given = torch.zeros_like(total)
+        conditional = torch.zeros_like(total)
         for value in column.unique():
             rows = (column == value).nonzero().squeeze(1)
-            given += len(rows) / len(mean) * entropy(rows)
-        columns.append((total - given).clamp_min(0))
+            conditional += len(rows) / len(mean) * entropy(rows)
+        columns.append((total - conditional).clamp_min(0))
     return torch.stack(columns, dim=-1)
 
 
 def mig_sampled(
     mean: Array, std: Array, classes: Array, samples: int, generator: torch.Generator
 ) -> float:
-    """Chen's MIG by sampling, over the factors given; NaN if one of them never varies."""
+    """Chen's MIG by sampling, the mean over all factors; NaN if one of them never varies."""
     information = information_sampled(mean, std, classes, samples, generator)
     _, prior = number_groups(as_classes(classes, len(classes)))
     return float(leads(information, factor_entropy(prior)).mean())

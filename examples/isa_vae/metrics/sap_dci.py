@@ -1,10 +1,10 @@
-r"""Scores that ask how well a factor can be predicted: SAP (Kumar et al. 2018) and DCI (Eastwood
-and Williams 2018).
+r"""Scores of how well factors can be predicted: SAP (Kumar et al. 2018) and DCI (Eastwood and
+Williams 2018).
 
-Both learn on some rows and are measured on others, here by the balanced accuracy (the mean over
-the values of a factor of the share that is found), whose chance level is 1 / V. These scores
-depend on how many rows are learned from, the 5,000 here or 10,000 as in disentanglement_lib, which
-makes DCI more informative by a tenth. So compare numbers of the same preset only.
+Both train on some rows and test on others, here by the balanced accuracy (the recall averaged over
+the values of a factor), whose chance level is 1 / V. The scores depend on the number of training
+rows: with 10,000, as in disentanglement_lib, the informativeness of DCI is a tenth higher than
+with the 5,000 here. So compare only numbers of the same preset.
 """
 
 import importlib
@@ -20,13 +20,13 @@ from .codes import Array, as_classes, as_code
 TRAIN, TEST = 5_000, 5_000  # rows
 PENALTY = 0.01  # the C of disentanglement_lib's linear SVM
 TREES = 10
-LEAF = 5  # rows at least in a leaf, else the trees learn noise by heart
+LEAF = 5  # minimum number of rows in a leaf, against overfitting
 
-Accuracy = Callable[[Tensor, Tensor, Tensor, Tensor], float]  # x, v to learn from; x, v to test
+Accuracy = Callable[[Tensor, Tensor, Tensor, Tensor], float]  # x, v for training; x, v for testing
 
 
 def scikit_learn(module: str) -> Any:
-    """A module of scikit-learn, which only some scores need."""
+    """Import a module of scikit-learn, which only some scores need."""
     try:
         return importlib.import_module(f"sklearn.{module}")
     except ImportError as error:
@@ -37,17 +37,17 @@ def scikit_learn(module: str) -> Any:
 
 
 def standardised(columns: Tensor) -> Tensor:
-    """With mean 0 and variance 1; constant columns become 0."""
+    """Scale columns to mean 0 and variance 1; constant columns become 0."""
     centred = columns - columns.mean(0)
     scale = centred.square().mean(0).sqrt()
-    noise = 1e-12 * columns.abs().amax(0)  # what rounding leaves of a constant
+    noise = 1e-12 * columns.abs().amax(0)  # rounding error of a constant column
     return torch.where(scale > noise, centred / scale, 0.0)
 
 
 def split_rows(
     total: int, generator: torch.Generator, train: int = TRAIN, test: int = TEST
 ) -> tuple[Tensor, Tensor]:
-    """Random rows to learn from and others to test on; of a small set, two thirds and the rest."""
+    """Random rows for training and for testing; two thirds and the rest of a small data set."""
     if train + test > total:
         train = 2 * total // 3
         test = total - train
@@ -56,23 +56,23 @@ def split_rows(
 
 
 def balanced_accuracy(predicted: Tensor, value: Tensor) -> float:
-    """Mean over the values of the share of each that is found: (N,), (N,) -> a number."""
+    """Recall averaged over the values: (N,), (N,) -> a number."""
     count = torch.bincount(value)
     found = torch.bincount(value[predicted == value], minlength=len(count))
     return float((found[count > 0] / count[count > 0]).mean())
 
 
 def nearest_mean(x: Tensor, value: Tensor, x_test: Tensor, value_test: Tensor) -> float:
-    """Accuracy of the thresholds halfway between neighbouring class means."""
+    """Accuracy of thresholds halfway between neighbouring class means."""
     count = torch.bincount(value)
     means, order = (torch.bincount(value, x) / count).nan_to_num(torch.inf).sort()
-    seen = int((count > 0).sum())  # values that are not among the rows to learn from come last
+    seen = int((count > 0).sum())  # values missing from the training rows come last
     thresholds = (means[1:seen] + means[: seen - 1]) / 2
     return balanced_accuracy(order[torch.searchsorted(thresholds, x_test)], value_test)
 
 
 def linear_svm(x: Tensor, value: Tensor, x_test: Tensor, value_test: Tensor) -> float:
-    """Accuracy of a linear SVM, one value against the rest; the primal solver draws nothing."""
+    """Accuracy of a one-vs-rest linear SVM; the primal solver is deterministic."""
     model = scikit_learn("svm").LinearSVC(C=PENALTY, class_weight="balanced", dual=False)
     model.fit(x[:, None].numpy(), value.numpy())
     return balanced_accuracy(torch.from_numpy(model.predict(x_test[:, None].numpy())), value_test)
@@ -88,21 +88,21 @@ def sap(
 
     .. math:: \frac1K \sum_k \big( S_{j^* k} - \max_{j \ne j^*} S_{jk} \big)
 
-    S_jk is the balanced accuracy in predicting factor k from latent j alone, which is first given
-    mean 0 and variance 1. Kumar et al. fit thresholds, which `nearest_mean` does by a rule:
-    factors have an order, and a latent that encodes one has one interval for each value.
-    `linear_svm` is what disentanglement_lib takes, and is kept to compare with numbers by it: one
-    value against the rest, by a linear rule in one dimension. That finds all of four values of a
-    perfect code, but of eight or more only two, so that it scores 2 / V.
+    S_jk is the balanced accuracy in predicting factor k from latent j alone, after scaling it to
+    mean 0 and variance 1. Kumar et al. fit thresholds; `nearest_mean` sets them by a rule, since
+    factors are ordered and a latent that encodes one has one interval per value. `linear_svm` is
+    the choice of disentanglement_lib, for comparison with its numbers: a one-vs-rest linear rule
+    in one dimension. On a perfect code it finds all of four values, but only two of eight or
+    more, so that it scores 2 / V.
 
     Args:
-        mean: Of the posteriors, (N, z).
+        mean: Posterior means, (N, z).
         classes: Values of the factors, (N, factors).
-        rows: To learn from, and to test on.
+        rows: Rows for training and for testing.
         accuracy: `nearest_mean` or `linear_svm`.
 
     Returns:
-        From 0 to 1 - mean(1 / V); NaN if a factor never varies.
+        The score, from 0 to 1 - mean(1 / V); NaN if a factor never varies.
     """
     mean = as_code(mean)
     classes = as_classes(classes, len(mean))
@@ -116,36 +116,36 @@ def sap(
             return torch.nan
         train, test = rows
         scores = [accuracy(c[train], value[train], c[test], value[test]) for c in x[known]]
-        best = torch.tensor([chance, chance, *scores]).topk(2).values  # a constant has chance
+        best = torch.tensor([chance, chance, *scores]).topk(2).values  # a constant is at chance
         gaps.append(float(best[0] - best[1]))
     return sum(gaps) / len(gaps)
 
 
 @dataclass(frozen=True)
 class DCI:
-    """Of a matrix of importances, (z, factors), each column of which sums to 1, or to 0."""
+    """DCI scores of a matrix of importances, (z, factors), whose columns sum to 1 or 0."""
 
     importance: Tensor
-    informativeness: float  # mean balanced accuracy on the rows to test on
+    informativeness: float  # mean accuracy on the test rows
 
     @property
     def disentanglement(self) -> float:
-        """Whether each latent matters for one factor only, weighted by how much it matters."""
+        """Whether each latent matters for only one factor, weighted by its importance."""
         return concentration(self.importance)
 
     @property
     def completeness(self) -> float:
-        """Whether for each factor one latent only matters."""
+        """Whether only one latent matters for each factor."""
         return concentration(self.importance.T)
 
 
 def concentration(importance: Tensor) -> float:
-    r"""Mean of one minus the entropy of each row, in units of its maximum, weighted by its sum.
+    r"""Mean over rows of one minus the normalised entropy, weighted by the sum of the row.
 
     .. math:: \sum_i \rho_i \Big( 1 + \sum_k p_{ik} \log_K p_{ik} \Big),
         \quad p_{ik} = \frac{R_{ik}}{\sum_k R_{ik}}, \quad \rho_i = \frac{\sum_k R_{ik}}{\sum R}
 
-    A row of zeros weighs nothing. NaN for a single column, or no row; 0 if nothing matters at all.
+    A row of zeros has no weight. NaN for a single column or no row; 0 if all entries are zero.
     """
     importance = importance.double()
     total = importance.sum(1)
@@ -165,24 +165,24 @@ def dci(
 ) -> DCI:
     """Disentanglement, completeness and informativeness by random forests.
 
-    Importance is the decrease of the Gini impurity, and each split looks at all latents. Eastwood
-    and Williams *tune* the depth of their trees for each factor on rows kept for it, and regress
-    on factors that are continuous; this forest is not tuned: its trees classify, and split until
-    a leaf would have fewer than 5 rows. So they go on where nothing is left to be learned from
-    the latents that encode a factor, and choose among noise: of small models much of
-    the importance, often half, is of latents that are not active. Pass the active latents only
-    (`active_units`) to leave that out, as the scores do whose names end in ``_active``. The
-    boosted trees of disentanglement_lib are in disentanglement_lib.py.
+    Importance is the decrease of the Gini impurity, and each split considers all latents. Eastwood
+    and Williams *tune* the depth of their trees per factor on validation rows, and use regression
+    for continuous factors; this forest is not tuned: its trees classify, and split until a leaf
+    would have fewer than 5 rows. So they keep splitting when the latents that encode a factor
+    have nothing more to offer, and then select noise: in small models much of the importance,
+    often half, belongs to inactive latents. Pass only the active latents (`active_units`) to
+    avoid this, as the scores whose names end in ``_active`` do. For the boosted trees of
+    disentanglement_lib see disentanglement_lib.py.
 
     Args:
-        mean: Of the posteriors, (N, z).
+        mean: Posterior means, (N, z).
         classes: Values of the factors, (N, factors).
-        rows: To learn from, and to test on.
-        seed: Of the forests.
-        trees: In a forest, one for each factor.
+        rows: Rows for training and for testing.
+        seed: Random seed of the forests.
+        trees: Number of trees per forest; there is one forest per factor.
 
     Returns:
-        All NaN if a factor never varies, or without latents.
+        The scores; all NaN if a factor never varies, or without latents.
     """
     mean = as_code(mean)
     classes = as_classes(classes, len(mean))

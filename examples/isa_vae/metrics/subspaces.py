@@ -1,22 +1,22 @@
-r"""What whole subspaces know of the factors, and the total correlation, from the full data.
+r"""Information of whole subspaces on the factors, and the total correlation, from the full data.
 
-The aggregate posterior is a mixture with one component for each of the N rows given, and so is
-the one of any part G of the latents, or of the rows with some value of a factor:
+The aggregate posterior is a mixture with one component for each of the N given rows, and likewise
+for any part G of the latents, or for the rows with a given value of a factor:
 
 .. math::
     q(z_G) = \frac1N \sum_n q(z_G \mid x_n), \qquad
     q(z_G \mid v_k) = \frac1{N_{v_k}} \sum_{n : v_k(x_n) = v_k} q(z_G \mid x_n)
 
-Of S draws (x_n, z) with n among the rows and z from q(z | x_n), all these densities are computed
-exactly, over all rows, the one that the draw came from included. What is estimated is a mean of
-their log ratios: for these N rows it has no bias, and an error that falls as 1 / sqrt(S). (What
-the release of the ISA-VAE does instead, docs/errata.md tells.)
+For S draws (x_n, z) with n among the rows and z from q(z | x_n), all these densities are computed
+exactly, over all rows, including the one that the draw came from. The estimate is a mean of their
+log ratios: for these N rows it is unbiased, with an error that falls as 1 / sqrt(S).
+(docs/errata.md describes what the release of the ISA-VAE does instead.)
 
-The N rows are another population than the images they are a sample of. Where posteriors are so
-narrow that the row that a draw came from outweighs all others, the index-code information is near
-log N, its largest value, and the total correlation too is larger than that of all images; and a
-subspace that tells rows apart knows every factor. So take all rows there are, and compare models
-at the same N only.
+The N rows are a different population from the images they are sampled from. If posteriors are so
+narrow that the row a draw came from outweighs all others, the index-code information is near its
+maximum log N, the total correlation too is larger than that of all images, and a subspace that
+distinguishes rows determines every factor. So use all available rows, and compare models only at
+the same N.
 """
 
 import math
@@ -36,13 +36,13 @@ from .codes import (
     relative_lead,
 )
 
-CHUNK, BLOCK = 16, 2048  # draws and rows at once, to stay in the cache
-LEAST = -87.0  # logarithm of about the least normal float32; exp is ten times slower below
+CHUNK, BLOCK = 16, 2048  # draws and rows processed at once, to stay in the CPU cache
+LEAST = -87.0  # about the log of the smallest normal float32; exp is ten times slower below
 
 
 @dataclass(frozen=True)
 class LogDensities:
-    """At S draws (n, z) with z from q(z | x_n), in nats."""
+    """Log densities in nats, at S draws (n, z) with z from q(z | x_n)."""
 
     posterior: Tensor  # log q(z | x_n), (S,)
     joint: Tensor  # log q(z), (S,)
@@ -52,40 +52,40 @@ class LogDensities:
 
     @property
     def index_code(self) -> Tensor:
-        """Their mean is I(n; z), at most log N."""
+        """Terms whose mean is I(n; z), at most log N."""
         return self.posterior - self.joint
 
     @property
     def total(self) -> Tensor:
-        """Their mean is TC = KL(q(z) || prod_j q(z_j))."""
+        """Terms whose mean is TC = KL(q(z) || prod_j q(z_j))."""
         return self.joint - self.latents.sum(1)
 
     @property
     def between(self) -> Tensor:
-        """Their mean is KL(q(z) || prod_G q(z_G))."""
+        """Terms whose mean is KL(q(z) || prod_G q(z_G))."""
         return self.joint - self.subspaces.sum(1)
 
     @property
     def within(self) -> Tensor:
-        """Their mean is sum_G KL(q(z_G) || prod_(j in G) q(z_j)); the rest of the TC."""
+        """Terms whose mean is sum_G KL(q(z_G) || prod_(j in G) q(z_j)); the rest of the TC."""
         return self.subspaces.sum(1) - self.latents.sum(1)
 
     @property
     def information(self) -> Tensor:
-        """Their mean is I(z_G; v_k): (S, subspaces, factors)."""
+        """Terms whose mean is I(z_G; v_k): (S, subspaces, factors)."""
         return self.given - self.subspaces[..., None]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over draws."""
+    """A mean over draws, with its standard error."""
 
     value: float
     standard_error: float
 
     @classmethod
     def of(cls, terms: Tensor) -> "Estimate":
-        """The mean of these: (S,)."""
+        """Average the terms, (S,)."""
         return cls(float(terms.mean()), float(terms.std() / math.sqrt(len(terms))))
 
 
@@ -97,15 +97,15 @@ def log_densities(
     samples: int,
     generator: torch.Generator,
 ) -> LogDensities:
-    """All log densities, in the precision of the means; time grows as samples x N x z.
+    """Compute all log densities, in the precision of the means; time grows as samples x N x z.
 
     Args:
-        mean: Of the posteriors, (N, z).
-        std: Of the posteriors, (N, z).
+        mean: Posterior means, (N, z).
+        std: Posterior standard deviations, (N, z).
         classes: Values of the factors, (N, factors).
-        sizes: Dimension of each subspace, the first latents first.
-        samples: Draws S; of different rows where there are enough.
-        generator: Draws them.
+        sizes: Dimension of each subspace, in the order of the latents.
+        samples: Number of draws S, from distinct rows if there are enough.
+        generator: Random generator for the draws.
     """
     mean, std = as_posteriors(mean, std)
     classes = as_classes(classes, len(mean))
@@ -131,21 +131,21 @@ def log_densities(
 def draw_codes(
     mean: Tensor, std: Tensor, samples: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """S draws: their rows (S,), their noise and z from the posterior of the row, (S, latents)."""
+    """Draw S codes: their rows, (S,), and their noise and z, both (S, latents)."""
     rows = draw_rows(len(mean), samples, generator)
     noise = torch.randn(samples, mean.shape[1], generator=generator, dtype=mean.dtype)
     return rows, noise, mean[rows] + std[rows] * noise
 
 
 def draw_rows(total: int, samples: int, generator: torch.Generator) -> Tensor:
-    """Without replacement where there are enough: (samples,)."""
+    """Draw rows, without replacement if there are enough: (samples,)."""
     if samples <= total:
         return torch.randperm(total, generator=generator)[:samples]
     return torch.randint(total, (samples,), generator=generator)
 
 
 def one_hot_blocks(groups: Tensor, values: int) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows after the others, with a one where a row has a value: (rows of it, values)."""
+    """Yield blocks of rows, each with the one-hot values of its rows: (rows, values)."""
     for start in range(0, len(groups), BLOCK):
         block = slice(start, start + BLOCK)
         hot = torch.zeros(len(groups[block]), values).scatter_(1, groups[block], 1.0)
@@ -155,18 +155,18 @@ def one_hot_blocks(groups: Tensor, values: int) -> Iterator[tuple[slice, Tensor]
 def block_sums(
     z: Tensor, own: Tensor, mean: Tensor, precision: Tensor, hot: Tensor, sizes: Sequence[int]
 ) -> tuple[Tensor, ...]:
-    """Logarithms of the sums of q(z | x_n), and of its parts, over the rows of a block.
+    """Logs of the sums of q(z | x_n), and of its parts, over the rows of a block.
 
     Args:
-        z: Where, (S, latents).
-        own: Values of the factors of the row that each was drawn from, (S, factors).
-        mean: Of the rows, (latents, B).
+        z: Points at which to evaluate, (S, latents).
+        own: Factor values of the row that each point was drawn from, (S, factors).
+        mean: Posterior means of the rows, (latents, B).
         precision: 1 / std of the rows, (latents, B).
-        hot: Which values they have, (B, values).
+        hot: One-hot values of the rows, (B, values).
         sizes: Dimension of each subspace.
 
     Returns:
-        (S,), (S, subspaces), (S, latents) and, over the rows with the values `own`, (S,
+        Log sums, (S,), (S, subspaces), (S, latents) and, over the rows with the values `own`, (S,
         subspaces, factors).
     """
     log_scale, hot = precision.log() - 0.5 * math.log(2 * math.pi), hot.to(z)
@@ -181,7 +181,7 @@ def block_sums(
                 place = (at[:, j, None] - mean[j]).mul_(precision[j])
                 log_q = torch.addcmul(log_scale[j], place, place, value=-0.5)
                 inside += log_q
-                # In one dimension the own component is neither 0 nor infinite: no need of a peak.
+                # In one dimension the own component is neither 0 nor infinite: no peak needed.
                 latents.append(log_q.clamp_(min=LEAST).exp_().sum(1).log())
             joint += inside
             weight, peak = weights(inside)
@@ -194,27 +194,27 @@ def block_sums(
 
 
 def weights(log_q: Tensor) -> tuple[Tensor, Tensor]:
-    """In place, exp(log q - peak), and the peak of each line: (S, B) -> (S, B), (S, 1).
+    """exp(log q - peak), computed in place, and the peak of each row: (S, B) -> (S, B), (S, 1).
 
-    A draw is not e^87 times as likely elsewhere as where it came from: what is cut off is nothing.
+    Clamping loses nothing: no other density at a draw exceeds that of its own row by e^87.
     """
     peak = log_q.amax(1, keepdim=True)
     return log_q.sub_(peak).clamp_(min=LEAST).exp_(), peak
 
 
 def subspace_gaps(information: Tensor, entropy: Tensor) -> Tensor:
-    """Lead of the subspace that knows most of a factor, as a fraction of its entropy H(v_k).
+    """Lead of each factor's most informative subspace, as a fraction of the entropy H(v_k).
 
-    The information of a single subspace is compared with 0, and so is a negative estimate. Which
-    two know most is taken from the same draws: where several know as much, the gap is a little
-    too large, and its standard error leaves that out.
+    A single subspace leads over 0, and negative estimates count as 0. The best two are selected
+    on the same draws: if several are equally informative, the gap is a little too large, which
+    its standard error does not include.
 
     Args:
-        information: Terms that it is the mean of, (S, subspaces, factors).
+        information: Terms whose mean is the information, (S, subspaces, factors).
         entropy: H(v_k), (factors,).
 
     Returns:
-        Terms that the gap is the mean of, (S, factors); NaN for a factor that never varies.
+        Terms whose mean is the gap, (S, factors); NaN for a factor that never varies.
     """
     known = information.where(information.mean(0) > 0, 0)
     terms = torch.nn.functional.pad(known, (0, 0, 0, 1))
@@ -224,16 +224,16 @@ def subspace_gaps(information: Tensor, entropy: Tensor) -> Tensor:
 
 
 def subspace_mig(densities: LogDensities, classes: Array, chosen: Sequence[int]) -> Estimate:
-    """The mutual information gap between subspaces, a mean over the chosen factors.
+    """Mutual information gap between subspaces, averaged over the chosen factors.
 
-    It rewards lumping: a subspace that knows many factors leads in each of them, and so does any
-    other set of as many latents if each factor has a latent of its own. Whether the model's
-    subspaces have to do with it, random ones tell: groupings.py.
+    It rewards lumping: a subspace that encodes many factors leads in each of them, and so does any
+    other set of as many latents if each factor has a latent of its own. Compare with random
+    groupings (groupings.py) to see whether the model's subspaces contribute.
 
     Args:
         densities: From `log_densities`, with the same classes.
         classes: Values of the factors, (N, factors).
-        chosen: Columns of the factors that the gap is a mean over.
+        chosen: Columns of the factors to average over.
     """
     entropy = factor_entropy(number_groups(as_classes(classes, len(classes)))[1])
     gaps = subspace_gaps(densities.information, entropy)

@@ -1,6 +1,6 @@
-"""Every score of a code at once, each under a name that says which variant it is.
+"""Compute every score of a code at once, each under a name that identifies its variant.
 
-Left out: the sampled MIG, which takes hours on a large set, and udr.py, which compares models.
+Not included: the sampled MIG, which takes hours on a large set, and UDR, which compares models.
 """
 
 import math
@@ -27,11 +27,11 @@ from .mig import disentanglement
 from .sap_dci import dci, linear_svm, nearest_mean, sap, split_rows
 from .subspaces import Estimate, LogDensities, log_densities, subspace_mig
 
-# Draws that the total correlation and the subspaces' information are means over. The densities
-# at each are over all rows: a sample of the rows would change what is estimated.
+# Draws to average the total correlation and the subspaces' information over. The densities at
+# each draw use all rows, because subsampling rows would change the estimated quantity.
 HEAVY_DRAWS, LIGHT_DRAWS = 500, 100
-GROUPINGS = 10  # random ones, with which the model's own subspaces are compared
-# To learn from and to test on: batches of the majority vote, rows of SAP and DCI.
+GROUPINGS = 10  # random groupings to compare the model's own subspaces with
+# For training and testing: batches of the majority vote, rows of SAP and DCI.
 HEAVY_BATCHES, LIGHT_BATCHES = (10_000, 5_000), (2_000, 1_000)
 ROWS = 5_000, 5_000
 
@@ -47,9 +47,9 @@ def score(
     preset: Literal["full", "light", "disentanglement_lib"] = "full",
     seed: int = 0,
 ) -> dict[str, float]:
-    """All scores of a code, by the names of their variants; NaN for one that is not defined.
+    """Compute all scores of a code, by name; undefined scores are NaN.
 
-    A factor that never varies is left out, but a mean over it, if it is asked for, is NaN.
+    A factor that never varies is left out, but a mean that explicitly includes it is NaN.
 
     >>> import itertools, numpy as np
     >>> factors = np.array(list(itertools.product(range(3), range(4), range(5))) * 5)
@@ -60,35 +60,35 @@ def score(
     Args:
         codes: Posterior means, (N, latents).
         factors: Values of the factors, (N, factors).
-        std: Deviations of normal posteriors, (N, latents). Without them there is no MIG by
-            quadrature, no total correlation and no score of subspaces.
-        names: Of the factors; by default factor0, factor1, ...
-        mig_factors: Those that ``mig_quadrature`` and the subspace MIG are means over; by default
-            that vary.
-        sizes: Dimension of each subspace of the latents; without them no score of subspaces.
-        preset: ``full``; ``light``, which takes fewer draws and needs no scikit-learn;
-            ``disentanglement_lib``, the scores of that library under its names, on as many rows
-            as there, for comparison with published numbers (disentanglement_lib.py).
-        seed: Of everything that is drawn.
+        std: Standard deviations of normal posteriors, (N, latents). Without them there is no MIG
+            by quadrature, no total correlation and no subspace score.
+        names: Names of the factors; by default factor0, factor1, ...
+        mig_factors: Factors to average ``mig_quadrature`` and the subspace MIG over; by default
+            all that vary.
+        sizes: Dimension of each subspace of the latents; without them no subspace score.
+        preset: ``full``; ``light``, with fewer draws and without scikit-learn; or
+            ``disentanglement_lib``, that library's scores under its names, with its numbers of
+            rows, for comparison with published numbers (disentanglement_lib.py).
+        seed: Random seed.
     """
     if preset not in ("full", "light", "disentanglement_lib"):
         raise ValueError(f"preset must be full, light or disentanglement_lib, but got {preset!r}")
     if sizes and std is None:
-        raise ValueError("scores of subspaces (sizes) need the posteriors' deviations, std")
+        raise ValueError("subspace scores (sizes) need std, the posterior standard deviations")
     mean, width = (as_code(codes), None) if std is None else as_posteriors(codes, std)
     classes = as_classes(factors, len(mean))
-    given = factor_names(names, classes.shape[1])
-    kept, varying = without_constants(classes, given)
-    chosen = varying if mig_factors is None else chosen_names(mig_factors, given)
+    factor = factor_names(names, classes.shape[1])
+    varying, varying_names = without_constants(classes, factor)
+    chosen = varying_names if mig_factors is None else chosen_names(mig_factors, factor)
     if preset == "disentanglement_lib":
-        return disentanglement_lib.scores(mean, kept, seed)
+        return disentanglement_lib.scores(mean, varying, seed)
     scores: dict[str, float] = {"active_units": float(active_units(mean).sum())}
     if width is not None:
-        found = disentanglement(mean, width, classes, given, mig_factors=chosen)
+        found = disentanglement(mean, width, classes, factor, mig_factors=chosen)
         scores["mig_quadrature"] = found.mig
         scores["mig_quadrature_widened_share"] = float(found.widened.mean())
     heavy = preset == "full"
-    return scores | further_scores(mean, width, kept, varying, chosen, sizes, seed, heavy)
+    return scores | further_scores(mean, width, varying, varying_names, chosen, sizes, seed, heavy)
 
 
 def all_scores(
@@ -102,36 +102,36 @@ def all_scores(
     heavy: bool = True,
     whole: bool = True,
 ) -> dict[str, float | None]:
-    """What a trained model has beside the MIG by quadrature; None where nothing is defined.
+    """Compute all scores besides the MIG by quadrature; undefined scores are None.
 
     Args:
-        mean: Of the posteriors, (N, z).
-        std: Of the posteriors, (N, z).
-        classes: Values of the factors as whole numbers, (N, factors).
-        factors: Their names.
-        mig_factors: Those of them that the MIG is a mean over; none if it has no factors.
+        mean: Posterior means, (N, z).
+        std: Posterior standard deviations, (N, z).
+        classes: Values of the factors as integers, (N, factors).
+        factors: Names of the factors.
+        mig_factors: Factors to average the MIG over; empty if there are none.
         sizes: Dimension of each subspace.
-        seed: Of everything that is drawn.
-        heavy: Whether to take many draws, and to add SAP by a linear SVM and DCI, for which
-            scikit-learn is needed.
-        whole: Whether the rows are the full data. Of fewer rows the total correlation is larger,
-            and its name says how many they were.
+        seed: Random seed.
+        heavy: Whether to use many draws, and to add SAP by a linear SVM and DCI, which need
+            scikit-learn.
+        whole: Whether the rows are the full data. On fewer rows the total correlation is larger,
+            so its name includes their number.
     """
     mean, std = as_posteriors(mean.float(), std.float())
     names = factor_names(factors, classes.shape[1])
     chosen = chosen_names(mig_factors, names) if mig_factors else ()
-    kept, varying = without_constants(as_classes(classes, len(mean)), names)
-    scores = further_scores(mean, std, kept, varying, chosen, sizes, seed, heavy, whole)
+    varying, varying_names = without_constants(as_classes(classes, len(mean)), names)
+    scores = further_scores(mean, std, varying, varying_names, chosen, sizes, seed, heavy, whole)
     return {name: value if math.isfinite(value) else None for name, value in scores.items()}
 
 
 def without_constants(classes: Tensor, names: Sequence[str]) -> tuple[Tensor, list[str]]:
-    """The factors that vary, and their names."""
+    """Select the factors that vary, and their names."""
     varies = (classes != classes[0]).any(0)
     if not varies.any():
         raise ValueError(f"none of the factors {', '.join(names)} varies: nothing to score")
-    kept = [name for name, v in zip(names, varies.tolist(), strict=True) if v]
-    return classes[:, varies], kept
+    varying = [name for name, v in zip(names, varies.tolist(), strict=True) if v]
+    return classes[:, varies], varying
 
 
 def further_scores(
@@ -145,7 +145,7 @@ def further_scores(
     heavy: bool,
     whole: bool = True,
 ) -> dict[str, float]:
-    """All but the MIG by quadrature, of factors that vary; NaN where nothing is defined."""
+    """All scores but the MIG by quadrature, for factors that vary; NaN if undefined."""
     defined = len(mig_factors) > 0 and all(name in names for name in mig_factors)
     own = list(mig_factors) if defined else None
     scores = {
@@ -168,14 +168,14 @@ def further_scores(
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A stream of its own for every score: none depends on which others are computed."""
+    """A new generator for each score, so that none depends on which others are computed."""
     return torch.Generator().manual_seed(seed)
 
 
 def histogram_scores(
     mean: Tensor, classes: Tensor, names: Sequence[str], mig_factors: Sequence[str] | None
 ) -> dict[str, float]:
-    """The MIG over all factors and over its own, and the modularity, of all and active latents."""
+    """MIG over all factors and over mig_factors; modularity of all and of active latents."""
     found = histogram_disentanglement(mean, classes, names)
     own = math.nan
     if mig_factors is not None:
@@ -191,7 +191,7 @@ def histogram_scores(
 def vote_score(
     mean: Tensor, classes: Tensor, seed: int, batches: tuple[int, int]
 ) -> dict[str, float]:
-    """The majority vote."""
+    """The majority-vote score of FactorVAE."""
     found = factorvae_score(mean, classes, seeded(seed), train=batches[0], test=batches[1])
     return {"factorvae_score_std0.05": found}
 
@@ -199,12 +199,12 @@ def vote_score(
 def density_scores(
     densities: LogDensities, classes: Tensor, chosen: Sequence[int] | None, part: str
 ) -> dict[str, float]:
-    """From the mixture over these rows, each with its standard error; named by the part."""
+    """Scores from the mixture over the rows, with standard errors; `part` names a subset."""
     rows = part or "_full_data"
-    nowhere = Estimate(math.nan, math.nan)
+    undefined = Estimate(math.nan, math.nan)
     estimates = {
         f"subspace_mig_monte_carlo{part}": (
-            nowhere if chosen is None else subspace_mig(densities, classes, chosen)
+            undefined if chosen is None else subspace_mig(densities, classes, chosen)
         ),
         f"tc{rows}": Estimate.of(densities.total),
         f"tc_between_subspaces{rows}": Estimate.of(densities.between),
@@ -221,7 +221,7 @@ def density_scores(
 def grouping_scores(
     gaps: Tensor | None, chosen: Sequence[int] | None, own: float, part: str
 ) -> dict[str, float]:
-    """What random groupings of the latents have of the subspace MIG: see groupings.py."""
+    """Subspace MIG of random groupings of the latents: see groupings.py."""
     mean, share = Estimate(math.nan, math.nan), math.nan
     if gaps is not None and chosen is not None:
         mean, share = compared_with_random(gaps[..., chosen].mean(-1), own)

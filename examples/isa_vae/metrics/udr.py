@@ -1,7 +1,7 @@
 r"""Unsupervised disentanglement ranking (Duan et al. 2020): do models agree on their latents?
 
-Without a label: if models that differ in nothing but the seed find the same latents, up to order
-and sign, then these are presumably the factors. Of a pair (i, j), with R(a, b) the similarity of
+This needs no labels: if models that differ only in their seed find the same latents, up to order
+and sign, then these are presumably the factors. For a pair (i, j), with R(a, b) the similarity of
 latent a of model i and latent b of model j, from 0 to 1:
 
 .. math::
@@ -9,15 +9,15 @@ latent a of model i and latent b of model j, from 0 to 1:
                                      + \sum_a \frac{r_a^2}{\sum_b R(a, b)} \Big],
     \quad r_b = \max_a R(a, b), \quad r_a = \max_b R(a, b)
 
-Sums, maxima and the counts d_a, d_b are over informative latents only, those with a KL above 0.01.
-The score of a model is the median over its pairs. All models must have seen the same images, in
-the same order.
+Sums, maxima and the counts d_a, d_b include only informative latents, those with a KL above 0.01.
+The score of a model is the median over its pairs. All models must be evaluated on the same images,
+in the same order.
 
-This is the paper's formula. The authors' code, in disentanglement_lib, leaves out uninformative
-latents in the same way, but *averages differently*: the mean over b, the mean over a, and then the
-mean of the two, which is another number where d_a and d_b differ (of one latent, against a copy of
-it and noise, 2/3 here and 3/4 there). With the Lasso, whose R has a direction, it takes one
-direction of a pair, where the mean of both is taken here.
+This is the paper's formula. The authors' code, in disentanglement_lib, excludes uninformative
+latents in the same way, but *averages differently*: it averages over b, over a, and then the two
+means, which differs if d_a and d_b do (for one latent, against a copy of it and noise, 2/3 here
+and 3/4 there). With the Lasso, whose R is not symmetric, it uses one direction of a pair, while
+the mean of both is used here.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from .codes import Array, as_code, numbers
 from .sap_dci import scikit_learn, standardised
 
 INFORMATIVE = 0.01  # nats
-LASSO_PENALTY = 0.1  # of the authors' code
+LASSO_PENALTY = 0.1  # as in the authors' code
 
 Similarity = Callable[[Tensor, Tensor], Tensor]
 
@@ -38,33 +38,33 @@ def udr(
     models: Sequence[tuple[Array, Array]],
     similarity: Similarity | None = None,
 ) -> Tensor:
-    """Score of each model: the median of its UDR with every other one, from 0 to 1.
+    """Score each model by the median of its UDR with every other one, from 0 to 1.
 
     Args:
-        models: Of each, the posterior means, (N, z), and the mean KL of every latent, (z,), or
-            True for those that count.
+        models: For each model, the posterior means, (N, z), and the mean KL of every latent,
+            (z,), or True for informative latents.
         similarity: `spearman`, the default, or `lasso`.
 
     Returns:
-        (models,).
+        The scores, (models,).
     """
     if len(models) < 2:
         raise ValueError(f"UDR compares models, so it needs at least 2, but got {len(models)}")
     if len({len(mean) for mean, _ in models}) > 1:
-        raise ValueError("all models must be given on the same images, in the same order")
-    kept = [informative(as_code(mean), numbers(kl, "the KL of latents")) for mean, kl in models]
-    count = len(kept)
+        raise ValueError("all models must be evaluated on the same images, in the same order")
+    codes = [informative(as_code(mean), numbers(kl, "the KL of latents")) for mean, kl in models]
+    count = len(codes)
     scores = torch.zeros(count, count, dtype=torch.float64)
     for i in range(count):
         for j in range(count):
-            scores[i, j] = udr_of((similarity or spearman)(kept[i], kept[j])) if i != j else 0
-    pairs = (scores + scores.T) / 2  # the same, but for a similarity that has a direction
+            scores[i, j] = udr_of((similarity or spearman)(codes[i], codes[j])) if i != j else 0
+    pairs = (scores + scores.T) / 2  # equal, unless the similarity is asymmetric
     others = ~torch.eye(count, dtype=torch.bool)
     return pairs[others].view(count, count - 1).quantile(0.5, dim=1)
 
 
 def informative(mean: Tensor, kl: Tensor) -> Tensor:
-    """The latents that count, in float64: (N, z), (z,) -> (N, informative)."""
+    """Select the informative latents, in float64: (N, z), (z,) -> (N, informative)."""
     if kl.shape != mean.shape[1:]:
         raise ValueError(
             f"each of the {mean.shape[1]} latents needs its mean KL, but got {tuple(kl.shape)}"
@@ -73,7 +73,7 @@ def informative(mean: Tensor, kl: Tensor) -> Tensor:
 
 
 def udr_of(similarity: Tensor) -> float:
-    """UDR of a pair from R(a, b), (d_a, d_b); 0 if one of them has no informative latent."""
+    """UDR of a pair from R(a, b), (d_a, d_b); 0 if either model has no informative latent."""
     if similarity.numel() == 0:
         return 0.0
     strength = [relative_strength(similarity, dim).sum() for dim in (0, 1)]
@@ -81,7 +81,7 @@ def udr_of(similarity: Tensor) -> float:
 
 
 def relative_strength(similarity: Tensor, dim: int) -> Tensor:
-    """max(R)^2 / sum(R): 1 for a latent with one partner that equals it; 0 / 0 is 0."""
+    """max(R)^2 / sum(R): 1 for a latent with exactly one match, equal to it; 0 / 0 is 0."""
     total = similarity.sum(dim)
     return torch.where(total > 0, similarity.amax(dim).square() / total, 0.0)
 
@@ -103,7 +103,7 @@ def lasso(left: Tensor, right: Tensor) -> Tensor:
 
 
 def ranks(columns: Tensor) -> Tensor:
-    """From 1, the mean rank where values are equal: (N, z) -> (N, z)."""
+    """Rank the values of each column, from 1, with mean ranks for ties: (N, z) -> (N, z)."""
     ranked = []
     for column in columns.T:
         _, place, count = column.unique(return_inverse=True, return_counts=True)

@@ -1,1 +1,1 @@
-"""Figures of sweeps, and the report that holds them."""
+"""Figures of sweeps, and the report that contains them."""

@@ -7,7 +7,6 @@ import torch
 from config import Config, UsageError
 from data.pictures import Pictures
 from data.sources import load_data
-from plots.factors import latent_factor_plot, representative
 from running import checkpoint
 from running.checkpoint import State
 from running.folders import load_trained
@@ -17,27 +16,29 @@ from running.scoring import choose_rows, encode
 from sweeps.rows import Row, key_of, read_row
 from tqdm import tqdm
 
-ENCODED = 50_000  # pictures that the plots are averages over
+from plots.factors import latent_factor_plot, representative
+
+ENCODED = 50_000  # images that the plots average over
 
 
 def draw_appendix(
     rows: Sequence[Row], sweep: Path, out: Path, data: Path | None, cache: Path | None
 ) -> list[Path]:
-    """Three figures for the representative run of each arm and beta, in the folder `out`.
+    """Draw three figures for the representative run of each arm and beta, and return their paths.
 
     Args:
-        rows: All runs, to choose from.
-        sweep: The folder of a sweep that kept the models of those that are chosen.
+        rows: All runs to choose from.
+        sweep: Folder of a sweep that kept the models of the selected runs.
         out: Folder of the figures.
-        data: The real file that the models were trained on.
-        cache: Folder of the drawn data sets.
+        data: Original file that the models were trained on.
+        cache: Cache folder for rendered images.
     """
     groups: dict[tuple[str, float], list[Row]] = {}
     for row in rows:
         if row["status"] == "done":
             groups.setdefault((row["arm"], float(row["beta"])), []).append(row)
     chosen = [(representative(runs), len(runs)) for _, runs in sorted(groups.items())]
-    check_kept([row for row, _ in chosen], sweep)
+    check_models([row for row, _ in chosen], sweep)
     written: list[Path] = []
     pictures: Pictures | None = None
     for run, count in tqdm(chosen, desc="models", unit="model"):
@@ -53,8 +54,8 @@ def draw_appendix(
     return written
 
 
-def check_kept(runs: Sequence[Row], sweep: Path) -> None:
-    """Raise UsageError, which says how to have them, unless all these models were kept."""
+def check_models(runs: Sequence[Row], sweep: Path) -> None:
+    """Raise a UsageError with the commands that make them if any of these models are missing."""
     commands = [
         f"  python examples/isa_vae/sweep.py {run['experiment']} --arms {run['arm']} "
         f"--betas {run['beta']:g} --seeds {run['seed']} --keep-models"
@@ -64,17 +65,17 @@ def check_kept(runs: Sequence[Row], sweep: Path) -> None:
     ]
     if commands:
         raise UsageError(
-            f"{sweep} lacks {len(commands)} of the {len(runs)} models to draw. They are kept by "
-            "these, with --out and --data where that sweep had them:\n"
+            f"{sweep} lacks {len(commands)} of the {len(runs)} models to draw. To make them, run "
+            "(with --out and --data as for that sweep)\n"
             + "\n".join(commands)
-            + "\nwhich does not run again what is finished (delete the row of a run to have it)"
+            + "\nThis skips finished runs; delete the row of a run to repeat it."
         )
 
 
 def draw_model(
     config: Config, state: State, pictures: Pictures, title: str, out: Path, name: str
 ) -> list[Path]:
-    """Latents against factors, a traversal from the middle, and reconstructions."""
+    """Draw latents against factors, a traversal from the middle, and reconstructions."""
     out.mkdir(parents=True, exist_ok=True)
     vae, packed = state.vae, torch.from_numpy(pictures.packed).to(config.device)
     chosen = choose_rows(len(packed), ENCODED, seed=0)

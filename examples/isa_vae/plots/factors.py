@@ -1,4 +1,4 @@
-"""Latents against factors, as in Chen et al. (2018) and appendix A.5, for one chosen run."""
+"""Latents against factors, as in Chen et al. (2018) and appendix A.5, for one selected run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +16,16 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
 GROUP_COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple")
-LIMIT = 3.0  # of the means that are shown
-MOST_GROUPS = 5  # values of a factor that gives each curve a colour
+LIMIT = 3.0  # range of the means that are shown
+MOST_GROUPS = 5  # maximum number of values of a factor that colours the curves
 
 
 def representative(rows: Sequence[Row], quantile: float = 0.75) -> Row:
-    """The run of an arm to look at: appendix A.5.
+    """Select the representative run of an arm, as in appendix A.5.
 
-    Of the finished runs those with a MIG at or above the quantile are taken, and their mean of
-    (MIG, log p(x|z)); chosen is the run among all the finished ones that is nearest to it, by the
-    Mahalanobis distance with the diagonal of their covariance, over all finished runs. A score
-    that does not vary plays no part; of runs as near as each other the one with the smallest seed.
+    It is the finished run nearest to the mean (MIG, log p(x|z)) of the finished runs with a MIG at
+    or above the quantile, by the Mahalanobis distance with the diagonal covariance of all finished
+    runs. A score that does not vary is ignored; ties go to the smallest seed.
     """
     if not 0 <= quantile <= 1:
         raise ValueError(f"quantile must be between 0 and 1, but got {quantile}")
@@ -54,22 +53,22 @@ def latent_factor_plot(
     group: str | None = "shape",
     title: str = "",
 ) -> None:
-    """Posterior mean of each active latent, averaged over the set, against each factor.
+    """Plot the posterior mean of each active latent, averaged over the set, against each factor.
 
-    A column for each active latent, or for the most active one if none is: a map over the pair of
-    factors, then for each other factor curves, a colour for each value of the group; their bands
-    are the mean standard deviation of the posterior. What depends on nothing is flat.
+    Each active latent (or the most active one if none is) has a column: a map over the pair of
+    factors, then curves for each other factor, in one colour per value of the group; their bands
+    are the mean posterior standard deviation. A latent that ignores a factor is flat.
 
     Args:
-        mean: Of the posteriors, (N, z).
-        std: Of the posteriors, (N, z).
-        classes: Values of the factors as whole numbers from 0, (N, factors).
-        factors: Their names.
-        sizes: Of the subspaces; their sum is z. None: a prior without subspaces.
-        path: Of the figure.
-        pair: The two factors of the map; left out where one of them is not there.
-        group: The factor that gives the colour; None: no groups.
-        title: Of the figure.
+        mean: Posterior means, (N, z).
+        std: Posterior standard deviations, (N, z).
+        classes: Values of the factors as integers from 0, (N, factors).
+        factors: Names of the factors.
+        sizes: Sizes of the subspaces, which add up to z; None for a prior without subspaces.
+        path: File of the figure.
+        pair: The two factors of the map, which is left out if either is missing.
+        group: The factor that colours the curves; None for no groups.
+        title: Title of the figure.
     """
     means, deviations = mean.double().numpy(), std.double().numpy()
     column = dict(zip(factors, classes.numpy().T, strict=True))
@@ -119,7 +118,7 @@ def group_means(values: NDArray, cells: NDArray, count: int) -> NDArray:
 
 
 def place_map(ax: Axes, values: NDArray, x: NDArray, y: NDArray) -> AxesImage:
-    """Mean over all pictures with the object at x and y; y runs downwards as in a picture."""
+    """Map of the mean over all images with the object at x and y; y points down."""
     _, across = np.unique(x, return_inverse=True)
     _, down = np.unique(y, return_inverse=True)
     width, height = across.max() + 1, down.max() + 1
@@ -131,7 +130,7 @@ def place_map(ax: Axes, values: NDArray, x: NDArray, y: NDArray) -> AxesImage:
 def factor_curves(
     ax: Axes, values: NDArray, deviations: NDArray, factor: NDArray, groups: NDArray
 ) -> None:
-    """Mean at each value of a factor, a curve for each group."""
+    """Plot the mean at each value of a factor, with one curve per group."""
     levels, cells = np.unique(factor, return_inverse=True)
     for k, value in enumerate(np.unique(groups)):
         here = groups == value
@@ -146,7 +145,7 @@ def factor_curves(
 
 
 def label_rows(axes: NDArray, pair: tuple[str, str] | None, curves: Sequence[str]) -> None:
-    """Names of the factors, at the first column only."""
+    """Label the axes with the factors."""
     for ax in axes.flat:
         ax.tick_params(labelsize=7)
     for ax in axes[:, 1:].flat:

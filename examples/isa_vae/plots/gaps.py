@@ -7,8 +7,9 @@ import numpy as np
 from claims.dip import dip_p
 from claims.questions import arms, betas, scores
 from config import UsageError
-from plots.style import NAMES, color, heading, lines
 from sweeps.rows import Row
+
+from plots.style import NAMES, color, heading, lines
 
 matplotlib.use("Agg")  # draws into files: no display needed
 from matplotlib import pyplot as plt
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 
 
 def distributions(rows: Sequence[Row]) -> Figure:
-    """MIG at beta = 1 and its parts, per factor: every run a dot, with density and quartiles."""
+    """Plot the MIG at beta = 1 and its parts per factor: runs, density and quartiles."""
     names = arms(rows)
     if 1.0 not in betas(rows):
         raise UsageError(f"{rows[0]['experiment']} has no runs at beta = 1")
@@ -47,7 +48,7 @@ def distributions(rows: Sequence[Row]) -> Figure:
 
 
 def label(rows: Sequence[Row], arm: str) -> str:
-    """Name of an arm, its runs, and the p of a single mode."""
+    """Name of an arm, its number of runs, and the p value of unimodality."""
     here = [row for row in rows if row["arm"] == arm and float(row["beta"]) == 1]
     lost = sum(row["status"] == "diverged" for row in here)
     p = dip_p(list(scores(rows, arm, 1.0, "mig").values()))
@@ -56,7 +57,7 @@ def label(rows: Sequence[Row], arm: str) -> str:
 
 
 def cloud(ax: Axes, place: float, arm: str, values: list[float], small: bool = False) -> None:
-    """Every run to the left, quartiles in the middle, for 8 runs or more density to the right."""
+    """Draw runs to the left, quartiles in the middle and, from 8 runs, a density to the right."""
     if not values:
         ax.text(place, 0, "none", ha="center", fontsize=8, color="0.4")
         return
@@ -74,7 +75,7 @@ def cloud(ax: Axes, place: float, arm: str, values: list[float], small: bool = F
 
 
 def trade_off(rows: Sequence[Row]) -> Figure:
-    """MIG and log p(x|z) against beta, and against each other; a cross: a run diverged."""
+    """Plot MIG and log p(x|z) against beta and against each other; crosses mark diverged runs."""
     figure, axes = plt.subplots(1, 3, figsize=(13.5, 4.9), layout="constrained")
     for arm in arms(rows):
         for ax, key in zip(axes, ("mig", "log_px"), strict=False):
@@ -95,7 +96,7 @@ def trade_off(rows: Sequence[Row]) -> Figure:
 
 
 def against_beta(ax: Axes, rows: Sequence[Row], arm: str, key: str) -> None:
-    """One score of one arm; a cross at the foot where a run diverged."""
+    """Plot one score of one arm; a cross at the bottom marks a diverged run."""
     found = {beta: list(scores(rows, arm, beta, key).values()) for beta in betas(rows, arm)}
     found = {beta: values for beta, values in found.items() if values}
     for beta, values in found.items():
@@ -112,7 +113,7 @@ def against_beta(ax: Axes, rows: Sequence[Row], arm: str, key: str) -> None:
 
 
 def against_each_other(ax: Axes, rows: Sequence[Row], arm: str) -> None:
-    """The trade-off of one arm: every run, and the medians at each beta in order."""
+    """Plot the trade-off of one arm: all runs, and the medians at each beta in order."""
     medians = {}
     for beta in betas(rows, arm):
         mig, log_px = (scores(rows, arm, beta, key) for key in ("mig", "log_px"))

@@ -1,4 +1,4 @@
-"""A sweep as one HTML file: figures, tables and settings, with no scripts and no network."""
+"""A sweep as one HTML file: figures, tables and settings, without scripts or network access."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ import numpy as np
 from claims import statistics, verdicts
 from claims.dip import dip_p
 from claims.questions import arms, betas, planned, scores
-from claims.verdicts import HEAD, RULE, cells, chance, number
+from claims.verdicts import HEAD, RULE, cells, number, p_text
 from running.files import write_text
 from sweeps.rows import Row
 
@@ -57,7 +57,7 @@ dt { color: var(--dim); } dd { margin: 0; }
 
 
 def table(head: Sequence[str], body: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """A table that scrolls by itself; each row with its class, cells as text or as html."""
+    """Format a scrollable table; each row has its CSS class and its cells as text."""
     lines, body = [], list(body)
     for kind, row in body:
         cells = "".join(f"<td{right(text)}>{mark(text)}</td>" for text in row)
@@ -74,20 +74,20 @@ def table(head: Sequence[str], body: Iterable[tuple[str, Sequence[str]]]) -> str
 
 
 def right(text: str) -> str:
-    """Numbers stand to the right."""
+    """HTML attribute that aligns numbers to the right."""
     digits = text.strip("<−+– ").replace(".", "")
     return ' class="number"' if digits.isdigit() or text == "–" else ""
 
 
 def mark(text: str) -> str:
-    """Escape, and colour a verdict."""
+    """Escape text, and colour verdicts."""
     kind = "reproduced" if text.startswith("reproduced") else "not"
-    told = kind == "reproduced" or text.endswith(" excluded")
-    return f'<span class="{kind}">{escape(text)}</span>' if told else escape(text)
+    verdict = kind == "reproduced" or text.endswith(" excluded")
+    return f'<span class="{kind}">{escape(text)}</span>' if verdict else escape(text)
 
 
 def counts(rows: Sequence[Row]) -> str:
-    """Done, diverged and missing runs of each arm and beta."""
+    """Table of done, diverged and missing runs of each arm and beta."""
     status = Counter((row["arm"], float(row["beta"]), row["status"]) for row in rows)
     wanted = Counter((arm, beta) for arm, beta, _ in planned(rows))
     body = []
@@ -101,7 +101,7 @@ def counts(rows: Sequence[Row]) -> str:
 
 
 def summaries(rows: Sequence[Row]) -> str:
-    """MIG and log p(x|z) of each arm and beta, and the run that stands for it."""
+    """Table of the MIG and log p(x|z) of each arm and beta, with its representative run."""
     body = []
     for arm in arms(rows):
         for beta in betas(rows, arm):
@@ -114,8 +114,8 @@ def summaries(rows: Sequence[Row]) -> str:
                     [
                         *(arm, f"{beta:g}", str(s.n)),
                         *(number(x) for x in (s.mean, s.median, s.sd, s.min, s.q1, s.q3, s.max)),
-                        *(chance(dip), number(log_px.mean, 2), number(log_px.sd, 2)),
-                        stands_for(rows, arm, beta),
+                        *(p_text(dip), number(log_px.mean, 2), number(log_px.sd, 2)),
+                        representative_seed(rows, arm, beta),
                     ],
                 )
             )
@@ -124,7 +124,7 @@ def summaries(rows: Sequence[Row]) -> str:
     return table(head, body)
 
 
-def stands_for(rows: Sequence[Row], arm: str, beta: float) -> str:
+def representative_seed(rows: Sequence[Row], arm: str, beta: float) -> str:
     """Seed of the representative run of an arm, by appendix A.5."""
     here = [row for row in rows if (row["arm"], float(row["beta"])) == (arm, beta)]
     try:
@@ -134,7 +134,7 @@ def stands_for(rows: Sequence[Row], arm: str, beta: float) -> str:
 
 
 def all_runs(rows: Sequence[Row]) -> str:
-    """Every run with all of its numbers."""
+    """Table of every run with all of its numbers."""
     hidden = {"experiment", "rung", "data", "arm", "beta", "seed", "status"}
     scalar = (int, float)
     keys = dict.fromkeys(k for row in rows for k, x in row.items() if isinstance(x, scalar))
@@ -152,17 +152,17 @@ def all_runs(rows: Sequence[Row]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A whole number as it is, another to four digits."""
+    """Format integers in full, and floats to four digits."""
     if isinstance(value, float):
         return f"{value:.4g}".replace("-", "−")
     return "–" if value is None else str(value)
 
 
 def settings(rows: Sequence[Row]) -> str:
-    """What all runs have in common, and what differs."""
+    """List the settings of the runs, those in common first."""
     configs = [row["config"] for row in rows if row.get("config")]
     if not configs:
-        return '<p class="dim">A published table holds no settings: see sweeps/experiments.py.</p>'
+        return '<p class="dim">Published tables omit settings: see sweeps/experiments.py.</p>'
     found = {
         key: dict.fromkeys(json.dumps(config.get(key)) for config in configs) for key in configs[0]
     }
@@ -176,7 +176,7 @@ def settings(rows: Sequence[Row]) -> str:
 
 
 def versions(rows: Sequence[Row]) -> str:
-    """Of the runs where they say so, and of what made this page."""
+    """List the versions of the runs, if recorded, and of the software that made this page."""
     trained = dict.fromkeys(
         ", ".join(f"{name} {version}" for name, version in row["versions"].items())
         for row in rows
@@ -189,11 +189,11 @@ def versions(rows: Sequence[Row]) -> str:
 
 
 def render(rows: Sequence[Row], pictures: dict[str, bytes]) -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        rows: Of one experiment.
-        pictures: PNG files, each under its caption.
+        rows: Rows of one experiment.
+        pictures: PNG bytes of the figures, by caption.
     """
     name = rows[0]["experiment"]
     data = ", ".join(sorted({row["data"] for row in rows}))
@@ -201,17 +201,17 @@ def render(rows: Sequence[Row], pictures: dict[str, bytes]) -> str:
     status = Counter(row["status"] for row in rows)
     missing = len(planned(rows)) - len(rows)
     stand_in = "stand-in" in data.lower()
-    warnings = ["STAND-IN DATA: not the paper's pictures."] if stand_in else []
+    warnings = ["STAND-IN DATA: not the paper's images."] if stand_in else []
     if rungs != "paper":
         warnings.append(f"The {rungs} rung: smaller than the paper's own configuration.")
     if status["diverged"]:
-        warnings.append(f"Diverged, and without scores: {status['diverged']}.")
+        warnings.append(f"Runs that diverged and have no scores: {status['diverged']}.")
     if missing:
         warnings.append(f"INTERIM: {missing} runs are missing; no verdict is final without them.")
     found = verdicts.judge(rows)
     judged = table(HEAD, (("", cells(c)) for c in found))
     tally = Counter(c.verdict for c in found)
-    say = ", ".join(f"{tally[word]} {word}" for word in tally) or "nothing to compare"
+    counted = ", ".join(f"{tally[word]} {word}" for word in tally) or "nothing to compare"
     figures = "".join(figure(caption, data) for caption, data in pictures.items())
     title = f"{'STAND-IN: ' if stand_in else ''}ISA-VAE, {name}"
     return f"""<!DOCTYPE html>
@@ -222,11 +222,11 @@ def render(rows: Sequence[Row], pictures: dict[str, bytes]) -> str:
 <p class="dim">Data: {escape(data)}. Rung: {escape(rungs)}. Runs: {status["done"]} done,
 {status["diverged"]} diverged, {missing} missing.</p>
 {"".join(f'<p class="warning">{escape(text)}</p>' for text in warnings)}
-<h2>Verdicts</h2><p>{say}.</p>{judged if found else ""}<p class="dim">{RULE}</p>
+<h2>Verdicts</h2><p>{counted}.</p>{judged if found else ""}<p class="dim">{RULE}</p>
 <h2>Figures</h2>{figures}
 <h2>Summary of each arm</h2>{summaries(rows)}
-<p class="dim">p of one mode: Hartigan's dip test, small where the runs fall into groups.
-Representative: the run nearest to the mean of those in the upper quarter by MIG.</p>
+<p class="dim">p of one mode: Hartigan's dip test, small if the runs fall into groups.
+Representative: the run nearest to the mean of the upper quarter by MIG.</p>
 <h2>Runs</h2>{counts(rows)}
 <details><summary>All {len(rows)} runs</summary>{all_runs(rows)}</details>
 <h2>Settings</h2>{settings(rows)}
@@ -236,7 +236,7 @@ Representative: the run nearest to the mean of those in the upper quarter by MIG
 
 
 def figure(caption: str, data: bytes) -> str:
-    """A picture within the page."""
+    """Embed a picture in the page."""
     source = base64.b64encode(data).decode()
     return (
         f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{source}">'
@@ -245,6 +245,6 @@ def figure(caption: str, data: bytes) -> str:
 
 
 def write_page(rows: Sequence[Row], pictures: dict[str, bytes], path: Path) -> None:
-    """The page as a file."""
+    """Write the page to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(render(rows, pictures), path)

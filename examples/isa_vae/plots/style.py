@@ -1,4 +1,4 @@
-"""What all figures of sweeps share: a colour and a line for each arm, and the heading."""
+"""Common style of the figures of sweeps: colours and lines of the arms, and headings."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ NAMES = {"mig": "MIG", "log_px": "log p(x|z), nats", "kl": "KL, nats", "objectiv
 
 
 def heading(rows: Sequence[Row], what: str) -> str:
-    """Title of a figure, with what a reader must know before he looks."""
+    """Title of a figure, with the experiment, the data and any warnings."""
     labels = sorted({row["data"] for row in rows})
     warning = "STAND-IN DATA. " * any("stand-in" in label.lower() for label in labels)
     rungs = ", ".join(sorted({row["rung"] for row in rows}))
@@ -35,10 +35,10 @@ def heading(rows: Sequence[Row], what: str) -> str:
 
 
 def color(arm: str) -> str:
-    """Of an arm, the same in every figure."""
+    """Colour of an arm, the same in every figure."""
     return COLORS.get(arm, "#222222")
 
 
 def lines(arm: str) -> str:
-    """Dashed for the arms with a normal prior."""
+    """Line style of an arm: dashed for a normal prior."""
     return "-" if arm.startswith("isa") else "--"

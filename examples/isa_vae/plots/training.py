@@ -1,4 +1,4 @@
-"""Figure 7 and what happens during training: exponents, and the terms of the objective."""
+"""Figure 7 and the course of training: exponents, and the terms of the objective."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,9 @@ import matplotlib
 import numpy as np
 from claims.questions import arms, betas
 from config import UsageError
-from plots.style import NAMES, color, heading, lines
 from sweeps.rows import Row
+
+from plots.style import NAMES, color, heading, lines
 
 matplotlib.use("Agg")  # draws into files: no display needed
 from matplotlib import pyplot as plt
@@ -16,13 +17,13 @@ from matplotlib.figure import Figure
 
 
 def exponents_of(rows: Sequence[Row]) -> list[str]:
-    """p1, p2, ... of the rows that have them."""
+    """Names p1, p2, ... of the exponents in the rows."""
     found = {k for row in rows for k in row if k[:1] == "p" and k[1:].isdigit() and k != "p0"}
     return sorted(found, key=lambda k: int(k[1:]))
 
 
 def learners(rows: Sequence[Row]) -> list[Row]:
-    """All runs of the arms that learn their exponents, those that diverged too."""
+    """All runs of the arms that learn their exponents, including diverged ones."""
     return [row for row in rows if "learned" in row["arm"]]
 
 
@@ -32,14 +33,14 @@ def learned(rows: Sequence[Row]) -> list[Row]:
     if not found or not exponents_of(found):
         experiment = rows[0]["experiment"]
         raise UsageError(
-            f"{experiment} has no finished run that learns exponents. Those are made by:\n"
+            f"{experiment} has no finished run that learns exponents. To make some, run\n"
             "  python examples/isa_vae/sweep.py fig7-quick"
         )
     return found
 
 
 def histograms(rows: Sequence[Row]) -> Figure:
-    """The learned exponents, sorted within each run: p_(1) <= p_(2) <= ..."""
+    """Plot histograms of the learned exponents, sorted within each run: p_(1) <= p_(2) <= ..."""
     runs = learned(rows)
     keys = exponents_of(runs)
     table = np.sort([[row[key] for key in keys] for row in runs], axis=1)
@@ -75,24 +76,24 @@ def histograms(rows: Sequence[Row]) -> Figure:
 
 
 def histories(rows: Sequence[Row]) -> list[Row]:
-    """The rows that have kept their history."""
+    """The rows that include their training history."""
     found = [row for row in rows if isinstance(row.get("history"), list) and row["history"]]
     if not found:
         raise UsageError(
-            "a published table holds no histories, nor do runs that diverged: name the folder of "
-            f"the sweep, made by:\n  python examples/isa_vae/sweep.py {rows[0]['experiment']}"
+            "published tables and diverged runs have no training history: give the folder of the "
+            f"sweep, made by\n  python examples/isa_vae/sweep.py {rows[0]['experiment']}"
         )
     return found
 
 
-def way(row: Row, key: str) -> tuple[list[int], list[float]]:
-    """Steps, and a term at each of them."""
-    kept = [line for line in row["history"] if line.get(key) is not None]
-    return [line["step"] for line in kept], [line[key] for line in kept]
+def curve(row: Row, key: str) -> tuple[list[int], list[float]]:
+    """Steps, and the values of a term at each of them."""
+    lines = [line for line in row["history"] if line.get(key) is not None]
+    return [line["step"] for line in lines], [line[key] for line in lines]
 
 
 def trajectories(rows: Sequence[Row]) -> Figure:
-    """The exponents during training, one panel for each rank that they end at."""
+    """Plot the exponents during training, one panel per final rank."""
     runs = histories(learned(rows))
     keys = exponents_of(runs)
     size = (max(7.0, 2.6 * len(keys)), 3.8)
@@ -102,7 +103,7 @@ def trajectories(rows: Sequence[Row]) -> Figure:
     for row in runs:
         order = sorted(keys, key=lambda key: row[key])
         for ax, key in zip(axes[0], order, strict=True):
-            ax.plot(*way(row, key), color=color(row["arm"]), alpha=0.55, lw=0.9)
+            ax.plot(*curve(row, key), color=color(row["arm"]), alpha=0.55, lw=0.9)
     for k, ax in enumerate(axes[0]):
         ax.axhline(runs[0]["p0"], color="0.2", ls="--", lw=1.2)
         ax.set_title(f"ends as $p_{{({k + 1})}}$", fontsize=10)
@@ -114,7 +115,7 @@ def trajectories(rows: Sequence[Row]) -> Figure:
 
 
 def training(rows: Sequence[Row]) -> Figure:
-    """Objective, log p(x|z) and KL during training, at up to three of the betas."""
+    """Plot the objective, log p(x|z) and KL during training, at up to three of the betas."""
     runs, terms = histories(rows), ("objective", "log_px", "kl")
     grid = betas(runs)
     most = max(len(arms(row for row in runs if row["beta"] == beta)) for beta in grid)
@@ -140,12 +141,12 @@ def training(rows: Sequence[Row]) -> Figure:
 
 
 def curves(ax: Axes, runs: Sequence[Row], key: str) -> None:
-    """One term of all runs; the axis leaves out the steep beginning."""
+    """Plot one term of all runs; the axis leaves out the steep beginning."""
     tails: list[float] = []
     for arm in arms(runs):
-        ways = [way(row, key) for row in runs if row["arm"] == arm]
+        runs_of_arm = [curve(row, key) for row in runs if row["arm"] == arm]
         found: dict[int, list[float]] = {}
-        for steps, values in ways:
+        for steps, values in runs_of_arm:
             ax.plot(steps, values, color=color(arm), alpha=0.15, lw=0.7)
             tails += values[len(values) // 5 :]
             for step, value in zip(steps, values, strict=True):

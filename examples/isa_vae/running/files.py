@@ -1,4 +1,4 @@
-"""Files and folders of a run: atomic writes, one writer per folder, and recorded versions."""
+"""Files of a run: atomic writes, one writer per folder, CSV tables and recorded versions."""
 
 import csv
 import errno
@@ -21,19 +21,19 @@ import lpnested
 
 try:
     import fcntl
-except ImportError:  # Windows: there, nobody is kept out
+except ImportError:  # Windows: folders are not locked there
     fcntl = None
 
 LOCK = ".lock"
-LEFT_OVER = ".*-????????.tmp"  # what a kill can leave behind
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+TEMPORARY = ".*-????????.tmp"  # files that a killed writer can leave behind
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def write_whole(content: bytes, path: Path) -> None:
-    """The file appears with all of its content, on the disk, or stays as it was.
+def write_atomic(content: bytes, path: Path) -> None:
+    """Write a file completely and flushed to disk, or leave the previous one unchanged.
 
     Raises:
-        OSError: With the name of the file; nothing else is left behind.
+        OSError: If writing fails, with the name of the file; the temporary file is removed.
     """
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
     try:
@@ -51,46 +51,46 @@ def write_whole(content: bytes, path: Path) -> None:
         raise
 
 
-def remove_left_over(folder: Path) -> None:
-    """Remove what writers that were killed have left in a folder that nobody else writes to."""
-    for path in folder.glob(LEFT_OVER):
+def remove_temporary(folder: Path) -> None:
+    """Remove the temporary files of killed writers from a locked folder."""
+    for path in folder.glob(TEMPORARY):
         path.unlink(missing_ok=True)
 
 
-def no_room(error: BaseException) -> bool:
-    """Whether a file could not be written because the disk, or a quota, is full."""
-    return isinstance(error, OSError) and error.errno in NO_ROOM
+def disk_full(error: BaseException) -> bool:
+    """Whether a file could not be written because the disk or a quota is full."""
+    return isinstance(error, OSError) and error.errno in DISK_FULL
 
 
 def write_text(text: str, path: Path) -> None:
-    """As UTF-8."""
-    write_whole(text.encode(), path)
+    """Write a UTF-8 text file atomically."""
+    write_atomic(text.encode(), path)
 
 
 def write_json(values: Any, path: Path, indent: int | None = 2) -> None:
-    """Strict JSON: a NaN would be an error."""
+    """Write strict JSON atomically; NaN is an error."""
     write_text(json.dumps(values, indent=indent, allow_nan=False) + "\n", path)
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder.
 
-    It belongs to the process and not to the file: that of a process that was killed is no lock.
+    The lock belongs to the process, not to the file: it is released if the process is killed.
 
     Raises:
-        UsageError: Another process holds it.
+        UsageError: If another process holds the lock.
     """
     path = folder / LOCK
-    file = hold(path)
+    file = acquire(path)
     while not is_at(file, path):
-        file.close()  # who held it before has removed it meanwhile
-        file = hold(path)
+        file.close()  # the previous holder has removed the file in the meantime
+        file = acquire(path)
     with file:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
-        remove_left_over(folder)
+        remove_temporary(folder)
         try:
             yield
         finally:
@@ -98,15 +98,15 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def is_at(file: TextIO, path: Path) -> bool:
-    """Whether a file is still the one of that name."""
+    """Whether an open file is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
 
 
-def hold(path: Path) -> TextIO:
-    """The lock's file, locked."""
+def acquire(path: Path) -> TextIO:
+    """Open and lock the lock file."""
     file = path.open("a+", encoding="utf-8")
     try:
         if fcntl is not None:
@@ -116,15 +116,15 @@ def hold(path: Path) -> TextIO:
         who = file.read(200) or "another process"
         file.close()
         raise UsageError(
-            f"{who} is writing to {path.parent}: wait for it, or give another --out"
+            f"{who} is writing to {path.parent}: wait for it, or choose another --out"
         ) from error
-    except OSError as error:  # some file systems that are shared have no locks
-        warnings.warn(f"{path} cannot be locked ({error}): going on without", stacklevel=3)
+    except OSError as error:  # some shared file systems have no locks
+        warnings.warn(f"{path} cannot be locked ({error}): continuing without", stacklevel=3)
     return file
 
 
 def versions() -> dict[str, str]:
-    """Of everything that numbers depend on."""
+    """Versions of everything that results depend on."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -134,7 +134,7 @@ def versions() -> dict[str, str]:
 
 
 def lines_as_csv(rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> str:
-    """The scalars of rows as a CSV table, with the columns `first` before all others."""
+    """Format the scalars of rows as CSV, with the columns `first` before all others."""
     scalar = (str, int, float, type(None))
     found = {k: None for row in rows for k, x in row.items() if isinstance(x, scalar)}
     columns = [key for key in dict.fromkeys([*first, *found]) if key in found]
@@ -147,5 +147,5 @@ def lines_as_csv(rows: Sequence[Mapping[str, Any]], first: Sequence[str]) -> str
 
 
 def shortened(value: Any) -> Any:
-    """A number to six digits; None stays, as an empty cell."""
+    """Format a float to six digits; other values, such as None for an empty cell, stay."""
     return f"{value:.6g}" if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""What a run leaves behind: model.pt, metrics.json, three figures, and a summary."""
+"""Outputs of a run: model.pt, metrics.json, three figures, and a printed summary."""
 
 import shlex
 import sys
@@ -12,22 +12,23 @@ import numpy as np
 from config import Config
 from data.pictures import Pictures
 from models import exponents
+from torch import Tensor
+
 from running import checkpoint
 from running.checkpoint import State
 from running.files import versions, write_json
 from running.panels import reconstructions, training_curve, traversal
 from running.scoring import choose_rows, evaluate
 from running.typical import typical
-from torch import Tensor
 
 METRICS = "metrics.json"
-MIDDLE = {"dsprites": (0, 2, 3, 0, 16, 16)}  # a heart in the middle; the traversal starts there
+MIDDLE = {"dsprites": (0, 2, 3, 0, 16, 16)}  # a centred heart, where the traversal starts
 
 
 def finish(
     config: Config, state: State, packed: Tensor, pictures: Pictures, folder: Path
 ) -> dict[str, Any]:
-    """Score the model, write everything, and print the summary."""
+    """Score the model, write all outputs, and print the summary."""
     vae, prior = state.vae.eval(), state.prior()
     checkpoint.save_model(state, folder)
     metrics = score(config, state, packed, pictures)
@@ -42,17 +43,17 @@ def finish(
     sizes = config.sizes if config.prior == "isa" else None
     traversal(vae, packed, pictures.shape, row, variance, stddev, path, label, sizes)
     training_curve(state.history, folder / "training.png", label)
-    print(summary(metrics, folder), typical(config), following(folder), sep="\n", flush=True)
+    print(summary(metrics, folder), typical(config), next_steps(folder), sep="\n", flush=True)
     return metrics
 
 
 def label_of(pictures: Pictures) -> str:
-    """What a figure must say of pictures that stand in for others."""
+    """Heading that marks figures of stand-in data; empty otherwise."""
     return f"STAND-IN DATA: {pictures.source}\n" if "stand-in" in pictures.source else ""
 
 
 def middle_row(config: Config, pictures: Pictures) -> int:
-    """A picture in the middle of all factors."""
+    """Row of the image nearest to the middle of all factors."""
     middle = MIDDLE.get(config.data_set, pictures.classes.max(0) // 2)
     return int(np.abs(pictures.classes - np.array(middle)).sum(1).argmin())
 
@@ -60,7 +61,7 @@ def middle_row(config: Config, pictures: Pictures) -> int:
 def score(
     config: Config, state: State, packed: Tensor, pictures: Pictures, progress: bool = True
 ) -> dict[str, Any]:
-    """All scores of a trained model, with what is needed to tell what was scored."""
+    """Score a trained model; the result also records what exactly was scored."""
     vae, prior, began = state.vae.eval(), state.prior(), time.monotonic()
     rows = choose_rows(len(pictures), config.eval_images, config.seed)
     more = further_scores(config, pictures)
@@ -84,7 +85,7 @@ def score(
 def further_scores(
     config: Config, pictures: Pictures
 ) -> Callable[[Tensor, Tensor, Tensor], dict[str, float | None]] | None:
-    """The metrics beside the MIG that --scores asks for."""
+    """The metrics that --scores adds to the MIG; None if there are none."""
     if config.scores == "mig":
         return None
     from metrics import all_scores
@@ -103,10 +104,10 @@ def further_scores(
 
 
 def summary(metrics: dict[str, Any], folder: Path, files: bool = True) -> str:
-    """The scores as a few lines of text, and what a training wrote."""
+    """Format the scores as a few lines of text, with the files that a training wrote."""
     scores, config, images = metrics["scores"], metrics["config"], metrics["images"]
-    named = images["source"] == "drawn" or images["source"].startswith("stand-in")
-    source = images["source"] if named else f"read from {images['source']}"
+    rendered = images["source"] == "drawn" or images["source"].startswith("stand-in")
+    source = images["source"] if rendered else f"read from {images['source']}"
     whole = metrics["evaluated"]["rows"] == "all"
     rows = (
         f"all {images['count']:,}"
@@ -140,25 +141,25 @@ Scored on {rows} images ({source})
 
 
 def written(folder: Path) -> str:
-    """The files of a run."""
+    """List the files of a run."""
     return f"""
 Written to {folder}:
   {METRICS}          all of these numbers, and the settings
   {checkpoint.MODEL}, {checkpoint.CONFIG}  the model, for evaluate.py
-  {checkpoint.CHECKPOINT}         the state of training, for --resume
-  training.png          the terms of the objective on their way
-  reconstructions.png, traversal.png  what the model makes of pictures, and what its latents do"""
+  {checkpoint.CHECKPOINT}         the training state, for --resume
+  training.png          the terms of the objective during training
+  reconstructions.png, traversal.png  reconstructed images, and the effect of each latent"""
 
 
-def following(folder: Path) -> str:
-    """What one may do next."""
+def next_steps(folder: Path) -> str:
+    """Suggest commands to run next."""
     here = Path(sys.argv[0]).parent
     return f"""
 Next:
-  python {here / "evaluate.py"} {shlex.quote(str(folder))} --scores light   other metrics
-  python {here / "sweep.py"} smoke   many runs: one seed decides nothing"""
+  python {here / "evaluate.py"} {shlex.quote(str(folder))} --scores light   more metrics
+  python {here / "sweep.py"} smoke   a sweep: a single seed is not conclusive"""
 
 
 def text(value: float | None, digits: int = 3) -> str:
-    """A score, or that there is none."""
+    """Format a score; None is "undefined"."""
     return "undefined" if value is None else f"{value:.{digits}f}"

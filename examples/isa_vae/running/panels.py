@@ -1,4 +1,4 @@
-"""Pictures of a trained model: reconstructions, what each latent does, and how it was trained."""
+"""Figures of a trained model: reconstructions, latent traversals and training curves."""
 
 import io
 import math
@@ -10,39 +10,40 @@ import torch
 from data.pictures import as_pixels
 from metrics import ACTIVE
 from models import VAE
-from running.files import write_whole
 from torch import Tensor
+
+from running.files import write_atomic
 
 matplotlib.use("Agg")  # draws into files: no display needed
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 COLUMNS = 12
-STEPS = 11  # pictures in a row of the traversal
-SPAN = 2.5  # standard deviations of the prior to either side
-UNUSED = 2  # latents below the threshold of active units that are drawn too
+STEPS = 11  # images per row of the traversal
+SPAN = 2.5  # range of the traversal, in standard deviations of the prior to either side
+UNUSED = 2  # number of inactive latents to draw after the active ones
 
 
 def tile(images: Tensor, gap: int = 4) -> Tensor:
-    """(rows, columns, channels, 64, 64) -> one picture with gaps, (height, width, 1 or 3)."""
+    """(rows, columns, channels, 64, 64) -> one image with gaps, (height, width, 1 or 3)."""
     padded = torch.nn.functional.pad(images, (gap // 2,) * 4, value=1.0)
     return padded.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure, whole or not at all, and close it."""
+    """Write a figure atomically, and close it."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", bbox_inches="tight")
     plt.close(figure)
-    write_whole(drawn.getvalue(), path)
+    write_atomic(drawn.getvalue(), path)
 
 
 def show(
     grid: Tensor, labels: list[str], title: str, path: Path, groups: Sequence[int] = ()
 ) -> None:
-    """Write a grid of pictures, (rows, columns, channels, 64, 64), with a label for each row.
+    """Write a grid of images, (rows, columns, channels, 64, 64), with a label for each row.
 
-    Rows of different groups have labels of different colours, and a line between them.
+    Groups of rows are separated by a line and have labels of different colours.
     """
     rows, columns = grid.shape[:2]
     figure, axes = plt.subplots(figsize=(0.75 * columns + 1.9, 0.75 * rows + 0.6), dpi=120)
@@ -66,9 +67,9 @@ def show(
 def reconstructions(
     vae: VAE, packed: Tensor, shape: tuple[int, int, int], seed: int, path: Path, label: str = ""
 ) -> None:
-    """Random pictures, each above what the decoder makes of its posterior mean.
+    """Draw random images, each above its reconstruction from the posterior mean.
 
-    The label, such as that of a stand-in, is the beginning of the title.
+    The label, such as that of a stand-in, is put before the title.
     """
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(packed), (2 * COLUMNS,), generator=generator)
@@ -92,18 +93,19 @@ def traversal(
     label: str = "",
     sizes: Sequence[int] | None = None,
 ) -> None:
-    """Move one latent at a time through the prior's range, from the code of one picture.
+    """Draw one latent at a time moving through the prior's range, from the code of one image.
 
     Args:
         vae: The trained model.
-        packed: The pictures, (N, bytes).
-        shape: Of one: channels, height, width.
-        row: Of the one to start from.
-        variance: Of the posterior mean of each latent: they are drawn in this order, (latents,).
-        stddev: Of the prior, (latents,).
-        path: Of the figure.
-        label: The beginning of its title.
-        sizes: Of the subspaces that the prior has, which are marked and drawn one after the other.
+        packed: The images, (N, bytes).
+        shape: Shape of an image: channels, height, width.
+        row: Row of the image to start from.
+        variance: Variance of the posterior mean of each latent, (latents,); latents are drawn in
+            descending order of it.
+        stddev: Standard deviation of the prior, (latents,).
+        path: File of the figure.
+        label: Text before the title.
+        sizes: Sizes of the prior's subspaces, if any; they are marked and drawn one by one.
     """
     subspace = [k for k, size in enumerate(sizes or ()) for _ in range(size)]
     order = sorted(range(len(variance)), key=lambda j: -variance[j])
@@ -131,9 +133,9 @@ TERMS = {"objective": "objective", "log_px": "log p(x|z)", "kl": "KL(q(z|x) || p
 
 
 def training_curve(history: Sequence[dict[str, float]], path: Path, label: str = "") -> None:
-    """The terms of the objective during training, each a mean over some steps.
+    """Plot the terms of the objective during training, each a mean over a few steps.
 
-    The steep beginning is left out of the picture where it would hide what follows.
+    The axes leave out the steep beginning if it would hide the rest.
     """
     figure, panels = plt.subplots(1, 3, figsize=(12, 3.2), dpi=120, layout="constrained")
     for axes, (key, name) in zip(panels, TERMS.items(), strict=True):
@@ -145,6 +147,6 @@ def training_curve(history: Sequence[dict[str, float]], path: Path, label: str =
             axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
         axes.set(title=name, xlabel="step", ylabel="nats per picture")
         axes.grid(color="0.92")
-    few = "" if history else " (too few steps for a record)"
+    few = "" if history else " (too few steps to plot)"
     figure.suptitle(f"{label}Training{few}", fontsize=11)
     save(figure, path)

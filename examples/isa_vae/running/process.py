@@ -1,4 +1,4 @@
-"""The process of a run: exit status, signals, memory, and the TensorBoard log."""
+"""The process of a run: exit status, signals, memory and the TensorBoard log."""
 
 import ctypes
 import signal
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from config import UsageError
-from running.files import no_room
 
-DIVERGED, WRONG_USE = 1, 2  # exit status
+from running.files import disk_full
+
+DIVERGED, USAGE_ERROR = 1, 2  # exit status
 
 
 class StoppedError(Exception):
-    """The end of a run before its last step, with the exit status."""
+    """A run ended before its last step; carries the exit status."""
 
     def __init__(self, message: str, status: int = 130) -> None:  # pickled with the message alone
         super().__init__(message)
@@ -24,10 +25,10 @@ class StoppedError(Exception):
 
 
 class StopRequest:
-    """In this context the first SIGINT and the first SIGTERM are only noted; a second one of
-    either acts as usual. After both, it is SIGTERM that is noted: the process is to end.
+    """Within this context the first SIGINT and the first SIGTERM are only recorded; a second one
+    of either kind acts as usual. After both kinds SIGTERM is on record: the process should end.
 
-    Only a main thread can listen to signals: in any other this does nothing.
+    Only the main thread can handle signals; in any other thread this does nothing.
     """
 
     def __init__(self) -> None:
@@ -37,11 +38,11 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self.note)
+                self.before[number] = signal.signal(number, self.record)
         return self
 
-    def note(self, signum: int, frame: object) -> None:
-        """Handle the first signal of a kind; leave a second one to the handler of before."""
+    def record(self, signum: int, frame: object) -> None:
+        """Record the first signal of a kind, and restore the previous handler for a second one."""
         self.signal = signum if self.signal is None else signal.SIGTERM
         signal.signal(signum, self.before[signum])
 
@@ -52,7 +53,7 @@ class StopRequest:
 
 @contextmanager
 def as_ctrl_c(*numbers: signal.Signals) -> Iterator[None]:
-    """These signals end the block as Ctrl-C does, but for one that nohup has ignored."""
+    """Make these signals end the block as Ctrl-C does, unless ignored (as under nohup)."""
     before = {
         number: signal.signal(number, signal.default_int_handler)
         for number in numbers
@@ -66,33 +67,33 @@ def as_ctrl_c(*numbers: signal.Signals) -> Iterator[None]:
 
 
 def exit_status(action: Callable[[], int | None], stopped: str) -> int:
-    """Do it: what it returns or 0; 2 with a message after a mistake of the user, 130 after Ctrl-C.
+    """Run the action; return its status or 0, 2 (with a message) for a usage error, 130 on Ctrl-C.
 
     Args:
-        action: The script without its flags.
-        stopped: What to tell after Ctrl-C or on a full disk, such as how to go on.
+        action: The script, with its flags already bound.
+        stopped: Message after Ctrl-C or on a full disk, such as how to resume.
     """
     try:
         return action() or 0
     except (UsageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        if no_room(error):
-            print(f"make room there, or name another place\n{stopped}", file=sys.stderr)
+        if disk_full(error):
+            print(f"free some disk space, or write elsewhere\n{stopped}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         return 130
 
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
 _ONE_GIB = 2**30
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc's malloc to keep what is freed up to 1 GiB; whether there was one to tell.
+    """Make glibc's malloc keep up to 1 GiB of freed memory; return whether it could be set.
 
-    A batch of 2048 pictures in float is 32 MiB, which malloc would map and unmap each time: the
-    kernel then clears every page, which costs more than using it.
+    A batch of 2048 float images is 32 MiB, which malloc would map and unmap each time: the kernel
+    then clears every page, which costs more than using it.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
@@ -102,25 +103,25 @@ def keep_freed_memory() -> bool:
     return all(done)
 
 
-class Board:
-    """Writes each record of the history for TensorBoard; does nothing unless wanted."""
+class TensorBoardLog:
+    """Writes each record of the history to TensorBoard, if enabled."""
 
-    def __init__(self, folder: Path, step: int, wanted: bool) -> None:
+    def __init__(self, folder: Path, step: int, enabled: bool) -> None:
         self.writer: Any = None
-        if not wanted:
+        if not enabled:
             return
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def add(self, record: dict[str, float]) -> None:
-        """One line of the history."""
+        """Write one record of the history."""
         if self.writer is not None:
             for name, value in record.items():
                 if name != "step":
                     self.writer.add_scalar(name, value, int(record["step"]))
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "TensorBoardLog":
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -1,4 +1,4 @@
-"""Scores a trained model: likelihood, KL, active units and the mutual information gap."""
+"""Score a trained model: likelihood, KL, active units and the mutual information gap."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ BATCH = 4096
 
 
 def choose_rows(total: int, wanted: int | None, seed: int) -> Tensor:
-    """All rows, or that many random ones, in the order of the data."""
+    """All rows, or `wanted` random ones, in the order of the data."""
     if wanted is None or wanted >= total:
         return torch.arange(total)
     generator = torch.Generator().manual_seed(seed)
@@ -28,12 +28,12 @@ def choose_rows(total: int, wanted: int | None, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a model makes of each picture that is scored, on the CPU."""
+    """Outputs of a model for each scored image, on the CPU."""
 
-    rows: Tensor  # of the pictures, (N,)
-    mean: Tensor  # of the posteriors, (N, latents)
-    std: Tensor  # of the posteriors, (N, latents)
-    terms: Tensor  # log p(x|z), log q(z|x) - log p(z), and its mean over z if known, (3, N)
+    rows: Tensor  # rows of the images, (N,)
+    mean: Tensor  # posterior means, (N, latents)
+    std: Tensor  # posterior standard deviations, (N, latents)
+    terms: Tensor  # log p(x|z), log q(z|x) - log p(z), and its analytic mean or NaN, (3, N)
 
 
 def evaluate(
@@ -46,17 +46,18 @@ def evaluate(
     progress: bool = False,
     more: Callable[[Tensor, Tensor, Tensor], dict[str, float | None]] | None = None,
 ) -> dict[str, Any]:
-    """All scores over the given rows, one sample of z for each picture, as plain numbers.
+    """Compute all scores over the given rows, with one sample of z per image, as plain numbers.
 
     Args:
         vae: The trained model.
         prior: p(z).
-        packed: The pictures on the device of the model, (N, bytes).
-        pictures: The same, with their factors.
-        rows: Of the pictures to score.
-        seed: Of the samples of z.
-        progress: Whether to show bars.
-        more: Further scores, of (mean, deviation) of the posteriors and the classes.
+        packed: The images on the model's device, (N, bytes).
+        pictures: The same images, with their factors.
+        rows: Rows of the images to score.
+        seed: Seed for the samples of z.
+        progress: Whether to show progress bars.
+        more: Function that computes further scores from the posterior means, their standard
+            deviations and the classes.
     """
     found = measure(vae, prior, packed, pictures.pixels, rows, seed, progress)
     classes = torch.from_numpy(pictures.classes)[rows]
@@ -77,10 +78,10 @@ def measure(
     seed: int,
     progress: bool = False,
 ) -> Measured:
-    """Run the model on the pictures, on its device: the part of the scores that needs it."""
+    """Run the model on the images, on its device."""
     torch.manual_seed(seed)
-    # All room is taken before the first batch: what is kept of each, laid between its large
-    # temporaries, would break up the freed memory, and the process would grow with every batch.
+    # Allocate all outputs before the first batch: small results between each batch's large
+    # temporaries would fragment the heap, and the process would grow with every batch.
     mean = torch.empty(len(rows), *prior.event_shape)
     std = torch.empty_like(mean)
     terms = torch.empty(3, len(rows), dtype=torch.float64)
@@ -100,7 +101,7 @@ def measure(
 
 
 def likelihood_scores(found: Measured) -> dict[str, Any]:
-    """Likelihood, KL and the activity of the latents."""
+    """Scores of the likelihood, the KL and the activity of the latents."""
     likelihood, rate, exact = found.terms
     if not (likelihood.isfinite().all() and rate.isfinite().all()):
         raise ScoringError("log p(x|z) and log q(z|x) - log p(z) must be finite for every picture")
@@ -118,7 +119,7 @@ def likelihood_scores(found: Measured) -> dict[str, Any]:
 
 @torch.no_grad()
 def encode(vae: VAE, packed: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of the posteriors of pictures, on the CPU: two of (N, z)."""
+    """Posterior means and standard deviations of the images, on the CPU; both (N, latents)."""
     posteriors = [vae.encoder(as_pixels(rows, pixels)) for rows in packed.split(BATCH)]
     mean, std = zip(*((q.mean.cpu(), q.stddev.cpu()) for q in posteriors), strict=True)
     return torch.cat(mean), torch.cat(std)
@@ -134,7 +135,7 @@ def analytic_kl(posterior: Normal, prior: Distribution) -> Tensor:
 def disentanglement_scores(
     mean: Tensor, std: Tensor, classes: Tensor, pictures: Pictures, progress: bool
 ) -> dict[str, Any]:
-    """The gaps and what they were computed from; null for a factor that never varies."""
+    """The MIG and the quantities it is computed from; null for a factor that never varies."""
     varies = dict(zip(pictures.factors, np.ptp(pictures.classes, axis=0) > 0, strict=True))
     names = [name for name in pictures.factors if varies[name] or name in pictures.mig_factors]
     columns = classes[:, [pictures.factors.index(factor) for factor in names]]
@@ -146,16 +147,16 @@ def disentanglement_scores(
         "gaps_not_in_mig": {k: gap for k, gap in gaps.items() if k not in pictures.mig_factors},
         "factors": names,
         "factor_entropy": scores.entropy.tolist(),
-        "mutual_information": scores.information.tolist(),  # a row for each latent
+        "mutual_information": scores.information.tolist(),  # one row per latent
         "widened_share": float(scores.widened.mean()),  # of posteriors too narrow for the grid
     }
 
 
 def standard_error(values: Tensor) -> float | None:
-    """Of the mean over images."""
+    """Standard error of the mean over images."""
     return number(float(values.std() / math.sqrt(len(values))))
 
 
 def number(value: float) -> float | None:
-    """JSON has no NaN: what is not defined is null."""
+    """Replace NaN and infinity by None, since JSON has neither."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What published runs came to: the measure for the scores of one's own."""
+"""Scores of the published runs, to compare one's own with."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ from config import Config
 
 # Written by in_short.py from the published tables.
 TYPICAL = Path(__file__).parents[1] / "results" / "typical.json"
-# The settings in which a run must agree with an arm for that arm's scores to be typical of it.
+# Settings that a run must share with an arm for the arm's scores to be comparable.
 PRIOR = ("prior", "p0", "p", "scale", "learn_exponents")
 
 
 def typical(config: Config, path: Path = TYPICAL) -> str:
-    """The scores of published runs with the same prior, or with that of the paper's release."""
+    """Scores of published runs with the same prior, or with the paper's released prior."""
     if config.data_set != "dsprites" or not path.is_file():
         return ""
     records = json.loads(path.read_text(encoding="utf-8"))
@@ -22,12 +22,12 @@ def typical(config: Config, path: Path = TYPICAL) -> str:
     lines = [line_of(record) for record in records if record["arm"] == arm]
     little = "A smoke run is too short for its scores to mean anything. "
     head = f"\n{little if config.preset == 'smoke' else ''}Published runs at beta 1, to compare:"
-    tail = "  (last: hidden units, steps x pictures in a step; the runs are in results/)"
+    tail = "  (last columns: hidden units, steps x batch size; the runs are in results/)"
     return "\n".join([head, *lines, tail]) if lines else ""
 
 
 def same_prior(config: Config, prior: dict[str, Any]) -> bool:
-    """Whether a training at beta 1 has the prior of an arm."""
+    """Whether a training has beta 1 and the prior of an arm."""
     if (config.beta, config.objective, config.sizes) != (1.0, "vae", Config.sizes):
         return False
     if config.prior == "normal" == prior["prior"]:
@@ -37,17 +37,17 @@ def same_prior(config: Config, prior: dict[str, Any]) -> bool:
 
 
 def as_tuple(value: Any) -> Any:
-    """JSON has lists where the settings have tuples."""
+    """Convert the lists of JSON to the tuples of the settings."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def standard_deviation(scale: float | str) -> float:
-    """Of a normal prior."""
+    """Standard deviation of a normal prior."""
     return 1.0 if scale == "unit-variance" else float(scale)
 
 
 def line_of(record: dict[str, Any]) -> str:
-    """The scores of one arm in one table."""
+    """Format the scores of one arm in one table."""
     low, high = record["mig_middle_half"]
     seeds = record["seeds"]
     middle = f"{low:.3f} to {high:.3f} in the middle half of {seeds} seeds"

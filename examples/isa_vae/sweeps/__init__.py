@@ -1,1 +1,1 @@
-"""Many runs: the experiments, the workers that make them, and their rows."""
+"""Sweeps: the experiments, the workers that run them, and the rows of results."""

@@ -1,5 +1,5 @@
-"""Ray, on one machine or on a cluster, for what pool.py does with processes of this machine; and
-the GPUs and the executor of this machine.
+"""Run tasks with Ray, on one machine or a cluster, as pool.py does with local processes; and list
+the GPUs and start the executor of this machine.
 """
 
 import os
@@ -22,10 +22,10 @@ from sweeps.pool import (
     Outcome,
     Result,
     Task,
-    end_with,
+    exit_with_parent,
     failure,
     in_pool,
-    say,
+    print_message,
 )
 
 __all__ = ["ONE_THREAD", "VISIBLE", "Outcome", "gpu_slots", "in_pool", "in_ray", "pool_of"]
@@ -33,29 +33,29 @@ __all__ = ["ONE_THREAD", "VISIBLE", "Outcome", "gpu_slots", "in_pool", "in_ray",
 
 @contextmanager
 def pool_of(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes in sessions of their own, which Ctrl-C does not reach, for results to come."""
+    """An executor whose processes have sessions of their own, so Ctrl-C does not reach them."""
     context, initargs = get_context("spawn"), (os.getpid(),)
-    pool = ProcessPoolExecutor(workers, context, initializer=begin, initargs=initargs)
+    pool = ProcessPoolExecutor(workers, context, initializer=init_worker, initargs=initargs)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def begin(parent: int) -> None:
-    """In a new process of an executor."""
+def init_worker(parent: int) -> None:
+    """Initialise a new process of an executor."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=end_with, args=(parent,), daemon=True).start()
+    Thread(target=exit_with_parent, args=(parent,), daemon=True).start()
 
 
 def gpu_slots(share: float) -> list[str]:
-    """The GPUs of this machine that this process may see, as often as each can be shared.
+    """The visible GPUs of this machine, each repeated once per run that can share it.
 
-    The first slots are on different GPUs, so that few runs do not crowd on one.
+    The first slots are on different GPUs, so that a few runs do not crowd onto one.
     """
     names = os.environ.get(VISIBLE, "").split(",")
-    count = torch.cuda.device_count()  # of those that VISIBLE leaves
+    count = torch.cuda.device_count()  # respects VISIBLE
     names = [name.strip() for name in names if name.strip()] or [str(k) for k in range(count)]
     return names[:count] * max(1, int(1 / share))
 
@@ -67,16 +67,16 @@ def in_ray(
     workers: int | None,
     threads: int,
     gpus: float,
-    tell: Callable[[str], None] = say,
+    report: Callable[[str], None] = print_message,
 ) -> Iterator[Outcome[Task, Result]]:
-    """As `in_pool`, each task on its cores and its share of a GPU, here or at `address`."""
+    """Like `in_pool`, with cores and a share of a GPU for each task, here or at `address`."""
     import ray
 
     cores = workers * threads if workers else max(threads, os.cpu_count() or 1)
     own = {} if address else {"num_cpus": cores, "include_dashboard": False}
     folder = str(Path(__file__).resolve().parents[1])
     environment: dict[str, Any] = {"env_vars": ONE_THREAD}
-    if address:  # the other machines have our package, and are sent the example
+    if address:  # the other machines have the package installed, and receive the example
         environment["working_dir"] = folder
     else:
         environment["env_vars"] = ONE_THREAD | {"PYTHONPATH": folder}
@@ -96,7 +96,7 @@ def in_ray(
                 except ray.exceptions.RayError as raised:
                     error = raised
                 failures[k] += 1
-                tell(failure(tasks[k], error, failures[k]))
+                report(failure(tasks[k], error, failures[k]))
                 if failures[k] <= RETRIES:
                     references[remote.remote(tasks[k])] = k
                 else:

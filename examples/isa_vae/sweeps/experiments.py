@@ -1,8 +1,8 @@
 """The runs of every experiment: explicit tables of settings and seeds.
 
-A rung is how much is spent on a run: ``smoke`` some seconds of one core, to try the machinery,
-``quick`` about a minute, ``medium`` some twenty minutes, ``paper`` the configuration of the
-paper. What each was fixed to be before it was run is in PROTOCOL.md.
+A rung is the compute budget of a run: ``smoke`` takes seconds on one core, to try the machinery;
+``quick`` about a minute; ``medium`` about twenty minutes; ``paper`` is the configuration of the
+paper. PROTOCOL.md records what was fixed before each was run.
 """
 
 import math
@@ -16,7 +16,7 @@ from config import PRESETS, Config
 # 2.2, four latents to a subspace, scale 1.
 RELEASED_DEVIATION = 0.7036
 
-# The priors that are compared at beta = 1.
+# The priors compared at beta = 1.
 ARMS: dict[str, dict[str, Any]] = {
     "normal": {"prior": "normal", "scale": "unit-variance"},
     "normal-0.495": {"prior": "normal", "scale": RELEASED_DEVIATION},
@@ -34,7 +34,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 MATTER = ("normal", "normal-0.495", "isa-released", "isa-4-4")
 
-# The methods that are compared over beta. ISA is as released unless exponents are given.
+# The methods compared over beta. ISA has the released exponents unless others are given.
 METHODS: dict[str, dict[str, Any]] = {
     "beta-vae": ARMS["normal"],
     "beta-tcvae": ARMS["normal"] | {"objective": "tcvae"},
@@ -45,25 +45,25 @@ METHODS: dict[str, dict[str, Any]] = {
 LEARNED = {"isa-beta-tcvae-learned": METHODS["isa-beta-tcvae"] | {"learn_exponents": True}}
 TRADE_OFF = tuple(name for name in METHODS if name != "factorvae")
 
-# The experiment `paper`, on one GPU (gpu_sweep.py), in the order in which its arms are made.
+# The experiment `paper`, on one GPU (gpu_sweep.py), in the order in which its arms are run.
 PRIMARY = ("normal", "isa-released")
 SECONDARY = ("normal-0.495", "isa-4-4")
-WEIGHTED = ("beta-tcvae", "isa-beta-tcvae")  # at beta 1 they are the two of PRIMARY
+WEIGHTED = ("beta-tcvae", "isa-beta-tcvae")  # at beta 1 these equal the two of PRIMARY
 WEIGHTED_BETAS = (2.0, 4.0)
-# Pairs of the primary comparison: the time of a step on the first card, and nothing else, chooses
-# a number of these. A second look comes when there are half as many again.
+# Bounds on the pairs of the primary comparison; the number is determined by the time of a step on
+# the first GPU and nothing else. A second look follows with 1.5 times as many.
 FEWEST_PAIRS, MOST_PAIRS = 18, 34
 
 
 def second_look(pairs: int) -> int:
-    """Pairs at the second look, where the first was planned with that many."""
+    """Number of pairs at the second look, given that of the first."""
     return math.ceil(1.5 * pairs)
 
 
 BETAS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0)  # table 1 of the paper
 FACTORVAE_BETAS = tuple(float(beta) for beta in range(1, 11))
 FACES_BETAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)  # table 2
-CARS_BETAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)  # open in the paper
+CARS_BETAS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)  # not stated in the paper
 
 PAPER = replace(PRESETS["dsprites-paper"], scores="all")
 PAPER_ON_GPU = replace(PAPER, scores="mig")
@@ -95,13 +95,13 @@ SHORT: dict[str, Any] = {
     "decay": 0.3,
     "scores": "light",
 }
-# Appendix A.2 on a set that is quick to train on.
+# Appendix A.2 on a data set that is quick to train on.
 A2 = replace(QUICK, sizes=(4,) * 3, p0=2.0, p=(2.1,))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: an arm of an experiment, with everything that determines its numbers."""
+    """One training of an experiment, with everything that determines its results."""
 
     experiment: str
     rung: str
@@ -110,7 +110,7 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Name of its files within the experiment."""
+        """Name of the run's files within the experiment."""
         return f"{self.arm}-beta{self.config.beta:g}-seed{self.config.seed}"
 
 
@@ -123,7 +123,7 @@ def grid(
     seeds: int = 1,
     first: int = 0,
 ) -> list[Run]:
-    """Arms x betas x seeds, the seeds outermost: a sweep that is cut short is balanced."""
+    """Arms x betas x seeds, with seeds outermost so that an interrupted sweep is balanced."""
     betas = tuple(betas)
     return [
         Run(experiment, rung, arm, replace(base, **settings, beta=beta, seed=seed))
@@ -133,31 +133,31 @@ def grid(
     ]
 
 
-def some(names: Iterable[str], table: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A part of a table of arms."""
+def subset(names: Iterable[str], table: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Select arms of a table by name."""
     return {name: table[name] for name in names}
 
 
 def by_seed(*tables: list[Run]) -> list[Run]:
-    """Several tables as one, seed by seed."""
+    """Merge several tables, ordered by seed."""
     return sorted((run for table in tables for run in table), key=lambda run: run.config.seed)
 
 
 def experiments() -> dict[str, list[Run]]:
-    """All of them, by name."""
-    four, factor = some(TRADE_OFF, METHODS), some(["factorvae"], METHODS)
-    unlearned = some(["beta-vae", "beta-tcvae", "isa-beta-vae", "isa-beta-tcvae"], METHODS)
-    faces_arms, cars_arms = unlearned | LEARNED, some(["beta-tcvae"], METHODS) | LEARNED
+    """All experiments by name."""
+    four, factor = subset(TRADE_OFF, METHODS), subset(["factorvae"], METHODS)
+    unlearned = subset(["beta-vae", "beta-tcvae", "isa-beta-vae", "isa-beta-tcvae"], METHODS)
+    faces_arms, cars_arms = unlearned | LEARNED, subset(["beta-tcvae"], METHODS) | LEARNED
     learned = {"isa-beta-vae-learned": METHODS["isa-beta-vae"] | {"learn_exponents": True}}
-    priors, weighted = some(PRIMARY + SECONDARY, ARMS), some(WEIGHTED, METHODS)
+    priors, weighted = subset(PRIMARY + SECONDARY, ARMS), subset(WEIGHTED, METHODS)
     most = second_look(MOST_PAIRS)
     return {
-        "paper": by_seed(  # seed 0 was run before, on a CPU, as one of fig5a
+        "paper": by_seed(  # seed 0 was run earlier, on a CPU, as part of fig5a
             grid("paper", "paper", PAPER_ON_GPU, priors, seeds=most, first=1),
             grid("paper", "paper", PAPER_ON_GPU, weighted, WEIGHTED_BETAS, seeds=most, first=1),
         ),
-        "paper-float32": grid(  # a check of TF32, in which the others are trained
-            "paper-float32", "paper", PAPER_ON_GPU, some(PRIMARY, ARMS), seeds=2, first=1
+        "paper-float32": grid(  # a check of TF32, which the other runs use
+            "paper-float32", "paper", PAPER_ON_GPU, subset(PRIMARY, ARMS), seeds=2, first=1
         ),
         "fig5a": grid("fig5a", "paper", PAPER, ARMS, seeds=50),
         "fig5b": by_seed(
@@ -170,7 +170,7 @@ def experiments() -> dict[str, list[Run]]:
         ),
         "fig6": grid("fig6", "paper", CARS, cars_arms, CARS_BETAS, seeds=35),
         "fig7": grid("fig7", "paper", CARS, learned, seeds=35),
-        "fig5a-medium": grid("fig5a-medium", "medium", MEDIUM, some(MATTER, ARMS), seeds=10),
+        "fig5a-medium": grid("fig5a-medium", "medium", MEDIUM, subset(MATTER, ARMS), seeds=10),
         "fig5a-quick": grid("fig5a-quick", "quick", QUICK, ARMS, seeds=30),
         "fig5b-quick": by_seed(
             grid("fig5b-quick", "quick", QUICK, four, BETAS, seeds=8),
@@ -182,17 +182,17 @@ def experiments() -> dict[str, list[Run]]:
         "fig6-quick": grid(
             "fig6-quick", "quick", replace(CARS, **SHORT), cars_arms, (1.0, 4.0), seeds=3
         ),
-        "smoke": grid("smoke", "smoke", SMOKE, some(PRIMARY, ARMS), seeds=3),
+        "smoke": grid("smoke", "smoke", SMOKE, subset(PRIMARY, ARMS), seeds=3),
         "fig7-quick": grid("fig7-quick", "quick", A2, learned, seeds=15),
     }
 
 
-# The settings of the text that together are its 1280 runs: one reading, for it gives no division.
+# The experiments that add up to the paper's 1280 runs: one reading, since it gives no breakdown.
 OF_THE_PAPER = ("fig5b", "fig5c", "fig6")
 
 
 def overview() -> str:
-    """All experiments, and how many runs each is."""
+    """A table of all experiments and their number of runs."""
     lines = ["experiment      runs  rung    arms x betas x seeds"]
     for name, runs in experiments().items():
         counts = [len({run.arm for run in runs}), len({run.config.beta for run in runs})]

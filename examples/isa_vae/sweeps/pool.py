@@ -1,8 +1,8 @@
-"""Processes of this machine that each do one task at a time.
+"""A pool of local processes that each run one task at a time.
 
-A worker that dies is named at once, and replaced, and the run it was at is tried again; its
-neighbours go on. Workers hear of their tasks through pipes alone: there is no semaphore that a
-kill could leave behind, and no lock that one could be killed with.
+A worker that dies is reported at once and replaced, and its task is retried; the other workers
+continue. Workers receive their tasks through pipes alone: a killed process leaves no semaphore
+behind, and cannot die while holding a lock.
 """
 
 import os
@@ -26,7 +26,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Outcome = tuple[Task, Result | BaseException]
 
-RETRIES = 2  # of a task whose worker died or that raised
+RETRIES = 2  # for a task that raised or whose worker died
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -36,28 +36,28 @@ ONE_THREAD = {
 
 
 class WorkerDiedError(Exception):
-    """A process ended without an answer."""
+    """A worker process ended without returning a result."""
 
 
 @dataclass(eq=False)
 class Worker:
-    """A process, the line to it, and the GPU that it has."""
+    """A process, the connection to it, and its GPU."""
 
     process: BaseProcess
-    line: Connection
+    connection: Connection
     gpu: str | None
 
 
-def say(text: str) -> None:
-    """Above a bar, where there is one."""
+def print_message(text: str) -> None:
+    """Print to stderr, above any progress bar."""
     tqdm.write(text, file=sys.stderr)
 
 
-def failure(task: object, error: BaseException, tried: int) -> str:
-    """What went wrong with a task, and what comes next."""
+def failure(task: object, error: BaseException, attempts: int) -> str:
+    """Describe what went wrong with a task, and what happens next."""
     what = str(error) if isinstance(error, WorkerDiedError) else f"{type(error).__name__}: {error}"
-    again = f"try {tried + 1} of {RETRIES + 1} follows" if tried <= RETRIES else "given up"
-    return f"{getattr(task, 'key', task)}: {what}; {again}"
+    retry = f"retrying (attempt {attempts + 1} of {RETRIES + 1})"
+    return f"{getattr(task, 'key', task)}: {what}; {retry if attempts <= RETRIES else 'giving up'}"
 
 
 def in_pool(
@@ -65,75 +65,74 @@ def in_pool(
     function: Callable[[Task], Result],
     workers: int,
     gpus: Sequence[str] = (),
-    tell: Callable[[str], None] = say,
+    report: Callable[[str], None] = print_message,
 ) -> Iterator[Outcome[Task, Result]]:
-    """Yield each task with its result, or with the error that it ended with for good.
+    """Yield each task with its result, or with the error of its last attempt.
 
     Args:
-        tasks: What to do, each for one process.
-        function: That does it; tasks, function and results can be pickled.
-        workers: Number of processes, with one thread each unless they ask for more.
-        gpus: Where GPUs are named, each process sees one of them: a GPU that several are to share
-            is named several times.
-        tell: Is told of a failure when it happens.
+        tasks: Tasks to run, each in one process.
+        function: Function that runs a task; tasks, function and results must be picklable.
+        workers: Number of processes, with one thread each unless they request more.
+        gpus: If given, each process sees one of these GPUs; list a GPU several times to share it.
+        report: Callback that receives a message for each failure.
     """
-    os.environ.update(ONE_THREAD)  # for the workers, who read them when they import torch
+    os.environ.update(ONE_THREAD)  # read by the workers when they import torch
     waiting, failures = deque(range(len(tasks))), Counter[int]()
-    with crew_of(function, list(gpus[:workers]) or [None] * workers) as crew:
-        while waiting or crew.busy:
-            while waiting and crew.has_room():
-                if crew.give(waiting[0], tasks[waiting[0]]):
+    with worker_pool(function, list(gpus[:workers]) or [None] * workers) as pool:
+        while waiting or pool.busy:
+            while waiting and pool.has_free_worker():
+                if pool.submit(waiting[0], tasks[waiting[0]]):
                     waiting.popleft()
-            for k, done, value in crew.answers():
+            for k, done, value in pool.results():
                 if done:
                     yield tasks[k], value
                     continue
                 failures[k] += 1
-                tell(failure(tasks[k], value, failures[k]))
+                report(failure(tasks[k], value, failures[k]))
                 if failures[k] <= RETRIES:
                     waiting.append(k)
                 else:
                     yield tasks[k], value
 
 
-class Crew:
-    """The workers of a pool; they begin when there is something to do for them."""
+class WorkerPool:
+    """The workers of a pool, each started when first needed."""
 
-    def __init__(self, function: Callable[[Any], Any], places: Sequence[str | None]) -> None:
-        self.function, self.free = function, list(places)[::-1]
+    def __init__(self, function: Callable[[Any], Any], slots: Sequence[str | None]) -> None:
+        self.function, self.free = function, list(slots)[::-1]
         self.idle: list[Worker] = []
         self.busy: dict[Connection, tuple[Worker, int]] = {}
 
-    def has_room(self) -> bool:
-        """Whether one more task can be done now."""
+    def has_free_worker(self) -> bool:
+        """Whether one more task can start now."""
         return bool(self.idle or self.free)
 
-    def give(self, k: int, task: object) -> bool:
-        """Hand over task number k; False if the worker has died since its last one."""
-        worker = self.idle.pop() if self.idle else hire(self.function, self.free.pop())
+    def submit(self, k: int, task: object) -> bool:
+        """Send task number k to a worker; False if the worker has died since its last task."""
+        worker = self.idle.pop() if self.idle else start_worker(self.function, self.free.pop())
         try:
-            worker.line.send((task,))
+            worker.connection.send((task,))
         except OSError:
-            self.bury(worker)
+            self.reap(worker)
             return False
-        self.busy[worker.line] = worker, k
+        self.busy[worker.connection] = worker, k
         return True
 
-    def answers(self) -> Iterator[tuple[int, bool, Any]]:
-        """Wait for some: number of the task, whether it was done, and the result or the error."""
-        for line in wait(list(self.busy)):
-            worker, k = self.busy.pop(line)
+    def results(self) -> Iterator[tuple[int, bool, Any]]:
+        """Wait for results: the task's number, whether it succeeded, and its result or error."""
+        for connection in wait(list(self.busy)):
+            worker, k = self.busy.pop(connection)
             try:
-                done, value = line.recv()
+                done, value = connection.recv()
             except (EOFError, OSError):
-                yield k, False, WorkerDiedError(self.bury(worker))
+                yield k, False, WorkerDiedError(self.reap(worker))
             else:
                 self.idle.append(worker)
                 yield k, done, value
 
-    def bury(self, worker: Worker) -> str:
-        """Make room for another; says how this one ended."""
-        worker.line.close()
+    def reap(self, worker: Worker) -> str:
+        """Free the slot of a dead worker, and describe how it ended."""
+        worker.connection.close()
         worker.process.join()
         self.free.append(worker.gpu)
         status = worker.process.exitcode or 0
@@ -142,44 +141,46 @@ class Crew:
         kind += hint if status < 0 else f" with exit status {status}"
         return f"its worker, process {worker.process.pid}, {kind}"
 
-    def dismiss(self, now: bool) -> None:
-        """All come home: at once, with what they have, or when their task is done."""
-        everyone = [*self.idle, *(worker for worker, _ in self.busy.values())]
+    def shut_down(self, interrupt: bool) -> None:
+        """Join all workers: after their current task, or after interrupting it."""
+        workers = [*self.idle, *(worker for worker, _ in self.busy.values())]
         try:
-            for worker in everyone:
+            for worker in workers:
                 with suppress(OSError):
-                    worker.line.send(None)
-                if now and worker.process.pid is not None:
+                    worker.connection.send(None)
+                if interrupt and worker.process.pid is not None:
                     os.kill(worker.process.pid, signal.SIGINT)
-            for worker in everyone:
+            for worker in workers:
                 with suppress(EOFError, OSError):
-                    while True:  # an answer that nobody reads would keep it from ending
-                        worker.line.recv_bytes()
+                    while True:  # an unread result would keep the worker from exiting
+                        worker.connection.recv_bytes()
                 worker.process.join()
         except KeyboardInterrupt:  # a second one
-            for worker in everyone:
+            for worker in workers:
                 worker.process.kill()
             raise
 
 
 @contextmanager
-def crew_of(function: Callable[[Any], Any], places: Sequence[str | None]) -> Iterator[Crew]:
-    """Workers, each with its GPU; Ctrl-C reaches each once, by the signal here."""
-    crew = Crew(function, places)
+def worker_pool(
+    function: Callable[[Any], Any], slots: Sequence[str | None]
+) -> Iterator[WorkerPool]:
+    """A pool with one worker per slot; Ctrl-C is forwarded to each worker once."""
+    pool = WorkerPool(function, slots)
     try:
-        yield crew
+        yield pool
     except BaseException:
-        crew.dismiss(now=True)
+        pool.shut_down(interrupt=True)
         raise
-    crew.dismiss(now=False)
+    pool.shut_down(interrupt=False)
 
 
-def hire(function: Callable[[Any], Any], gpu: str | None) -> Worker:
-    """A new process, which is deaf to Ctrl-C until it has a task."""
+def start_worker(function: Callable[[Any], Any], gpu: str | None) -> Worker:
+    """Start a process that ignores Ctrl-C until it has a task."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=work, args=(theirs, os.getpid(), gpu, function))
-    resource_tracker.ensure_running()  # which process.start would do, and let Ctrl-C in again
+    resource_tracker.ensure_running()  # else process.start does it, and unblocks Ctrl-C
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         process.start()
@@ -189,45 +190,47 @@ def hire(function: Callable[[Any], Any], gpu: str | None) -> Worker:
     return Worker(process, ours, gpu)
 
 
-def work(line: Connection, parent: int, gpu: str | None, function: Callable[[Any], Any]) -> None:
-    """In a new worker: do what comes, until nothing more does, or the parent is no more."""
+def work(
+    connection: Connection, parent: int, gpu: str | None, function: Callable[[Any], Any]
+) -> None:
+    """Run tasks in a worker process until there are no more, or the parent is gone."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a kill would leave behind
+    tqdm.set_lock(threading.RLock())  # the default is a semaphore, which outlives a killed process
     if gpu is not None:
-        os.environ[VISIBLE] = gpu  # is read when the first tensor is sent there
-    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+        os.environ[VISIBLE] = gpu  # read when the first tensor is moved to the GPU
+    threading.Thread(target=exit_with_parent, args=(parent,), daemon=True).start()
     with suppress(EOFError, OSError):
-        while (given := line.recv()) is not None:
-            line.send_bytes(answer(function, given[0], line))
+        while (message := connection.recv()) is not None:
+            connection.send_bytes(pickled_result(function, message[0], connection))
 
 
-def end_with(parent: int) -> None:
-    """End this process when its parent is no more, as after a kill."""
+def exit_with_parent(parent: int) -> None:
+    """Exit this process once its parent is gone, for example killed."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
-def answer(function: Callable[[Any], Any], task: object, line: Connection) -> bytes:
-    """Whether the task was done, and the result or the error, as they are sent."""
+def pickled_result(function: Callable[[Any], Any], task: object, connection: Connection) -> bytes:
+    """Pickle whether the task succeeded, and its result or error."""
     try:
-        return pickle.dumps((True, interruptible(function, task, line)))
+        return pickle.dumps((True, interruptible(function, task, connection)))
     except BaseException as error:
         found: BaseException = error
     try:
-        pickle.loads(sent := pickle.dumps((False, found)))
-    except Exception:  # an error of a kind that does not survive the way
-        sent = pickle.dumps((False, RuntimeError(repr(found))))
-    return sent
+        pickle.loads(pickled := pickle.dumps((False, found)))
+    except Exception:  # the error cannot be pickled and restored
+        pickled = pickle.dumps((False, RuntimeError(repr(found))))
+    return pickled
 
 
-def interruptible(function: Callable[[Any], Any], task: object, line: Connection) -> Any:
-    """In a worker: the task, which Ctrl-C ends. Between two tasks a worker has nothing to end."""
+def interruptible(function: Callable[[Any], Any], task: object, connection: Connection) -> Any:
+    """Run a task so that Ctrl-C ends it; between tasks a worker ignores Ctrl-C."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        if line.poll():  # it was dismissed, and the signal came before there was a task
+        if connection.poll():  # shut down: the signal came before the task started
             raise KeyboardInterrupt
         return function(task)
     finally:

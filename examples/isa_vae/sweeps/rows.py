@@ -1,4 +1,4 @@
-"""Rows of an experiment: one per run, as a JSON file, and together as a published CSV."""
+"""Rows of an experiment: one JSON file per run, and all of them as a published CSV."""
 
 import csv
 import json
@@ -16,12 +16,12 @@ IDENTITY = ["experiment", "rung", "arm", "seed", "beta", "status", "data"]
 SETTINGS = [*IDENTITY, "evaluated", "steps"]
 SCORES = ["mig", "log_px", "log_px_standard_error", "kl", "elbo", "active_units"]
 TEXT = {"experiment", "rung", "arm", "status", "data"}
-NAMES = {"device", "torch", "card", "driver", "precision", "engine", "protocol"}  # not numbers
-NEEDED = (*sorted(TEXT), "seed", "beta")
+NAMES = {"device", "torch", "card", "driver", "precision", "engine", "protocol"}  # also text
+REQUIRED = (*sorted(TEXT), "seed", "beta")
 
 
 def make_row(run: Run, metrics: Mapping[str, Any] | None, data: str) -> Row:
-    """The row of a finished run, or of one that diverged (no metrics): its scores are null."""
+    """Make the row of a finished run, or of a diverged one (metrics None, scores null)."""
     row: Row = {
         "experiment": run.experiment,
         "rung": run.rung,
@@ -33,7 +33,7 @@ def make_row(run: Run, metrics: Mapping[str, Any] | None, data: str) -> Row:
         "evaluated": None,
         "steps": None,
         **dict.fromkeys(SCORES),
-        "config": run.config.to_json() | {"data": None},  # the label says what they were
+        "config": run.config.to_json() | {"data": None},  # the label names the data
     }
     if metrics is None:
         return row
@@ -62,33 +62,33 @@ def make_row(run: Run, metrics: Mapping[str, Any] | None, data: str) -> Row:
 
 
 def key_of(row: Row) -> str:
-    """As `Run.key`, from a row."""
+    """`Run.key`, computed from a row."""
     return f"{row['arm']}-beta{row['beta']:g}-seed{row['seed']}"
 
 
 def write_row(row: Row, path: Path) -> None:
-    """One run's JSON; a NaN would be an error."""
+    """Write the JSON file of a run; NaN is an error."""
     write_json(row, path, indent=None)
 
 
 def read_folder(folder: Path) -> list[Row]:
-    """All rows of a sweep, in the order of their names."""
+    """Read all rows of a sweep, ordered by file name."""
     return [read_row(path) for path in sorted(folder.glob("*.json"))]
 
 
 def read_row(path: Path) -> Row:
-    """One run's row."""
+    """Read the row of a run."""
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UsageError(f"{path} is damaged ({error}): delete it to run that again") from error
+        raise UsageError(f"{path} is damaged ({error}): delete it to rerun it") from error
     if not isinstance(row, dict) or not row.keys() >= set(IDENTITY):
-        raise UsageError(f"{path} is no row, but {row!r:.60}: delete it to run that again")
+        raise UsageError(f"{path} is not a row but {row!r:.60}: delete it to rerun it")
     return row
 
 
 def as_csv(rows: Iterable[Row]) -> str:
-    """The scalars of the rows as a table, sorted by arm, beta and seed; an empty cell is null."""
+    """Format the scalars of the rows as CSV, sorted by arm, beta and seed; null is empty."""
     rows = sorted(
         (provenance(row) | row for row in rows),
         key=lambda row: (row["arm"], row["beta"], row["seed"]),
@@ -100,23 +100,23 @@ def as_csv(rows: Iterable[Row]) -> str:
 
 
 def provenance(row: Row) -> Row:
-    """What else a line of the table says of where its numbers come from."""
-    if "config" not in row:  # a line of a table
+    """The columns that record where a row was computed."""
+    if "config" not in row:  # read from a published table
         return {}
     versions = row.get("versions") or {}
     return {"device": row["config"].get("device"), "torch": versions.get("torch")}
 
 
 def read_rows(source: Path, experiment: str | None = None, start: str = "") -> list[Row]:
-    """Rows of one experiment, from a folder of a sweep or from a published CSV.
+    """Read the rows of one experiment, from the folder of a sweep or from a published CSV.
 
     Args:
-        source: The CSV, the folder of an experiment (with rows/ in it), or that of all of them.
-        experiment: Its name, where there are several.
-        start: Beginning of the names to choose from where no name is given, e.g. "fig5a".
+        source: A CSV, the folder of an experiment (with rows/ in it), or that of all experiments.
+        experiment: Name of the experiment, needed if the source has several.
+        start: Prefix of the experiments to choose from if no name is given, e.g. "fig5a".
     """
     command = f"python examples/isa_vae/sweep.py {experiment or start or 'list'}"
-    hint = f"Runs are made by:\n  {command}"
+    hint = f"To make the runs:\n  {command}"
     try:
         if source.is_file():
             with source.open(newline="", encoding="utf-8") as file:
@@ -131,21 +131,21 @@ def read_rows(source: Path, experiment: str | None = None, start: str = "") -> l
     names = {name for name in names if name == experiment or not experiment}
     names = {name for name in names if name.startswith(start)} if len(names) > 1 else names
     if len(names) != 1:
-        several = f"{', '.join(sorted(names))}: choose one by --experiment"
+        several = f"{', '.join(sorted(names))}: choose one with --experiment"
         nothing = f"no runs of {experiment or start or 'a sweep'} in {source}. {hint}"
         raise UsageError(f"{source} holds {several}" if names else nothing)
     return [row for row in rows if row["experiment"] in names]
 
 
 def read_line(line: dict[str, str]) -> Row:
-    """A line of a published table; an empty cell is None."""
+    """Read a line of a published table; empty cells become None."""
     if None in line:
-        raise ValueError("a line has more cells than the head")
+        raise ValueError("a line has more cells than the header")
     return {key: read_cell(key, text) for key, text in line.items()}
 
 
 def read_cell(key: str, text: str | None) -> float | int | str | None:
-    """What a cell holds: a number, text, or nothing."""
+    """Parse a cell as a number, text or None."""
     if not text or key in TEXT | NAMES:
         return text or None
     try:
@@ -155,13 +155,13 @@ def read_cell(key: str, text: str | None) -> float | int | str | None:
 
 
 def check_rows(rows: Sequence[Row], source: Path) -> None:
-    """Every row says what run it is of, and no run is there twice."""
+    """Raise a UsageError for an incomplete row, or for two rows of the same run."""
     for row in rows:
         if not isinstance(row, dict):
-            raise UsageError(f"{source}: a row is no JSON object, but {row!r:.60}")
-        lacks = [key for key in NEEDED if row.get(key) is None]
-        if lacks or row["status"] not in ("done", "diverged"):
-            what = f"has no {lacks[0]}" if lacks else f"has the status {row['status']!r}"
+            raise UsageError(f"{source}: a row is not a JSON object but {row!r:.60}")
+        missing = [key for key in REQUIRED if row.get(key) is None]
+        if missing or row["status"] not in ("done", "diverged"):
+            what = f"has no {missing[0]}" if missing else f"has the status {row['status']!r}"
             raise UsageError(f"{source}: a row (seed {row.get('seed')}) {what}")
         for key in ("seed", "beta", "mig", "log_px"):
             if isinstance(row.get(key), str | list | dict):
@@ -169,4 +169,4 @@ def check_rows(rows: Sequence[Row], source: Path) -> None:
     keys = [(row["experiment"], row["arm"], row["beta"], row["seed"]) for row in rows]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise UsageError("{}: {}, arm {}, beta {}, seed {} is there twice".format(source, *twice))
+        raise UsageError("{}: {}, arm {}, beta {}, seed {} occurs twice".format(source, *twice))

@@ -1,4 +1,4 @@
-"""One run of a sweep in a worker process, and the bar that follows all workers."""
+"""One run of a sweep in a worker process, and the progress bar of the whole sweep."""
 
 import os
 import signal
@@ -19,22 +19,23 @@ from running import checkpoint
 from running.files import write_text
 from running.outputs import score
 from running.process import keep_freed_memory
-from sweeps.experiments import Run
-from sweeps.rows import Row, make_row
 from tqdm import tqdm
 
-SHARE = "share"  # file in the folder of a run that goes on: how much of its training is done
-INTERVAL = 2.0  # seconds between two looks at these files
+from sweeps.experiments import Run
+from sweeps.rows import Row, make_row
+
+SHARE = "share"  # file in the folder of an active run: the fraction of its training that is done
+INTERVAL = 2.0  # seconds between two reads of these files
 FORMAT = "{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}]"
 
 
-def tell_share(folder: Path, share: float) -> None:
-    """Say, in the process that runs it, how much of a training is done: from 0 to 1."""
+def write_share(folder: Path, share: float) -> None:
+    """Record the fraction of a training that is done, from 0 to 1."""
     write_text(f"{share:.4f}\n", folder / SHARE)
 
 
 def read_share(folder: Path) -> float:
-    """What was last told of a run; 0 if nothing was."""
+    """Read the recorded fraction of a run; 0 if there is none."""
     try:
         return float((folder / SHARE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -42,12 +43,12 @@ def read_share(folder: Path) -> float:
 
 
 class SweepBar:
-    """Counts runs: those that have ended, and of the others the share that is done.
+    """Progress bar that counts finished runs and the finished fractions of active ones.
 
     Args:
-        name: Of the sweep.
-        total: Runs asked for.
-        folders: Of those that are still to be made.
+        name: Name of the sweep.
+        total: Number of runs.
+        folders: Folders of the runs that are not finished.
     """
 
     def __init__(self, name: str, total: int, folders: Sequence[Path]) -> None:
@@ -58,30 +59,31 @@ class SweepBar:
             desc=name,
             bar_format=FORMAT,
             smoothing=0,
-            miniters=0,  # else a run that ends early makes tqdm wait for as large a step again
+            miniters=0,  # else tqdm waits for as large a step again after a run that ends early
         )
         self.closed = threading.Event()
         self.thread = threading.Thread(target=self.follow, daemon=True)
 
     def done(self) -> float:
-        """Runs done, in fractions of a run."""
+        """Number of runs done, fractions included."""
         return self.total - sum(1 - read_share(folder) for folder in self.left)
 
     def show(self) -> None:
-        """Move the bar to where the runs are."""
+        """Update the bar to the progress of the runs."""
         with self.bar.get_lock():
             done = self.done()
-            # A run goes on from its last checkpoint, or anew: no less than this was done since.
+            # A retried run falls back to its last checkpoint, or to its start. If that leaves less
+            # than was done initially, lower the origin of the rate, which would be negative.
             self.bar.initial = min(self.bar.initial, done)
             self.bar.update(done - self.bar.n)
 
     def follow(self) -> None:
-        """Move the bar now and then."""
+        """Update the bar at regular intervals."""
         while not self.closed.wait(INTERVAL):
             self.show()
 
     def end(self, folder: Path) -> None:
-        """A run has ended, one way or the other."""
+        """Mark a run as ended, whether it succeeded or failed."""
         with self.bar.get_lock():
             self.left.remove(folder)
         (folder / SHARE).unlink(missing_ok=True)
@@ -99,13 +101,13 @@ class SweepBar:
 
 @cache
 def pictures_of(config: Config) -> tuple[Pictures, torch.Tensor]:
-    """The data set of a process, and the same on its device."""
+    """Load the data set once per process, and move it to the device."""
     pictures = load_data(config, progress=False)
     return pictures, torch.from_numpy(pictures.packed).to(config.device)
 
 
 def data_config(config: Config) -> Config:
-    """What of the settings matters to the data, so that a worker loads them once."""
+    """Keep only the settings that affect the data, so that a worker loads it once."""
     names = ("data_set", "data", "cache", "device")
     return Config(**{name: getattr(config, name) for name in names})
 
@@ -117,13 +119,13 @@ def execute(run: Run, folder: Path, keep_model: bool, threads: int = 1) -> Row:
     config = run.config
     pictures, packed = pictures_of(data_config(config))
     label = f"{config.data_set} ({config.data.name if config.data else pictures.source})"
-    content, steps = unfinished(config, folder, pictures), config.num_steps(len(pictures))
+    saved, steps = matching_checkpoint(config, folder, pictures), config.num_steps(len(pictures))
 
-    def tell(step: int) -> None:
-        tell_share(folder, step / steps)
+    def report_progress(step: int) -> None:
+        write_share(folder, step / steps)
 
     try:
-        state = train.fit(config, pictures, packed, folder, content, tell)
+        state = train.fit(config, pictures, packed, folder, saved, report_progress)
         metrics = score(config, state, packed, pictures, progress=False)
     except train.StoppedError as stop:
         if stop.status != train.DIVERGED:
@@ -137,40 +139,40 @@ def execute(run: Run, folder: Path, keep_model: bool, threads: int = 1) -> Row:
     return make_row(run, metrics, label)
 
 
-def unfinished(config: Config, folder: Path, pictures: Pictures) -> dict[str, Any] | None:
-    """The checkpoint of a run that was broken off, if it is of these settings and pictures."""
+def matching_checkpoint(config: Config, folder: Path, pictures: Pictures) -> dict[str, Any] | None:
+    """Read the checkpoint of an interrupted run, if its settings and images match."""
     if not (folder / checkpoint.CHECKPOINT).exists():
         return None
     try:
-        content = checkpoint.read_checkpoint(folder)
-        if differences := other_settings(content["config"], config):
-            raise UsageError(f"{folder} has a checkpoint of other settings: {differences}")
-        if content["data"] != pictures.fingerprint():
-            raise UsageError(f"{folder} has a checkpoint of other pictures")
+        saved = checkpoint.read_checkpoint(folder)
+        if differences := settings_changes(saved["config"], config):
+            raise UsageError(f"{folder} has a checkpoint with different settings: {differences}")
+        if saved["data"] != pictures.fingerprint():
+            raise UsageError(f"{folder} has a checkpoint of different images")
     except UsageError as error:
-        print(f"{error}; starting that run anew", file=sys.stderr)
+        print(f"{error}; restarting that run", file=sys.stderr)
         return None
-    return content
+    return saved
 
 
-def other_settings(values: dict[str, Any], config: Config) -> str:
-    """In what the settings of a row or a checkpoint, as JSON, are not those asked for."""
+def settings_changes(values: dict[str, Any], config: Config) -> str:
+    """Describe how the settings of a row or checkpoint (as JSON) differ from `config`."""
     try:
         return changes(Config.from_json(values), config)
     except (KeyError, TypeError) as error:
-        return f"they are of another version ({error})"
+        return f"they are from another version ({error})"
 
 
 def folder_of(run: Run, folder: Path) -> Path:
-    """Where a run of the sweep in `folder` keeps what it needs to go on."""
+    """Folder of a run's checkpoint and progress, within the sweep's folder."""
     return folder / "runs" / run.key
 
 
 def run_in(folder: Path, keep_model: bool, threads: int, run: Run) -> Row:
-    """`execute` in the run's own folder. After SIGTERM and its checkpoint the process ends."""
+    """Call `execute` in the run's own folder; exit the process after SIGTERM and a checkpoint."""
     try:
         return execute(run, folder_of(run, folder), keep_model, threads)
     except train.StoppedError as stop:
         if stop.status == 128 + signal.SIGTERM:
-            os._exit(stop.status)  # not the run failed, but its process was to end
+            os._exit(stop.status)  # the process was asked to end; the run did not fail
         raise

@@ -1,1 +1,1 @@
-"""What a prior gains where a trained code is turned."""
+"""The gain of a prior when a trained code is rotated."""

@@ -1,7 +1,7 @@
-"""Turns the codes of a trained model and measures what it does to the bound: rows of a table.
+"""Rotate the codes of a trained model and measure the effect on the ELBO, as rows of a table.
 
-What is measured is in bound.py. All is about the bound itself (beta = 1), whatever the
-model was trained to maximise.
+The measured quantities are defined in bound.py. They concern the ELBO itself (beta = 1), whatever
+the training objective of the model.
 """
 
 import dataclasses
@@ -22,19 +22,19 @@ from torch import Tensor
 from torch.distributions import Distribution
 from tqdm import tqdm
 
-from turning.bound import Code, Prior, Turns, changes, levels, slopes
+from turning.bound import Code, Prior, Rotations, changes, levels, slopes
 
 Row = dict[str, Any]
-OWN = "own"  # a prior that is none of the arms
+OWN = "own"  # name of a prior that belongs to no arm
 FIXED = tuple(name for name, arm in ARMS.items() if "learn_exponents" not in arm)
-ASKED = ("normal", "normal-0.495", "isa-released", "isa-4-4")
+PRIORS = ("normal", "normal-0.495", "isa-released", "isa-4-4")
 STEP = 7.5
 ANGLES = tuple(STEP * k for k in range(13))  # 0 to 90 degrees
-# Where slopes are measured. A curve that comes back every 90 degrees is at one of the two, however
-# the code lies, at least 0.7 times as steep as at its steepest.
+# Angles at which slopes are measured. At one of the two, a curve with a period of 90 degrees has
+# at least 0.7 times its maximal slope, whatever the orientation of the code.
 STEEP = (0.0, 22.5)
-PICTURES = 256  # encoded at once
-AT_ONCE = {"cpu": 2**10, "cuda": 2**13}  # turned pictures that are decoded at once
+PICTURES = 256  # images encoded at once
+CHUNK = {"cpu": 2**10, "cuda": 2**13}  # rotated codes decoded at once
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Plane:
 
 
 class Moments:
-    """Mean and spread of what is added, over its last dimension."""
+    """Running mean and standard deviation over the last dimension."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -55,7 +55,7 @@ class Moments:
         self.squares: Tensor | float = 0.0
 
     def add(self, values: Tensor) -> None:
-        """Some more: (..., N)."""
+        """Add values, (..., N)."""
         values = values.detach().double()
         self.count += values.shape[-1]
         self.sum = self.sum + values.sum(-1)
@@ -75,24 +75,24 @@ def measure_rotation(
     packed: Tensor,
     pictures: Pictures,
     name: str,
-    asked: Sequence[str] = ASKED,
+    arms: Sequence[str] = PRIORS,
     images: int = 20_000,
     pairs: int = 3,
     progress: bool = False,
 ) -> list[Row]:
-    """A row for each plane, prior and angle; none if fewer than two latents are active.
+    """Measure a row for each plane, prior and angle; none if fewer than two latents are active.
 
     Args:
         vae: The trained model.
-        prior: Its own.
-        config: Its settings: batch size and steps make the noise of a gradient.
-        packed: The pictures on the device of the model, (N, bytes).
-        pictures: The same, with what they are.
-        name: Of the model, in the rows.
-        asked: Arms whose priors are asked beside its own.
-        images: Random ones that means are taken over.
-        pairs: Planes of either kind at most, within and across subspaces.
-        progress: Whether to show a bar.
+        prior: The model's own prior.
+        config: The model's settings; batch size and steps determine the gradient noise.
+        packed: The images on the model's device, (N, bytes).
+        pictures: The same images, with their factors.
+        name: Name of the model in the rows.
+        arms: Arms whose priors are evaluated besides the model's own.
+        images: Number of random images to average over.
+        pairs: Maximum number of planes of either kind, within and across subspaces.
+        progress: Whether to show a progress bar.
     """
     vae.eval()
     config = dataclasses.replace(config, device=str(packed.device))
@@ -100,21 +100,23 @@ def measure_rotation(
     chosen = packed[rows]
     mean, std = encode(vae, chosen, pictures.pixels)
     check_posteriors(mean, std)
-    planes, priors = choose_planes(mean, config.sizes, pairs), make_priors(prior, config, asked)
+    planes, priors = choose_planes(mean, config.sizes, pairs), make_priors(prior, config, arms)
     if not planes:
         return []
     noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(config.seed))
     code = Code(*(part.to(packed.device) for part in (mean, std, noise)))
     changed, sloped = Moments(), Moments()
-    bar = tqdm(total=len(rows), desc=f"turning {name}", unit="picture", disable=not progress)
+    bar = tqdm(total=len(rows), desc=f"rotating {name}", unit="image", disable=not progress)
     for batch in torch.arange(len(rows), device=packed.device).split(PICTURES):
         x = as_pixels(chosen[batch], pictures.pixels)
         part = Code(code.mean[batch], code.std[batch], code.noise[batch])
         model = (x, part, vae.decoder, priors)
         before = levels(*model)
-        turned = [changes(*model, some, before) for some in turns(planes, ANGLES, x)]
-        changed.add(torch.cat(turned, dim=1))
-        sloped.add(torch.cat([slopes(*model, some) for some in turns(planes, STEEP, x)], dim=1))
+        found = [changes(*model, chunk, before) for chunk in rotations(planes, ANGLES, x)]
+        changed.add(torch.cat(found, dim=1))
+        sloped.add(
+            torch.cat([slopes(*model, chunk) for chunk in rotations(planes, STEEP, x)], dim=1)
+        )
         bar.update(len(batch))
     bar.close()
     steps = config.num_steps(len(pictures))
@@ -123,8 +125,8 @@ def measure_rotation(
 
 
 def choose_planes(mean: Tensor, sizes: Sequence[int], pairs: int) -> list[Plane]:
-    """Pairs of active latents, within a subspace and then across: of either kind those that hold
-    most, by the product of the variances of both posterior means.
+    """Choose pairs of active latents, within a subspace and then across: of either kind those with
+    the largest product of the variances of both posterior means.
     """
     subspace = [k for k, size in enumerate(sizes) for _ in range(size)]
     variance = mean.double().var(0, correction=0).tolist()
@@ -138,7 +140,7 @@ def choose_planes(mean: Tensor, sizes: Sequence[int], pairs: int) -> list[Plane]
 
 
 def arm_of(config: Config) -> str:
-    """Name of the arm that has the prior of these settings."""
+    """Name of the arm with the prior of these settings."""
     for name, settings in ARMS.items():
         settings = {"learn_exponents": False} | settings
         if all(getattr(config, key) == value for key, value in settings.items()):
@@ -146,12 +148,12 @@ def arm_of(config: Config) -> str:
     return OWN
 
 
-def make_priors(own: Distribution, config: Config, asked: Sequence[str]) -> list[Prior]:
-    """The model's own prior first, then those of the arms, all in the units of its code."""
+def make_priors(own: Distribution, config: Config, arms: Sequence[str]) -> list[Prior]:
+    """The model's own prior, then those of the arms, all in the units of the model's code."""
     first = arm_of(config)
     priors = [Prior(first, own)]
     deviation = float(own.variance.detach().mean().sqrt())
-    for name in dict.fromkeys(name for name in asked if name != first):
+    for name in dict.fromkeys(name for name in arms if name != first):
         settings = {"learn_exponents": False} | ARMS[name]
         other = make_prior(dataclasses.replace(config, **settings))()
         unit = float(other.variance.mean().sqrt()) / deviation
@@ -159,14 +161,14 @@ def make_priors(own: Distribution, config: Config, asked: Sequence[str]) -> list
     return priors
 
 
-def turns(planes: Sequence[Plane], angles: Sequence[float], x: Tensor) -> Iterator[Turns]:
-    """All angles of all planes, as many at once as the memory is to hold for these pictures."""
+def rotations(planes: Sequence[Plane], angles: Sequence[float], x: Tensor) -> Iterator[Rotations]:
+    """Yield all angles of all planes, in chunks that bound the memory for these images."""
     pairs = torch.tensor([(p.first, p.second) for p in planes], device=x.device)
     angle = torch.tensor(angles, dtype=torch.float64).deg2rad().to(x)
     whole = pairs.repeat_interleave(len(angles), 0), angle.repeat(len(planes))[:, None]
-    count = max(1, AT_ONCE.get(x.device.type, AT_ONCE["cpu"]) // len(x))
-    for some_planes, some_angles in zip(*(part.split(count) for part in whole), strict=True):
-        yield Turns(some_planes, some_angles)
+    count = max(1, CHUNK.get(x.device.type, CHUNK["cpu"]) // len(x))
+    for chunk in zip(*(part.split(count) for part in whole), strict=True):
+        yield Rotations(*chunk)
 
 
 def as_rows(
@@ -176,7 +178,7 @@ def as_rows(
     sloped: Moments,
     head: Row,
 ) -> Iterator[Row]:
-    """The means with their standard errors, for each plane, prior and angle."""
+    """Yield the means with their standard errors, for each plane, prior and angle."""
     count = len(priors)
     change, spread = changed.result()
     error = spread / math.sqrt(changed.count)
@@ -210,10 +212,10 @@ def slope_scores(
     count: int,
     head: Row,
 ) -> Row:
-    """Slopes in nats per radian, and their noise: the deviation of the mean over a batch.
+    """Slopes in nats per radian, and their noise: the standard deviation of a batch mean.
 
-    Pictures of a batch are drawn alike and one by one, so that it is that of one picture over the
-    root of their number. Over T steps a force adds up as T, and noise as its root.
+    Images of a batch are independent draws, so the noise is that of one image divided by the
+    square root of the batch size. Over T steps a force adds up as T, and noise as its root.
     """
     batch, steps = head["batch_size"], head["steps"]
     ratio = abs(float(slope[prior])) * math.sqrt(batch) / float(noise[bound])

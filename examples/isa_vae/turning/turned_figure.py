@@ -1,4 +1,4 @@
-"""The picture and the summary of rotation.py."""
+"""The figure and the summary of rotation.py."""
 
 import itertools
 import statistics
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import matplotlib
 import numpy as np
 from plots.style import color, lines
+
 from turning.gains import ANGLES, Row
 
 matplotlib.use("Agg")  # draws into files: no display needed
@@ -15,18 +16,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 KINDS = ("within", "across")
-LINEAR = 0.02  # nats up to about which the axis of the prior's term is linear
-NOTHING = 1e-5  # nats, from which a prior makes a difference
+LINEAR = 0.02  # approximate extent in nats of the linear part of the prior term's axis
+NEGLIGIBLE = 1e-5  # nats below which a prior makes no difference
 TICKS = (-1, -0.3, -0.1, -0.03, -0.01, 0, 0.01, 0.03, 0.1, 0.3, 1)
 
 
 def distinct(rows: Iterable[Row], key: str) -> list[str]:
-    """Values of a column in their order."""
+    """Distinct values of a column, in order of appearance."""
     return list(dict.fromkeys(row[key] for row in rows))
 
 
 def curves(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
-    """The rows of each plane of each model, by angle."""
+    """Group the rows by model and plane; each group is ordered by angle."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         found.setdefault((row["model"], row["plane"]), []).append(row)
@@ -34,7 +35,7 @@ def curves(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
 
 
 def summarise(rows: Sequence[Row]) -> list[Row]:
-    """Means over all planes of a kind, for every prior that models had and that was asked."""
+    """Average over all planes of a kind, for every training prior and every evaluated prior."""
     groups = itertools.product(distinct(rows, "arm"), KINDS, distinct(rows, "prior"))
     found = []
     for arm, kind, prior in groups:
@@ -45,7 +46,7 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
 
 
 def group_summary(rows: Sequence[Row]) -> Row:
-    """Of the planes of a kind under one prior: of both slopes the steeper, of noise the mean."""
+    """Summarise the planes of a kind under one prior, with the steeper slope and mean noise."""
     planes = curves(rows).values()
     change = [[row["change_prior"] for row in plane] for plane in planes]
     slope = [max(abs(r["slope_prior"]) for r in plane if "slope_prior" in r) for plane in planes]
@@ -71,14 +72,15 @@ def group_summary(rows: Sequence[Row]) -> Row:
 
 
 def aligned(rows: Sequence[Row]) -> float | None:
-    """Where the prior's term stands, from 0 at its lowest over all angles to 1 at its highest.
+    """Position of the prior's term between its lowest (0) and highest (1) over all angles.
 
-    It is 1 if all codes lie as the prior likes best; None where the angle is the same to it.
+    It is 1 if all codes have the orientation that the prior favours most, and None if the prior
+    does not depend on the angle.
     """
     change = [[row["change_prior"] for row in plane] for plane in curves(rows).values()]
     lowest, highest = (sum(end(c) for c in change) for end in (min, max))
     extent = highest - lowest
-    return -lowest / extent if extent > NOTHING * len(change) else None
+    return -lowest / extent if extent > NEGLIGIBLE * len(change) else None
 
 
 COLUMNS = {
@@ -95,9 +97,9 @@ COLUMNS = {
 
 
 def as_text(summary: Sequence[Row]) -> str:
-    """The means, a line for each prior that was asked."""
+    """Format the means, one line per evaluated prior."""
     titles = "".join(f"  {title}" for title, _ in COLUMNS.values())
-    text = [f"{'trained with':<14}{'planes':<11}{'asked':<14}{titles}"]
+    text = [f"{'trained with':<14}{'planes':<11}{'prior':<14}{titles}"]
     for row in summary:
         line = f"{row['arm']:<14}{row['planes']:<3} {row['kind']:<7}{row['prior']:<14}"
         for key, (title, digits) in COLUMNS.items():
@@ -109,7 +111,7 @@ def as_text(summary: Sequence[Row]) -> str:
 
 
 def figure(rows: Sequence[Row], label: str) -> Figure:
-    """Nats against degrees: a row of panels for each prior that models were trained with."""
+    """Plot nats against degrees, with a row of panels for each prior that models trained with."""
     arms = distinct(rows, "arm")
     size = (14, 1.4 + 2.9 * len(arms))
     picture = plt.figure(figsize=size, layout="constrained")
@@ -140,7 +142,7 @@ def figure(rows: Sequence[Row], label: str) -> Figure:
 
 
 def draw_curves(ax: Axes, rows: Sequence[Row], key: str, thin: Sequence[str]) -> None:
-    """A thick line for the mean of each prior asked, and for some a thin one for each plane."""
+    """Draw the mean of each evaluated prior as a thick line, and planes of some as thin lines."""
     for prior in distinct(rows, "prior"):
         planes = curves(row for row in rows if row["prior"] == prior).values()
         values = np.array([[row[key] for row in plane] for plane in planes])
@@ -154,7 +156,7 @@ def draw_curves(ax: Axes, rows: Sequence[Row], key: str, thin: Sequence[str]) ->
 
 
 def prior_panel(ax: Axes, rows: Sequence[Row]) -> None:
-    """Change of E log p(z), and what the noise of the gradients comes to."""
+    """Plot the change of E log p(z), with the gradient noise for comparison."""
     draw_curves(ax, rows, "change_prior", distinct(rows, "prior"))
     own = [row for row in rows if row["prior"] == row["arm"] and "noise_bound" in row]
     if own:
@@ -168,5 +170,5 @@ def prior_panel(ax: Axes, rows: Sequence[Row]) -> None:
 
 
 def bound_panel(ax: Axes, rows: Sequence[Row]) -> None:
-    """Change of the whole bound; each plane under the model's own prior only."""
+    """Plot the change of the whole ELBO; single planes only under the model's own prior."""
     draw_curves(ax, rows, "change_bound", distinct(rows, "arm"))

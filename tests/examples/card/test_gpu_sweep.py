@@ -18,10 +18,10 @@ import pytest
 import sweep
 import torch
 from card import capture, closing, mig_pool, session
-from card.choice import Choice, describe, remembered
-from card.leave import Leave, read_lines, read_model
+from card.choice import Choice, describe, load_choice
+from card.leave import OutputFolder, read_lines, read_model
 from card.loop import Training
-from card.mig_pool import Gaps, gaps_of, processes
+from card.mig_pool import Gaps, compute_gaps, gap_workers
 from card.probe import DisagreementError
 from card.schedule import Schedule
 from card.session import Session
@@ -107,7 +107,7 @@ def test_time_alone_chooses_the_number_of_pairs(seconds, pairs):
 def test_the_number_of_pairs_stays_what_the_first_session_made_it():
     assert planned_of([]) is None
     assert planned_of([{"planned": 22}, {"planned": 22}, {}]) == 22
-    with pytest.raises(UsageError, match="two protocols"):
+    with pytest.raises(UsageError, match="different numbers of pairs"):
         planned_of([{"planned": 22}, {"planned": 24}])
 
 
@@ -201,7 +201,9 @@ def choice_of(**changes):
 def session_of(pictures, folder, smaller=SMALL, **changes):
     packed = torch.from_numpy(pictures.packed)
     gaps_here = Gaps(None, 499)
-    return Session(packed, pictures, choice_of(**changes), 18, Leave(folder), gaps_here, smaller)
+    return Session(
+        packed, pictures, choice_of(**changes), 18, OutputFolder(folder), gaps_here, smaller
+    )
 
 
 def first_wave():
@@ -243,7 +245,7 @@ def test_a_run_that_has_its_row_is_trained_for_its_partner_and_not_scored_again(
 
 
 def lines_of(made):
-    return read_lines(made.leave.folder / "rows.jsonl")
+    return read_lines(made.output.folder / "rows.jsonl")
 
 
 def test_processes_find_the_gaps_that_are_found_here(pictures):
@@ -251,9 +253,9 @@ def test_processes_find_the_gaps_that_are_found_here(pictures):
     mean = torch.randn(len(pictures), 3, generator=generator)
     std = torch.rand(len(pictures), 3, generator=generator) + 0.1
     found = session.Measured(torch.arange(len(pictures)), mean, std, torch.zeros(3, 1))
-    with processes(1, 499) as pool:
+    with gap_workers(1, 499) as pool:
         there = pool.result(pool.submit(found), found)
-    assert there == gaps_of(499, mean.numpy(), std.numpy())
+    assert there == compute_gaps(499, mean.numpy(), std.numpy())
 
 
 def test_where_processes_die_the_gaps_are_found_here(pictures):
@@ -292,7 +294,7 @@ def test_memory_that_is_too_small_for_two_seeds_is_tried_with_one(pictures, tmp_
     monkeypatch.setattr(made, "prepare", full)
     schedule = Schedule(made, time.monotonic() + 3600, 1.0)
     schedule.todo = schedule.todo[:1]
-    assert schedule.go() == 0
+    assert schedule.run() == 0
     made.collect(wait=True)
     assert sorted({row["seed"] for row in made.rows}) == [1, 2] and len(made.rows) == 4
     assert made.choice.width == 1 and "waves of two seeds" in made.choice.notes[0]
@@ -325,7 +327,7 @@ def test_an_error_in_a_wave_takes_no_row_of_those_before(pictures, tmp_path, mon
         return train(wave, tell)
 
     monkeypatch.setattr(made, "train", failing)
-    assert Schedule(made, time.monotonic() + 3600, 1.0).go() == 0
+    assert Schedule(made, time.monotonic() + 3600, 1.0).run() == 0
     made.collect(wait=True)
     assert len(made.rows) == 4 and len(waves_begun) == 2
     assert "no further wave: RuntimeError: the card is gone" in capsys.readouterr().out
@@ -333,7 +335,7 @@ def test_an_error_in_a_wave_takes_no_row_of_those_before(pictures, tmp_path, mon
 
 def test_gaps_that_fail_cost_one_row(pictures, tmp_path, monkeypatch, capsys):
     made, calls = session_of(pictures, tmp_path), []
-    real = mig_pool.gaps_of
+    real = mig_pool.compute_gaps
 
     def failing(*args):
         calls.append(args)
@@ -341,7 +343,7 @@ def test_gaps_that_fail_cost_one_row(pictures, tmp_path, monkeypatch, capsys):
             raise MemoryError("full")
         return real(*args)
 
-    monkeypatch.setattr(mig_pool, "gaps_of", failing)
+    monkeypatch.setattr(mig_pool, "compute_gaps", failing)
     made.train(first_wave(), lambda step, steps: None)
     made.collect(wait=True)
     assert len(calls) == 4 and len(made.rows) == 3 and made.pending == []
@@ -378,7 +380,7 @@ def test_codes_that_cannot_be_turned_cost_no_row(pictures, tmp_path, monkeypatch
 def test_nothing_is_published_where_a_part_is_refused(pictures, tmp_path, capsys):
     good = session_rows(pictures, tmp_path / "good")
     run = experiments()["paper"][0]
-    part, *_ = Leave(tmp_path / "parts").model("normal", run, VAE(20, 16).state_dict())
+    part, *_ = OutputFolder(tmp_path / "parts").model("normal", run, VAE(20, 16).state_dict())
     part.rename(part.with_name("normal.model.1of2"))
     assert collect(good, part.with_name("normal.model.1of2"), publish=tmp_path / "tables") == 2
     assert "one of 2 parts" in capsys.readouterr().err
@@ -400,7 +402,7 @@ def test_waves_of_unknown_kinds_are_given_more_time(pictures, tmp_path):
 def test_a_schedule_begins_no_wave_that_cannot_end(pictures, tmp_path):
     made = session_of(pictures, tmp_path)
     assert Schedule(made, time.monotonic() + 100, 40.0).fitting() == list(waves(18, 2, ()))[:2]
-    assert Schedule(made, time.monotonic() + 30, 40.0).go() == 0
+    assert Schedule(made, time.monotonic() + 30, 40.0).run() == 0
     assert made.rows == [] and made.pending == []
 
 
@@ -428,7 +430,7 @@ def test_a_trial_that_hangs_or_crashes_is_given_up():
     )
     assert "status 3" in probing.trial([*python, "raise SystemExit(3)"])["error"]
     assert "no number" in probing.trial([*python, "print('no number')"])["error"]
-    assert "it said" in probing.trial([*python, "pass"])["error"]
+    assert "unexpected output" in probing.trial([*python, "pass"])["error"]
     assert "no way" in probing.trial([*python, "raise ValueError('no way')"])["error"]
     for difference, works in ((1e-6, True), (0.1, False), (float("nan"), False)):
         found = {"step_ms": 2.5, "difference": difference}
@@ -444,44 +446,44 @@ def test_the_fastest_way_that_works_is_chosen():
 
 def test_a_trial_is_remembered_for_this_device_and_this_code(tmp_path, monkeypatch):
     place, choice = tmp_path / "trial.json", choice_of(notes=["x"], agreement={"float32": 1e-7})
-    assert remembered(place, CPU) is None
-    choice.remember(place)
-    assert remembered(place, CPU) == choice
+    assert load_choice(place, CPU) is None
+    choice.save(place)
+    assert load_choice(place, CPU) == choice
     monkeypatch.setattr(time, "time", lambda: 1e12)
-    assert remembered(place, CPU) is None
+    assert load_choice(place, CPU) is None
     monkeypatch.undo()
-    monkeypatch.setattr("card.choice.code", lambda: "other")
-    assert remembered(place, CPU) is None
+    monkeypatch.setattr("card.choice.source_hash", lambda: "other")
+    assert load_choice(place, CPU) is None
     monkeypatch.undo()
     place.write_text("{damaged")
-    assert remembered(place, CPU) is None
+    assert load_choice(place, CPU) is None
 
 
 # --- what is left behind ---
 
 
 def test_a_line_that_was_cut_off_is_left_out_and_a_damaged_one_is_named(tmp_path):
-    leave = Leave(tmp_path)
-    leave.add("run", {"seed": 1})
-    leave.add("smoke", {"engine": "graph"})
+    output = OutputFolder(tmp_path)
+    output.add("run", {"seed": 1})
+    output.add("smoke", {"engine": "graph"})
     path = tmp_path / "rows.jsonl"
     path.write_text(path.read_text() + '{"kind": "run", "se')
-    assert leave.lines("run") == [{"kind": "run", "seed": 1}]
-    again = Leave(tmp_path)  # the next session writes no line into the rest of this one
+    assert output.lines("run") == [{"kind": "run", "seed": 1}]
+    again = OutputFolder(tmp_path)  # the next session writes no line into the rest of this one
     again.add("run", {"seed": 2})
     assert [line["seed"] for line in again.lines("run")] == [1, 2]
     path.write_text('{"kind": "run"}\nnothing\n{"kind": "run"}\n')
     with pytest.raises(UsageError, match="line 2 is damaged"):
         read_lines(path)
     with pytest.raises(ValueError, match="Out of range"):
-        leave.add("run", {"mig": float("nan")})
+        output.add("run", {"mig": float("nan")})
 
 
 def test_a_model_goes_in_parts_and_comes_back(tmp_path, monkeypatch):
     monkeypatch.setattr("card.leave.PART", 50_000)
     run = experiments()["paper"][0]
     vae = VAE(20, 16)
-    paths = Leave(tmp_path).model("normal", run, vae.state_dict())
+    paths = OutputFolder(tmp_path).model("normal", run, vae.state_dict())
     assert len(paths) > 3 and all(path.stat().st_size <= 50_000 for path in paths)
     key, config, weights = read_model(paths[::-1])
     assert (key, config) == (run.key, run.config)
@@ -493,7 +495,7 @@ def test_a_model_goes_in_parts_and_comes_back(tmp_path, monkeypatch):
 
 def test_a_model_of_the_papers_size_fits_the_limits(tmp_path):
     run = experiments()["paper"][0]
-    paths = Leave(tmp_path).model("normal", run, VAE(20, run.config.hidden).state_dict())
+    paths = OutputFolder(tmp_path).model("normal", run, VAE(20, run.config.hidden).state_dict())
     sizes = [path.stat().st_size / 2**20 for path in paths]
     assert len(sizes) == 2 and max(sizes) < 16 and 2 * sum(sizes) < 58  # of 64 MiB for both
 
@@ -503,7 +505,7 @@ def test_a_model_of_the_papers_size_fits_the_limits(tmp_path):
 
 def session_rows(pictures, folder, seeds=(1, 2), **changes):
     """A file of rows of the experiment's own settings, from made-up scores."""
-    leave, rng = Leave(folder), np.random.default_rng(seeds[0])
+    output, rng = OutputFolder(folder), np.random.default_rng(seeds[0])
     template = session_of(pictures, folder / "x")
     for run in experiments()["paper"]:
         if run.config.seed in seeds and run.arm in PRIMARY and run.config.beta == 1:
@@ -511,10 +513,10 @@ def session_rows(pictures, folder, seeds=(1, 2), **changes):
             row = template.row(there, None, "tf32", "graph")
             scores = {"mig": float(rng.random()), "log_px": -40.0 + float(rng.random())}
             row |= {"protocol": "paper-1", "status": "done", **scores, **changes}
-            leave.add("run", row)
-    leave.add("smoke", {"engine": "graph", "device": {"card": "made up"}, "seed": seeds[0]})
-    leave.add("rotation", {"key": f"normal-beta1-seed{seeds[0]}", "means": [{"prior": "own"}]})
-    leave.add("curves", {"key": "normal-beta1-seed1", "rows": [{"angle": 0.0}]})
+            output.add("run", row)
+    output.add("smoke", {"engine": "graph", "device": {"card": "made up"}, "seed": seeds[0]})
+    output.add("rotation", {"key": f"normal-beta1-seed{seeds[0]}", "means": [{"prior": "own"}]})
+    output.add("curves", {"key": "normal-beta1-seed1", "rows": [{"angle": 0.0}]})
     return folder / "rows.jsonl"
 
 
@@ -552,11 +554,14 @@ def test_sessions_are_merged_into_the_tables(pictures, tmp_path, capsys):
     ("changes", "said"),
     [
         ({"protocol": "paper-0"}, "of the protocol 'paper-0'"),
-        ({"planned": 20}, "two protocols"),
-        ({"mig": 0.5}, "there twice, with other mig"),
-        ({"status": "diverged", "mig": None, "log_px": None}, "there twice, with other status"),
-        ({"config": replace(PAPER_ON_GPU, hidden=8, seed=1).to_json()}, "--hidden: 8 then"),
-        ({"seed": 99}, "is no run of paper"),
+        ({"planned": 20}, "different numbers of pairs"),
+        ({"mig": 0.5}, "occurs twice, with different mig"),
+        (
+            {"status": "diverged", "mig": None, "log_px": None},
+            "twice, with different status",
+        ),
+        ({"config": replace(PAPER_ON_GPU, hidden=8, seed=1).to_json()}, "--hidden: was 8"),
+        ({"seed": 99}, "is not a run of paper"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
@@ -610,13 +615,13 @@ def start(folder, *flags):
 
 
 def finished_runs(out):
-    return Leave(out).lines("run")
+    return OutputFolder(out).lines("run")
 
 
 def interrupted(folder, number):
     """A rehearsal that is sent a signal when it has its first rows: its status, and the rows."""
     trial = folder / "cache/lpnested/trial-of-a-rehearsal.json"
-    choice_of(workers=1, step_ms=5.0).remember(trial)
+    choice_of(workers=1, step_ms=5.0).save(trial)
     process = start(folder, "--minutes", "5", "--out", str(folder / "out"))
     until = time.monotonic() + 240
     while not finished_runs(folder / "out") and time.monotonic() < until:
@@ -665,7 +670,7 @@ def test_the_trial_alone_writes_no_row(tmp_path):
     assert line["trials"]["graph"].keys() == {"error"}  # there is no GPU here
     assert line["agreement"] == {"float32": 0.0}
     assert "fell back: graph" in printed and "the first look is at" in printed
-    assert remembered(tmp_path / "cache/lpnested/trial-of-a-rehearsal.json", CPU) is not None
+    assert load_choice(tmp_path / "cache/lpnested/trial-of-a-rehearsal.json", CPU) is not None
 
 
 @pytest.mark.parametrize(
@@ -682,7 +687,7 @@ def test_the_trial_alone_writes_no_row(tmp_path):
     ids=lambda x: " ".join(x)[:12] if isinstance(x, list) else "",
 )
 def test_mistakes_are_told(tmp_path, capsys, flags, said):
-    Leave(tmp_path / "other").add("run", {"protocol": "paper-1"})
+    OutputFolder(tmp_path / "other").add("run", {"protocol": "paper-1"})
     flags = [str(tmp_path / "other") if flag == "OTHER" else flag for flag in flags]
     assert script.main(flags) == 2
     assert said in capsys.readouterr().err

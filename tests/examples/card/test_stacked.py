@@ -33,7 +33,7 @@ def config_of(settings, **changes):
 def singly(config, packed, folder):
     state = train.make_state(config, channels=1)
     folder.mkdir()
-    train.train(config, state, packed, 4096, folder, "these", tell=lambda step: None)
+    train.train(config, state, packed, 4096, folder, "these", lambda step: None)
     return state
 
 
@@ -113,7 +113,7 @@ def test_a_stack_that_begins_anew_is_a_new_one(packed):
     arms = [config_of(ARMS[name]) for name in ("normal", "isa-released")]
     fresh = together(arms, (7, 8), packed)
     used = together(arms, (3, 4), packed)
-    used.begin((7, 8))
+    used.reset((7, 8))
     used.run(used.step, lambda step: None)
     assert used.stack.seeds == (7, 8)
     assert used.history(1, 1) == fresh.history(1, 1)

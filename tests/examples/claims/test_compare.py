@@ -79,9 +79,9 @@ def test_permutation_p_at_its_ends():
 
 
 def test_wrong_samples_are_refused():
-    with pytest.raises(ValueError, match="one length, but got 2 and 3"):
+    with pytest.raises(ValueError, match="equal length, but got 2 and 3"):
         permutation_p([1, 2], [1, 2, 3], True)
-    with pytest.raises(ValueError, match="2 values or more each, but got 1 and 3"):
+    with pytest.raises(ValueError, match="2 values each, but got 1 and 3"):
         difference_interval([1], [1, 2, 3], False)
 
 

@@ -315,7 +315,7 @@ def test_what_was_seen_before_it_was_asked_is_post_hoc():
 
 
 def test_nothing_to_compare_is_said(tmp_path):
-    with pytest.raises(UsageError, match="no arms to compare, but normal"):
+    with pytest.raises(UsageError, match="no arms to compare, only normal"):
         write_verdicts(runs("normal"), tmp_path)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from claims import looks
 from claims.bootstrap import difference_interval
-from claims.questions import looked_at, planned, unmade
+from claims.questions import looked_at, missing_runs, planned
 from claims.verdicts import judge, write_verdicts
 from config import UsageError
 from sweeps.experiments import (
@@ -137,23 +137,23 @@ def test_the_second_look_is_at_all_of_its_pairs():
 
 def test_what_is_wanted_are_the_seeds_of_the_look_that_is_due():
     rows = everything()
-    assert not unmade(rows) and len(planned(rows)) == len(rows) == 8 * PAIRS
+    assert not missing_runs(rows) and len(planned(rows)) == len(rows) == 8 * PAIRS
     wanted = planned(runs("normal", [1]))
     assert len(wanted) == 8 * PAIRS and {seed for *_, seed in wanted} == set(range(1, PAIRS + 1))
     begun = rows + runs("normal", [PAIRS + 1])
-    assert unmade(begun) == {("normal", 1.0, seed) for seed in range(PAIRS + 2, LATER + 1)}
-    assert not unmade(everything(LATER))
+    assert missing_runs(begun) == {("normal", 1.0, seed) for seed in range(PAIRS + 2, LATER + 1)}
+    assert not missing_runs(everything(LATER))
 
 
 @pytest.mark.parametrize("others", [[None], [17], ["18"], [18.5], [0]])
 def test_rows_that_disagree_on_what_was_planned_are_refused(others):
     rows = runs("normal", [1, 2])
     rows[1]["planned"] = others[0]
-    for function in (planned, unmade, judge):
-        with pytest.raises(UsageError, match=f"one number, but name .*{others[0]}"):
+    for function in (planned, missing_runs, judge):
+        with pytest.raises(UsageError, match=f"column planned, but they have .*{others[0]}"):
             function(rows)
     del rows[1]["planned"]
-    with pytest.raises(UsageError, match="but name 18, None"):
+    with pytest.raises(UsageError, match="but they have 18, None"):
         judge(rows)
 
 
@@ -175,7 +175,7 @@ def test_no_figure_shows_scores_before_a_look_or_between_two(tmp_path, capsys):
     table.write_text(as_csv(few))
     for what in ("fig5a", "fig5b", "report", "a5"):
         assert figures.main([what, str(table), "--out", str(tmp_path / "out.png")]) == 2
-        assert f"before its {PAIRS} pairs are made" in capsys.readouterr().err
+        assert f"before its {PAIRS} pairs are complete" in capsys.readouterr().err
     between = [row for arm in PRIMARY for row in runs(arm, range(1, LATER))]
     assert {row["seed"] for row in looked_at(between)} == set(range(1, PAIRS + 1))
     done = [row for arm in PRIMARY for row in runs(arm, range(1, LATER + 1))]

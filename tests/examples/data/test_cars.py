@@ -129,14 +129,17 @@ def test_published_archive_is_read_without_a_warning(contents, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("member", "message"),
     [
-        (special("../evil", tarfile.REGTYPE), "'../evil' points out of its folder"),
-        (special("data/cars/../../evil.mat", tarfile.REGTYPE), "points out of its folder"),
-        (special("/evil", tarfile.REGTYPE), "points out of its folder"),
-        (special("../evil", tarfile.SYMTYPE, "/etc/passwd"), "points out of its folder"),
-        (special("data/cars/car_009_mesh.mat", tarfile.SYMTYPE, "/etc/passwd"), "no plain file"),
+        (special("../evil", tarfile.REGTYPE), "'../evil' points outside its folder"),
+        (special("data/cars/../../evil.mat", tarfile.REGTYPE), "points outside its folder"),
+        (special("/evil", tarfile.REGTYPE), "points outside its folder"),
+        (special("../evil", tarfile.SYMTYPE, "/etc/passwd"), "points outside its folder"),
+        (
+            special("data/cars/car_009_mesh.mat", tarfile.SYMTYPE, "/etc/passwd"),
+            "not a regular file",
+        ),
         (special("data/cars/list.txt", tarfile.LNKTYPE, "data/cars/car_001_mesh.mat"), "a link"),
         (special("data/cars/list.txt", tarfile.CHRTYPE), "a device"),
-        (special("data/cars/list.txt", tarfile.FIFOTYPE), "no plain file"),
+        (special("data/cars/list.txt", tarfile.FIFOTYPE), "not a regular file"),
     ],
 )
 def test_tricks_of_an_archive_are_refused_and_nothing_is_written(
@@ -209,9 +212,9 @@ def test_other_files(contents, tmp_path):
     [
         (b"", "empty"),
         (b"car_001_mesh\ncar_001_mesh.mat\n", "twice"),
-        (b"../car_001_mesh\n", "'../car_001_mesh', which is no file of its folder"),
+        (b"../car_001_mesh\n", "'../car_001_mesh', which is not a file in its folder"),
         (b"/etc/passwd\n", "'/etc/passwd'"),
-        (b"..\n", "no file of its folder"),
+        (b"..\n", "not a file in its folder"),
         (b"car_001_mesh\ncar_077_mesh\n", "no data/cars/car_077_mesh.mat, which list.txt names"),
         (b"\xff\xfe\x00", "codec"),
     ],

@@ -279,7 +279,7 @@ def test_other_files(tmp_path):
         ({"imgs": np.full((3, 64, 64), 255, np.uint8)}, "value 255, not 0 or 1"),
         ({"imgs": np.zeros((0, 64, 64), np.uint8)}, "imgs is"),
         ({"imgs": np.asfortranarray(np.zeros((3, 64, 64), np.uint8))}, "Fortran"),
-        ({"latents_classes": np.zeros((2, 6), int)}, "beside 3 images"),
+        ({"latents_classes": np.zeros((2, 6), int)}, "for 3 images"),
         ({"latents_classes": np.zeros((3, 6))}, "float64"),
         ({"latents_classes": np.full((3, 6), 7)}, "color"),
         ({"latents_classes": None, "latents_values": np.full((3, 6), np.nan)}, "value of color"),

@@ -261,7 +261,7 @@ def test_an_interrupted_run_goes_on_to_the_same_table(tmp_path, capsys, monkeypa
     assert mechanism.main(flags(broken)) == 130
     assert [path.name for path in (broken / "parts").iterdir()] == ["laplace.json"]
     assert not (broken / "out").exists()
-    assert "goes on" in capsys.readouterr().err
+    assert "resumes" in capsys.readouterr().err
 
     trained_again = []
     monkeypatch.setattr(mechanism, "fit", lambda *a: trained_again.append(a[0].name) or fit(*a))
@@ -274,10 +274,10 @@ def test_an_interrupted_run_goes_on_to_the_same_table(tmp_path, capsys, monkeypa
 def test_parts_of_another_experiment_are_refused(tmp_path, capsys):
     assert mechanism.main(flags(tmp_path)) == 0
     assert mechanism.main(flags(tmp_path, "--beta", "2")) == 2
-    assert "other settings" in capsys.readouterr().err
+    assert "different settings" in capsys.readouterr().err
     (tmp_path / "parts" / "laplace.json").write_text("{")
     assert mechanism.main(flags(tmp_path)) == 2
-    assert "no finished arm" in capsys.readouterr().err
+    assert "not a finished arm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -124,12 +124,12 @@ NAMED = [
 @pytest.mark.parametrize("call", NAMED)
 def test_names_that_cannot_be_are_refused_before_anything_is_computed(call):
     for names in (("a", "b"), ("a", "b", "b"), ("a", "b", "c", "d")):
-        with pytest.raises(ValueError, match="3 different names, one for each factor"):
+        with pytest.raises(ValueError, match="3 distinct names, one per factor"):
             call(factors=names)
     for wrong in ({"factors": "abc"}, {"factors": ("a", "b", "c"), "mig_factors": "a"}):
-        with pytest.raises(ValueError, match="a list of names, but got the text"):
+        with pytest.raises(ValueError, match="a list of names, but got the string"):
             call(**wrong)
-    with pytest.raises(ValueError, match="some of the factors a, b, c, but got b, posX"):
+    with pytest.raises(ValueError, match="among the factors a, b, c, but got b, posX"):
         call(factors=("a", "b", "c"), mig_factors=("b", "posX"))
     with pytest.raises(ValueError, match="but got none"):
         call(factors=("a", "b", "c"), mig_factors=())
@@ -137,12 +137,12 @@ def test_names_that_cannot_be_are_refused_before_anything_is_computed(call):
 
 WRONG = {
     "codes must have shape|both have shape": (MEAN[:, 0], STD[:, 0], FACTORS),
-    r"with N = 240 as the codes, but got \(239, 3\)": (MEAN, STD, FACTORS[1:]),
-    r"one factor alone is factors\[:, None\]": (MEAN, STD, FACTORS[:, 0]),
+    r"with N = 240 like the codes, but got \(239, 3\)": (MEAN, STD, FACTORS[1:]),
+    r"pass a single factor as factors\[:, None\]": (MEAN, STD, FACTORS[:, 0]),
     "must be numbers": (np.full(MEAN.shape, "a"), STD, FACTORS),
     "must be finite|finite means": (MEAN.where(MEAN > 0, torch.nan), STD, FACTORS),
     "factors must be finite": (MEAN, STD, FACTORS / 0),
-    "cut into bins first": (MEAN, STD, MEAN),
+    "binned first": (MEAN, STD, MEAN),
 }
 
 

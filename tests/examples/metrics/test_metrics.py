@@ -94,7 +94,7 @@ def test_agrees_with_chens_sampled_estimator(grid):
 def test_the_sampled_estimator_is_the_same_in_parts(grid, monkeypatch):
     mean, std = random_encoder(grid, 3, torch.Generator().manual_seed(3))
     whole = mig_sampled(mean, std, grid, 300, torch.Generator().manual_seed(4))
-    monkeypatch.setattr(sampled, "AT_ONCE", 5 * mean.numel())
+    monkeypatch.setattr(sampled, "CHUNK", 5 * mean.numel())
     parts = mig_sampled(mean, std, grid, 300, torch.Generator().manual_seed(4))
     assert parts == pytest.approx(whole, rel=1e-12)
 

@@ -253,7 +253,7 @@ def test_random_groupings_have_every_latent_once_and_the_sizes():
 
 def test_groupings_know_what_subspaces_of_these_latents_know(small, monkeypatch):
     mean, std, classes = small
-    monkeypatch.setattr("metrics.groupings.AT_ONCE", 3)
+    monkeypatch.setattr("metrics.groupings.CHUNK", 3)
     monkeypatch.setattr("metrics.groupings.BLOCK", 17)
     rows, noise, z = draw_codes(mean, std, 20, generator())
     groupings = random_groupings((2, 3), 4, generator(1))

@@ -171,7 +171,7 @@ def test_rows_come_from_a_folder_or_a_table(folder, tmp_path):
     [
         ({"arm": None}, "has no arm"),
         ({"status": "running"}, "has the status 'running'"),
-        ({"seed": 1}, "is there twice"),
+        ({"seed": 1}, "occurs twice"),
         ({"beta": "low"}, "beta must be a number, but is 'low'"),
         ({"mig": "n/a"}, "mig must be a number, but is 'n/a'"),
     ],
@@ -186,7 +186,7 @@ def test_rows_that_cannot_be_right_are_refused(folder, change, message):
 def test_a_line_with_too_many_cells_is_refused(tmp_path):
     table = tmp_path / "fig5a-made.csv"
     table.write_text(as_csv(fig5a(2)).rstrip("\n") + ",7\n")
-    with pytest.raises(UsageError, match="more cells than the head"):
+    with pytest.raises(UsageError, match="more cells than the header"):
         read_rows(table)
 
 
@@ -209,14 +209,14 @@ def test_verdicts_from_flags_to_files(folder, tmp_path, capsys):
     [
         (
             "fig6 SWEEPS",
-            "no runs of fig6 in SWEEPS. Runs are made by:\n  python examples",
+            "no runs of fig6 in SWEEPS. To make the runs:\n  python examples",
         ),
         ("fig5a NOWHERE", "sweep.py fig5a"),
         ("fig5a SWEEPS --dpi 0", "--dpi must be positive, but got 0"),
-        ("training SWEEPS", "fig5a-made, fig7-made: choose one by --experiment"),
+        ("training SWEEPS", "fig5a-made, fig7-made: choose one with --experiment"),
         ("training SWEEPS --experiment fig6", "sweep.py fig6"),
         ("exponents SWEEPS/fig5a-made", "sweep.py fig7-quick"),
-        ("training TABLE", "holds no histories"),
+        ("training TABLE", "have no training history"),
         ("fig5a SWEEPS --out figure.doc", "--out must end in .png or .pdf or .svg"),
         ("report SWEEPS/fig7-made --out page.pdf", "--out must end in .html"),
         ("verdicts SWEEPS/fig7-made", "has no arms to compare"),
@@ -242,7 +242,7 @@ def test_a_folder_of_published_tables_is_told_from_that_of_a_sweep(tmp_path, cap
     assert main(["report", str(results), "--out", str(tmp_path / "a.html")]) == 2
     assert str(results / "fig5b-quick.csv") in capsys.readouterr().err
     assert main(["fig5a", str(tmp_path)]) == 2  # nothing there that could be meant
-    assert "Runs are made by" in capsys.readouterr().err
+    assert "To make the runs" in capsys.readouterr().err
 
 
 def test_help_teaches(capsys):

@@ -68,7 +68,7 @@ def report(tmp_path_factory):
 def test_the_page_says_what_was_run(report):
     text = report.read_text()
     assert "<title>STAND-IN: ISA-VAE, fig5a-made</title>" in text
-    assert "46 done,\n1 diverged, 1 missing" in text and "Diverged, and without scores: 1." in text
+    assert "46 done,\n1 diverged, 1 missing" in text and "diverged and have no scores: 1." in text
     assert "INTERIM: 1 runs are missing" in text
     assert "The quick rung: smaller than" in text
     assert "2 reproduced, 1 undecided" in text
@@ -89,7 +89,7 @@ def test_a_published_table_makes_a_page_too(tmp_path, capsys):
     assert main(["report", str(table), "--out", str(out)]) == 0
     text = out.read_text()
     assert str(out) in capsys.readouterr().out and text.count("<img") == 1
-    assert "holds no settings" in text and "STAND-IN" not in text
+    assert "omit settings" in text and "STAND-IN" not in text
 
 
 @pytest.mark.skipif(sync_playwright is None, reason="playwright is not installed")

@@ -164,7 +164,7 @@ def test_a_sweep_writes_a_row_for_each_run_and_a_table(table, flags, tmp_path, c
     assert evaluate.main([others[0], *flags[2:], "--udr"]) == 2
     assert evaluate.main([others[0], str(tmp_path), *flags[2:]]) == 2
     assert not (folder / evaluate.SCORES).exists()
-    assert "is no folder of a trained model" in capsys.readouterr().err
+    assert "is not the folder of a trained model" in capsys.readouterr().err
 
 
 def test_a_run_of_a_sweep_is_the_run_of_train(table, here, flags, tmp_path, npz):
@@ -211,7 +211,7 @@ def test_what_is_published_is_neither_run_again_nor_lost(table, here, flags, tmp
     assert len(lines) == 5 and set(before.splitlines()) < set(lines)
     table["tiny"] = [replace(r, config=replace(r.config, steps=61)) for r in table["tiny"]]
     assert script.main([*flags[:3], "--out", str(tmp_path / "other"), *publish]) == 2
-    assert "of 60 steps, but asked for are 61" in capsys.readouterr().err
+    assert "with 60 steps, but this sweep has 61" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_is_recorded(table, here, flags, tmp_path, capsys):
@@ -301,7 +301,7 @@ def test_a_checkpoint_of_other_pictures_is_not_gone_on_with(table, npz, tmp_path
     checkpoint.save(state, config, "of other pictures", tmp_path)
     row = worker.execute(run, tmp_path, keep_model=False)
     assert row["status"] == "done"
-    assert "has a checkpoint of other pictures; starting that run anew" in capsys.readouterr().err
+    assert "has a checkpoint of different images; restarting that run" in capsys.readouterr().err
 
 
 def test_signals_end_a_sweep_as_ctrl_c_does_and_are_put_back(monkeypatch):
@@ -369,7 +369,7 @@ def test_runs_without_a_model_are_named_where_models_are_asked_for(
     said = capsys.readouterr().err
     assert "2 finished runs have no model here (normal-beta1-seed0, normal-beta1-seed1)" in said
     rows = tmp_path / "sweeps/tiny/rows"
-    assert f"remove their files in {rows}" in said
+    assert f"delete their files in {rows}" in said
     (rows / "normal-beta1-seed1.json").unlink()
     assert script.main([*flags, "--keep-models"]) == 0
     assert "1 finished runs have no model here (normal-beta1-seed0)" in capsys.readouterr().err
@@ -379,7 +379,7 @@ def test_runs_without_a_model_are_named_where_models_are_asked_for(
 def test_flags_that_no_run_has_together_are_refused(table, flags, capsys):
     table["tiny"] = tiny(arms=["normal"], seeds=1) + tiny(arms=["isa-unit"], seeds=2)[1:]
     assert script.main([*flags, "--arms", "normal", "--seeds", "1"]) == 2
-    assert "no run of tiny is of all of --arms, --betas and --seeds" in capsys.readouterr().err
+    assert "no run of tiny matches --arms, --betas and --seeds" in capsys.readouterr().err
 
 
 def test_runs_anywhere_find_the_files(table, npz, monkeypatch):
@@ -402,11 +402,11 @@ def fail(task):
 
 
 def test_a_dead_worker_is_named_and_replaced_and_its_task_tried_again(tmp_path):
-    tasks, told = [tmp_path / name for name in "abc"], []
-    results = dict(pool.in_pool(tasks, die_once, 2, tell=told.append))
+    tasks, messages = [tmp_path / name for name in "abc"], []
+    results = dict(pool.in_pool(tasks, die_once, 2, report=messages.append))
     assert results == {task: task.name for task in tasks}
-    assert len(told) == 3
-    for line in told:
+    assert len(messages) == 3
+    for line in messages:
         assert re.search(r"/[abc]: its worker, process \d+, was killed by SIGKILL", line)
         assert "try 2 of 3 follows" in line
 
@@ -424,9 +424,9 @@ def meet(path):
 
 
 def test_a_retry_keeps_the_neighbours_and_the_number_of_workers(tmp_path):
-    tasks, told = [tmp_path / name for name in ("dies", "one", "other")], []
-    results = dict(pool.in_pool(tasks, meet, 2, tell=told.append))
-    assert len(told) == 1 and results[tasks[0]] == "dies"
+    tasks, messages = [tmp_path / name for name in ("dies", "one", "other")], []
+    results = dict(pool.in_pool(tasks, meet, 2, report=messages.append))
+    assert len(messages) == 1 and results[tasks[0]] == "dies"
     assert results[tasks[1]] != results[tasks[2]]  # side by side, in two processes
 
 
@@ -435,10 +435,10 @@ def always_dies(task):
 
 
 def test_a_task_that_kills_its_workers_is_given_up_by_name():
-    told = []
-    ((task, error),) = pool.in_pool(["x"], always_dies, 1, tell=told.append)
+    messages = []
+    ((task, error),) = pool.in_pool(["x"], always_dies, 1, report=messages.append)
     assert task == "x" and isinstance(error, pool.WorkerDiedError)
-    assert len(told) == 3 and told[-1].endswith("given up")
+    assert len(messages) == 3 and messages[-1].endswith("giving up")
 
 
 class LocalError(Exception):
@@ -451,7 +451,7 @@ def raise_local(task):
 
 
 def test_an_error_that_cannot_be_sent_arrives_as_its_name():
-    ((_, error),) = pool.in_pool(["x"], raise_local, 1, tell=lambda _: None)
+    ((_, error),) = pool.in_pool(["x"], raise_local, 1, report=lambda _: None)
     assert isinstance(error, RuntimeError) and "LocalError('x, x')" in str(error)
 
 
@@ -499,7 +499,7 @@ def test_the_pool_takes_gpus_where_there_are_any(table, flags, tmp_path, monkeyp
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     command = [*flags[:-2], "--engine", "pool", "--gpus"]
     assert script.main([*command, "0.5"]) == 2
-    assert "there are 0 here" in capsys.readouterr().err
+    assert "but 0 are available" in capsys.readouterr().err
     assert script.main([*command, "0.5", "--address", "auto"]) == 2
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.delenv(pool.VISIBLE, raising=False)
@@ -574,10 +574,13 @@ def test_a_worker_that_is_to_end_does_so_when_its_checkpoint_is_saved(
 
 
 def test_a_task_that_fails_for_good_is_reported(tmp_path):
-    told = []
-    ((task, error),) = pool.in_pool(["x"], fail, 1, tell=told.append)
+    messages = []
+    ((task, error),) = pool.in_pool(["x"], fail, 1, report=messages.append)
     assert task == "x" and isinstance(error, ValueError)
-    assert [line.rpartition("; ")[2] for line in told[::2]] == ["try 2 of 3 follows", "given up"]
+    assert [line.rpartition("; ")[2] for line in messages[::2]] == [
+        "retrying (attempt 2 of 3)",
+        "giving up",
+    ]
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_rest_goes_on(tmp_path, npz):
@@ -608,7 +611,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_rest_goes_on(tmp_path, npz):
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=600)
     assert process.returncode == 130, errors
-    assert "goes on from here" in errors
+    assert "resumes the sweep" in errors
     assert "Traceback" not in errors and "leaked" not in errors
     done = len(list(rows.iterdir()))
     assert done == 1
@@ -660,13 +663,13 @@ def test_other_settings_and_other_pictures_are_not_mixed(table, here, flags, tmp
     assert script.main(flags) == 0
     table["tiny"] = tiny(arms=["normal"], seeds=1, learning_rate=2e-3)
     assert script.main(flags) == 2
-    assert "has other settings" in capsys.readouterr().err
+    assert "has different settings" in capsys.readouterr().err
     table["tiny"] = tiny(arms=["normal"], seeds=1)
     assert script.main([flags[0], *flags[3:]]) == 2
-    assert "asked for is one of drawn pictures" in capsys.readouterr().err
+    assert "this sweep uses drawn pictures" in capsys.readouterr().err
     table["tiny"] = tiny(arms=["normal", "isa-unit"], seeds=1)  # nor of another arm: one table
     assert script.main([flags[0], *flags[3:], "--arms", "isa-unit"]) == 2
-    assert "asked for is one of drawn pictures" in capsys.readouterr().err
+    assert "this sweep uses drawn pictures" in capsys.readouterr().err
 
 
 def test_a_run_begun_anew_has_no_model_of_other_settings(table, npz, tmp_path):
@@ -701,7 +704,7 @@ def test_a_damaged_row_is_named(table, flags, tmp_path, capsys):
     for content in ("", "[]", "{}"):
         path.write_text(content)
         assert script.main(flags) == 2
-        assert "delete it to run that again" in capsys.readouterr().err
+        assert "delete it to rerun it" in capsys.readouterr().err
 
 
 def test_nothing_is_published_before_there_is_a_row(table, flags, tmp_path, monkeypatch):
@@ -787,7 +790,7 @@ def test_kept_models_are_drawn_scored_and_loaded_without_our_code(
     folder = tmp_path / "sweeps/tiny"
     argv = ["a5", str(folder), "--out", str(tmp_path / "a5")]
     assert figures.main(argv) == 2
-    assert "was trained on small.npz: give it by --data" in capsys.readouterr().err
+    assert "was trained on small.npz: pass it with --data" in capsys.readouterr().err
     assert figures.main([*argv, "--data", str(npz)]) == 0
     assert len(list((tmp_path / "a5").glob("isa-released-beta1-seed0-*.png"))) == 3
 

@@ -28,13 +28,13 @@ from turning import gains
 from turning.bound import (
     Code,
     Prior,
-    Turns,
+    Rotations,
     changes,
     levels,
     mean_field,
     mean_field_std,
+    rotate,
     slopes,
-    turned,
 )
 from turning.gains import (
     ANGLES,
@@ -45,7 +45,7 @@ from turning.gains import (
     choose_planes,
     make_priors,
     measure_rotation,
-    turns,
+    rotations,
 )
 from turning.turned_figure import summarise
 
@@ -58,7 +58,7 @@ SIZES = (2, 2)
 def all_turns(*planes, angles=ANGLES, dtype=torch.float64):
     angle = torch.tensor(angles, dtype=dtype).deg2rad()
     pairs = torch.tensor(planes).repeat_interleave(len(angles), 0)
-    return Turns(pairs, angle.repeat(len(planes))[:, None])
+    return Rotations(pairs, angle.repeat(len(planes))[:, None])
 
 
 def arm(name, sizes=(4, 4), **settings):
@@ -188,10 +188,10 @@ def test_a_subspace_of_exponent_2_has_no_force_within():
 
 def test_turned_is_a_rotation_of_its_plane_alone():
     z, by = some_code().mean, all_turns((3, 1), (0, 2), angles=(30.0, 77.0))
-    found = turned(z, by)
+    found = rotate(z, by)
     torch.testing.assert_close(found.norm(dim=-1), z.norm(dim=-1).expand(4, -1))
     torch.testing.assert_close(found[:2, :, [0, 2]], z[:, [0, 2]].expand(2, -1, -1))
-    torch.testing.assert_close(turned(found, by.undone), z.expand(4, -1, -1))
+    torch.testing.assert_close(rotate(found, by.inverse), z.expand(4, -1, -1))
     cos, sin = math.cos(math.radians(30)), math.sin(math.radians(30))
     torch.testing.assert_close(found[0, :, 3], z[:, 3] * cos - z[:, 1] * sin)
     torch.testing.assert_close(found[0, :, 1], z[:, 3] * sin + z[:, 1] * cos)
@@ -201,7 +201,7 @@ def test_the_mean_field_posterior_is_the_nearest_one():
     std = torch.tensor([[0.3, 1.0, 0.6]], dtype=torch.float64)
     by = all_turns((0, 2), angles=(25.0,))
     found = mean_field_std(std, by)[0, 0].square()
-    rotation = turned(torch.eye(3, dtype=torch.float64), by)[0].T  # its columns are turned axes
+    rotation = rotate(torch.eye(3, dtype=torch.float64), by)[0].T  # its columns are turned axes
     precision = rotation @ torch.diag(std[0] ** -2) @ rotation.T
 
     def divergence(variance):
@@ -327,9 +327,9 @@ def test_slopes_agree_with_finite_differences(model, x):
 
     @torch.no_grad()
     def both(shift):
-        at = Turns(by.planes, by.angle + shift)
+        at = Rotations(by.planes, by.angle + shift)
         log_px, log_q, z = mean_field(x, code, vae.decoder, at, code.noise)
-        force = prior.log_prob(turned(code.sample, at))
+        force = prior.log_prob(rotate(code.sample, at))
         return torch.stack([force, log_px - log_q + prior.log_prob(z)])
 
     torch.testing.assert_close(found, (both(h) - both(-h)) / (2 * h), atol=2e-4, rtol=1e-5)
@@ -402,11 +402,11 @@ def measured(config, pictures, vae=None, name="tiny", device="cpu", **kwargs):
 def test_rows_have_the_means_over_the_pictures(pictures, monkeypatch):
     config = Config(device="cpu", sizes=SIZES, seed=3)
     monkeypatch.setattr(gains, "PICTURES", 100)
-    monkeypatch.setattr(gains, "AT_ONCE", {"cpu": 700})
+    monkeypatch.setattr(gains, "CHUNK", {"cpu": 700})
     rows = measured(config, pictures, pairs=9)
     code, x, vae, prior = parts_of(config, pictures)
     planes = [(0, 1), (2, 3), (0, 2), (1, 3)]
-    priors = make_priors(prior, config, gains.ASKED)
+    priors = make_priors(prior, config, gains.PRIORS)
     before = levels(x, code, vae.decoder, priors)
     by = all_turns(*planes, dtype=torch.float32)
     found = changes(x, code, vae.decoder, priors, by, before).double()
@@ -490,12 +490,12 @@ def test_the_default_training_has_the_released_prior():
 
 def test_all_turns_come_in_parts_that_the_memory_holds():
     planes, x = [Plane(0, 1, True), Plane(1, 2, False)], torch.zeros(300, 1)
-    parts = list(turns(planes, ANGLES, x))
-    assert all(len(part.planes) * 300 <= gains.AT_ONCE["cpu"] for part in parts)
+    parts = list(rotations(planes, ANGLES, x))
+    assert all(len(part.planes) * 300 <= gains.CHUNK["cpu"] for part in parts)
     angles = torch.cat([part.angle for part in parts]).squeeze(1).rad2deg()
     torch.testing.assert_close(angles, torch.tensor(ANGLES * 2))
     assert torch.cat([part.planes for part in parts]).tolist() == [[0, 1]] * 13 + [[1, 2]] * 13
-    assert len(next(turns(planes, ANGLES, torch.zeros(10**6, 1))).planes) == 1
+    assert len(next(rotations(planes, ANGLES, torch.zeros(10**6, 1))).planes) == 1
 
 
 def test_moments_are_those_of_all_that_was_added():
@@ -545,14 +545,14 @@ def test_a_trained_model_is_measured(trained, flags, tmp_path, capsys):
     with (folder / "turned.1.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["model"] for row in rows} == {"tiny", "again"}
-    assert {row["prior"] for row in rows} == set(gains.ASKED)
+    assert {row["prior"] for row in rows} == set(gains.PRIORS)
     planes = {(row["model"], row["plane"]) for row in rows}
     assert len(rows) == len(planes) * 4 * len(ANGLES)
     steep = [row for row in rows if row["slope_prior"]]
     assert {float(row["angle"]) for row in steep} == set(STEEP)
     text = (folder / "turned.1.json").read_text()
     results = json.loads(text, parse_constant=strict)
-    settings = {"priors": list(gains.ASKED), "images": 100, "pairs": 2}
+    settings = {"priors": list(gains.PRIORS), "images": 100, "pairs": 2}
     assert results["settings"] == settings
     assert results["summary"][0]["arm"] == "isa-released"
     assert results["summary"][0]["models"] == 2
@@ -638,7 +638,7 @@ def test_folders_that_cannot_be_measured_are_told(trained, flags, tmp_path, caps
     assert script.main(flags) == 2
     assert "--folders must be one or more" in capsys.readouterr().err
     assert script.main([str(tmp_path), *flags]) == 2
-    assert "no folder of a trained model" in capsys.readouterr().err
+    assert "not the folder of a trained model" in capsys.readouterr().err
     assert script.main([str(trained), str(trained), *flags]) == 2
     assert "of different names" in capsys.readouterr().err
 
