@@ -7,12 +7,12 @@ compared wherever it and the value fit.
 
 import hypothesis.strategies as st
 import oracle
+import problems
 import pytest
-import strategies
 import torch
 from hypothesis import example, given, settings
 from oracle import Real, mp, mpf
-from strategies import Problem
+from problems import Problem
 from torch import Tensor
 
 from lpnested import GeneralizedGamma, LpNested, LpNestedTree
@@ -74,7 +74,7 @@ def assert_near(got: Tensor, exact: Real, rtol: float, floor: Real, what: str) -
     assert error <= rtol * abs(exact) + floor, f"{what}: {got.item()} for {mp.nstr(exact, 20)}"
 
 
-@given(strategies.problems(max_rows=4, reach=37.0))
+@given(problems.problems(max_rows=4, reach=37.0))
 @example(Problem((0, (1, 2)), [0.1, 200.0], [[3.4e38] * 3, [1e-45, -3.4e38, 0.0]], 1.0))
 @example(Problem((0, 1, 2), [200.0], [[3.4e38] * 3, [1e-45] * 3], 0.01))
 @hard
@@ -90,7 +90,7 @@ def test_nothing_is_nan_or_infinite_up_to_what_float32_holds(problem: Problem) -
             assert grad.isfinite().all()
 
 
-@given(strategies.problems())
+@given(problems.problems())
 @hard
 @pytest.mark.parametrize("dtype", [f64, f32], ids=str)
 def test_log_norm_is_exact(dtype: torch.dtype, problem: Problem) -> None:
@@ -109,7 +109,7 @@ def test_log_norm_is_exact(dtype: torch.dtype, problem: Problem) -> None:
             assert_near(length, exact, rtol, mpf(0), "f")
 
 
-@given(strategies.problems(max_rows=1))
+@given(problems.problems(max_rows=1))
 @hard
 def test_norm_gradient_is_exact_and_zero_at_zeros(problem: Problem) -> None:
     setting = Setting(problem, f64)
@@ -124,7 +124,7 @@ def test_norm_gradient_is_exact_and_zero_at_zeros(problem: Problem) -> None:
             assert_near(got, want, GRADIENT[f64], FLOOR[f64], "df/dx")
 
 
-@given(strategies.problems(max_rows=1), st.data())
+@given(problems.problems(max_rows=1), st.data())
 def test_gradient_at_an_exact_zero_is_zero(problem: Problem, data: st.DataObject) -> None:
     setting = Setting(problem, f32)
     zero = data.draw(st.integers(0, setting.tree.dim - 1))
@@ -135,7 +135,7 @@ def test_gradient_at_an_exact_zero_is_zero(problem: Problem, data: st.DataObject
     assert grad[zero] == 0.0
 
 
-@given(strategies.problems(max_rows=1))
+@given(problems.problems(max_rows=1))
 @hard
 def test_log_surface_and_volume_are_exact_with_their_gradients(problem: Problem) -> None:
     setting = Setting(problem, f64)
@@ -148,7 +148,7 @@ def test_log_surface_and_volume_are_exact_with_their_gradients(problem: Problem)
         assert_near(got, exact, 1e-10, mpf(1e-10), "d log S/dp")
 
 
-@given(strategies.problems(max_rows=1))
+@given(problems.problems(max_rows=1))
 @hard
 def test_entropy_is_exact(problem: Problem) -> None:
     setting = Setting(problem, f64)
@@ -156,7 +156,7 @@ def test_entropy_is_exact(problem: Problem) -> None:
     assert_near(setting.dist().entropy(), exact, 1e-12, mpf(1e-12), "entropy")
 
 
-@given(strategies.problems(max_rows=1), st.data())
+@given(problems.problems(max_rows=1), st.data())
 def test_moments_are_exact(problem: Problem, data: st.DataObject) -> None:
     setting = Setting(problem, f64)
     dim = setting.tree.dim
@@ -168,7 +168,7 @@ def test_moments_are_exact(problem: Problem, data: st.DataObject) -> None:
 
 
 @settings(max_examples=40)
-@given(strategies.problems(max_rows=1))
+@given(problems.problems(max_rows=1))
 def test_variance_is_exact(problem: Problem) -> None:
     setting = Setting(problem, f64)
     dim, p0 = setting.tree.dim, setting.p[setting.root]
@@ -181,15 +181,15 @@ def test_variance_is_exact(problem: Problem) -> None:
             assert_near(got, mp.exp(log), 1e-11 * max(1, abs(log)), mpf(0), "variance")
 
 
-@given(st.data(), strategies.roots(max_dim=12), strategies.batch_shapes)
+@given(st.data(), problems.roots(max_dim=12), problems.batch_shapes)
 def test_batches_of_exponents_are_the_loop(
     data: st.DataObject, root: oracle.Node, shape: tuple[int, ...]
 ) -> None:
     """Every element of a batch of exponents gives its own number, as if it were alone."""
     tree = LpNestedTree(root)
     count = torch.Size(shape).numel()
-    drawn = [data.draw(strategies.exponents(root)) for _ in range(count)]
-    rows = [data.draw(strategies.coordinates(root)) for _ in range(count)]
+    drawn = [data.draw(problems.powers(root)) for _ in range(count)]
+    rows = [data.draw(problems.coordinates(root)) for _ in range(count)]
     exponents = torch.tensor(drawn, dtype=f64).reshape(*shape, tree.num_nodes)
     value = torch.tensor(rows, dtype=f64).reshape(*shape, tree.dim)
     got = F.log_norm(value, exponents, tree)
@@ -201,7 +201,7 @@ def test_batches_of_exponents_are_the_loop(
     torch.testing.assert_close(got.reshape(-1), torch.stack(alone), rtol=1e-13, atol=1e-13)
 
 
-@given(strategies.roots())
+@given(problems.roots())
 def test_nodes_are_listed_as_the_oracle_lists_them(root: oracle.Node) -> None:
     """Breadth first, root first: the order of the exponents, hence of every number above."""
     tree = LpNestedTree(root)

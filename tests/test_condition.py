@@ -11,7 +11,7 @@ import units
 from backends import BACKENDS, using
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import Conditioned
+from problems import Conditioned
 
 LIMIT = 8
 # In float64 the plain way has logarithms of the norm, up to 70, in float64 and no further digits.

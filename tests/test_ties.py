@@ -10,14 +10,14 @@ from typing import Any
 
 import hypothesis.strategies as st
 import oracle
+import problems
 import pytest
-import strategies
 import torch
 from cases import Case, each
 from conditions import Norm
 from hypothesis import example, given, settings
 from oracle import Real, mp, mpf
-from strategies import Conditioned, Problem
+from problems import Conditioned, Problem
 from test_accuracy import FLOOR, GRADIENT, LARGEST, Setting, assert_near
 from test_condition import check
 from torch import Tensor
@@ -41,12 +41,12 @@ Gradient = Callable[[LogNorm, Tensor, Tensor], tuple[Tensor, ...]]
 @st.composite
 def tied_problems(draw: st.DrawFn) -> Problem:
     """Of few magnitudes, the smaller of which are often lost beside the larger."""
-    root = draw(strategies.roots(max_dim=12, max_depth=4))
+    root = draw(problems.roots(max_dim=12, max_depth=4))
     dim = oracle.size(root)
     number = st.sampled_from([0.0, 1.0, 1.0, -1.0, 3.0, -1e-12, 1e-25])
     row = draw(st.lists(number, min_size=dim, max_size=dim))
     scale = max(1.0, *map(abs, row))  # at which the power of the radius is moderate
-    return Problem(root, draw(strategies.exponents(root, low=0.5)), [row], scale)
+    return Problem(root, draw(problems.powers(root, low=0.5)), [row], scale)
 
 
 # Each way of taking a gradient -------------------------------------------------------------------

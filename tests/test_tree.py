@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import roots
+from problems import roots
 
 import lpnested
 from lpnested import LpNestedTree, layout
