@@ -161,8 +161,8 @@ def radials(
 
     Example:
         >>> from hypothesis import find
-        >>> find(radials(), lambda radial: not isinstance(radial, GeneralizedGamma))
-        LogNormal()
+        >>> find(radials(), lambda radial: radial.batch_shape == ())
+        GeneralizedGamma(dim: 1, p: 2, scale: 1)
     """
     check_range("dim", 1, max_dim)
     of_batch: Any = {"batch_shape": tuple(batch_shape), "dtype": dtype}

@@ -38,6 +38,7 @@ def check(name: str, problem: Conditioned, dtype: torch.dtype) -> None:
                 assert found <= limit(backend, dtype, quantity), f"{backend}: {quantity}"
 
 
+@pytest.mark.slow
 @subjects
 @dtypes
 @settings(max_examples=settings.default.max_examples // 2)

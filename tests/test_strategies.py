@@ -170,6 +170,7 @@ def test_a_draw_has_a_density_and_a_slope(dist: Distribution) -> None:
     assert log_prob.isfinite().all() and slope.isfinite().all()
 
 
+@pytest.mark.slow
 @given(distributions(LpNested, ISA, LpSpherical), st.data())
 def test_any_point_has_a_norm_of_the_right_degree(dist: LpNested, data: st.DataObject) -> None:
     x = data.draw(values(dist.tree, max_magnitude=1e10))
@@ -184,6 +185,7 @@ def anything(drawn: object) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_the_smallest_examples() -> None:
     def least(strategy: st.SearchStrategy[Any], what: Callable[[Any], object] = anything) -> str:
         return repr(find(strategy, what, settings=smallest))
@@ -233,6 +235,7 @@ import lpnested.strategies
 """
 
 
+@pytest.mark.slow
 def test_the_library_does_without_hypothesis_and_the_strategies_name_the_extra() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
     last = done.stderr.splitlines()[-1]
