@@ -60,8 +60,8 @@ def trees(
 
     Example:
         >>> from hypothesis import find
-        >>> find(trees(), lambda tree: tree.depth == 3)
-        LpNestedTree((((0,),),))
+        >>> find(trees(), lambda tree: tree.depth > 1)
+        LpNestedTree(((0,),))
     """
     check_range("dim", min_dim, max_dim)
     check_range("depth", 1, max_depth)

@@ -41,6 +41,7 @@ def assert_compiled_is_eager(name: str, dtype: torch.dtype, compiler: str) -> No
         assert_close(fast, eager, rtol=rtol, atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), [("isa_ragged", torch.float32), ("ragged", f64)])
 def test_traced_log_prob_and_gradients_equal_eager(name: str, dtype: torch.dtype) -> None:
     """Forward and backward are one graph each; what is made of them is the compiler's."""

@@ -25,7 +25,7 @@ from lpnested.strategies import distributions, exponents, radials, trees, values
 FAMILIES = [GeneralizedNormal, GeneralizedGamma, ISA, LpSpherical, LpNested]
 CUBE = LpNestedTree((0, (1, 2)))
 
-some = settings(max_examples=60)
+some = settings(max_examples=30)
 # To find is to generate: a search for the smallest is a test of its own.
 first = settings(
     max_examples=2000,
