@@ -52,7 +52,7 @@ from torch.quasirandom import SobolEngine
 
 from lpnested import ISA
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 SIZES = (2, 2)
 
 

@@ -34,7 +34,7 @@ import verdicts
 from config import PRESETS, UsageError, check
 from priors import make_prior
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 FOLDER = Path(script.__file__).parent
 
 

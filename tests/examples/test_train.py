@@ -35,7 +35,7 @@ from render import all_classes
 from table import as_csv
 from typical import arm_of, typical
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 SCRIPT = Path(script.__file__)
 
 

@@ -12,6 +12,8 @@ from config import UsageError
 from verdict_table import beside, verdict_of
 from verdicts import decide, judge, markdown, write_verdicts
 
+pytestmark = pytest.mark.slow
+
 
 def runs(arm, shift=0.0, beta=1.0, seeds=range(30), spread=0.02, nats=-60.0, experiment="made"):
     """Runs whose mean is planted exactly; the seed moves all arms together."""
