@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 from backends import BACKENDS, KERNELS, using  # noqa: E402
-from strategies import Conditioned  # noqa: E402
+from problems import Conditioned  # noqa: E402
 from units import SUBJECTS, Subject, worst  # noqa: E402
 
 import lpnested  # noqa: E402

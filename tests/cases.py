@@ -37,6 +37,10 @@ class Case:
     def make(self, dtype: torch.dtype = torch.float64, **how: Any) -> Distribution:
         return self.build(**self.tensors(dtype, **how))
 
+    def draw(self, *lead: int) -> Tensor:
+        """Typical values, float64."""
+        return self.make().sample(lead)
+
     @property
     def nested(self) -> bool:
         return self.event != ()

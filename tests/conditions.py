@@ -10,9 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
-from oracle import Node, Real, breadth_first, leaves, mp, mpf, name_exponents, norms, size
+from oracle import (
+    Node,
+    Real,
+    breadth_first,
+    digamma,
+    leaves,
+    loggamma,
+    mp,
+    mpf,
+    name_exponents,
+    norms,
+    size,
+)
 
 ZERO = mpf(0)
 TINY, EPS = mpf(2) ** -1022, mpf(2) ** -52  # of float64: weights and shares are known to the first
@@ -38,16 +50,6 @@ def term(exact: Real, factor: Real = 1) -> Known:
 
 def total(terms: Sequence[Known]) -> Known:
     return sum(terms, Known(ZERO, ZERO))
-
-
-@lru_cache(maxsize=10_000)
-def loggamma(x: Real) -> Real:
-    return mp.loggamma(x)
-
-
-@lru_cache(maxsize=10_000)
-def digamma(x: Real) -> Real:
-    return mp.digamma(x)
 
 
 class Norm:

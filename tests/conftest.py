@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from backends import BACKENDS, using
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from torch.distributions import Distribution
 
 torch.set_num_threads(1)
@@ -18,9 +18,11 @@ common = {
     "derandomize": True,
     "database": None,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+    # What explains a failure draws anew: with a fixed seed, `find` would return the last of these.
+    "phases": set(Phase) - {Phase.explain},
 }
 settings.register_profile("default", max_examples=150, **common)
-settings.register_profile("ci", max_examples=500, **common)
+settings.register_profile("ci", max_examples=300, **common)
 settings.register_profile("thorough", max_examples=3000, **{**common, "derandomize": False})
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default")

@@ -5,6 +5,7 @@ equal) to its exponent. Floats enter exactly, so a float32 input is compared at 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,20 @@ LogDensity = Callable[[Real], Real]  # of the radius
 mp = MPContext()
 mp.dps = 50
 mpf = mp.mpf
+
+
+@lru_cache(maxsize=100_000)
+def _cached(name: str, x: Real, precision: int) -> Real:
+    """A tree asks for the same numbers again and again."""
+    return getattr(mp, name)(x)
+
+
+def loggamma(x: Real) -> Real:
+    return _cached("loggamma", x, mp.prec)
+
+
+def digamma(x: Real) -> Real:
+    return _cached("digamma", x, mp.prec)
 
 
 # The tree -------------------------------------------------------------------------------------
@@ -133,8 +148,8 @@ def log_surface(root: Node, p: Exponents) -> Real:
     """log S_f(1) by the second line of eq. 8."""
     total = size(root) * mp.log(2)
     for node in breadth_first(root):
-        total -= (len(node) - 1) * mp.log(p[node]) + mp.loggamma(size(node) / p[node])
-        total += sum(mp.loggamma(size(child) / p[node]) for child in node)
+        total -= (len(node) - 1) * mp.log(p[node]) + loggamma(size(node) / p[node])
+        total += sum(loggamma(size(child) / p[node]) for child in node)
     return total
 
 
@@ -142,7 +157,7 @@ def log_surface_gradient(root: Node, p: Exponents) -> list[Real]:
     """d log S/dp_I, in the order of the nodes."""
 
     def rate(node: Node, of: Node) -> Real:
-        return size(of) / p[node] ** 2 * mp.digamma(size(of) / p[node])
+        return size(of) / p[node] ** 2 * digamma(size(of) / p[node])
 
     return [
         rate(node, node) - sum(rate(node, child) for child in node) - (len(node) - 1) / p[node]
@@ -160,15 +175,15 @@ def log_sphere_moment(root: Node, orders: Sequence[float], p: Exponents) -> Real
     for node in breadth_first(root):
         for part, sign in [(node, -1), *((child, 1) for child in node)]:
             order = sum(mpf(orders[leaf]) for leaf in leaves(part))
-            total += sign * mp.loggamma((size(part) + order) / p[node])
-            total -= sign * mp.loggamma(size(part) / p[node])
+            total += sign * loggamma((size(part) + order) / p[node])
+            total -= sign * loggamma(size(part) / p[node])
     return total
 
 
 def mean_log_sphere(root: Node, leaf: int, p: Exponents) -> Real:
     """E log|u_i| on the sphere."""
     return sum(
-        (mp.digamma(size(child) / p[node]) - mp.digamma(size(node) / p[node])) / p[node]
+        (digamma(size(child) / p[node]) - digamma(size(node) / p[node])) / p[node]
         for node, child in path(root, leaf)
     )
 
@@ -179,13 +194,13 @@ def mean_log_sphere(root: Node, leaf: int, p: Exponents) -> Real:
 def generalized_gamma(dim: float, p: float, scale: float) -> LogDensity:
     """Eq. 11 with s = scale^p."""
     n, p, s = mpf(dim), mpf(p), mpf(scale)
-    constant = mp.log(p) - mp.loggamma(n / p) - n * mp.log(s)
+    constant = mp.log(p) - loggamma(n / p) - n * mp.log(s)
     return lambda r: constant + (n - 1) * mp.log(r) - (r / s) ** p
 
 
 def gamma(concentration: float, rate: float) -> LogDensity:
     a, b = mpf(concentration), mpf(rate)
-    constant = a * mp.log(b) - mp.loggamma(a)
+    constant = a * mp.log(b) - loggamma(a)
     return lambda r: constant + (a - 1) * mp.log(r) - b * r
 
 
@@ -262,7 +277,7 @@ def log_prob_gradient(
 def isa_log_prob(root: Node, x: Sequence[float], p: Exponents, scale: float) -> Real:
     """Radial eq. 11 with the root's exponent: the powers of r cancel, so r = 0 is no exception."""
     n, p0, s = size(root), p[root], mpf(scale)
-    constant = mp.log(p0) - mp.loggamma(n / p0) - n * mp.log(s) - log_surface(root, p)
+    constant = mp.log(p0) - loggamma(n / p0) - n * mp.log(s) - log_surface(root, p)
     return constant - (norm(root, x, p) / s) ** p0
 
 
@@ -280,25 +295,25 @@ def isa_gradient(
             log_norm_exponent_gradient(root, x, p), log_surface_gradient(root, p), strict=True
         )
     ]
-    in_p[0] += 1 / p0 + n / p0**2 * mp.digamma(n / p0) - (power * mp.log(r / s) if r else 0)
+    in_p[0] += 1 / p0 + n / p0**2 * digamma(n / p0) - (power * mp.log(r / s) if r else 0)
     return in_x, in_p, (p0 * power - n) / s
 
 
 def isa_entropy(root: Node, p: Exponents, scale: float) -> Real:
     n, p0 = size(root), p[root]
-    constant = mp.loggamma(n / p0) - mp.log(p0) + n * mp.log(mpf(scale))
+    constant = loggamma(n / p0) - mp.log(p0) + n * mp.log(mpf(scale))
     return constant + n / p0 + log_surface(root, p)
 
 
 def log_radial_moment(dim: float, p: float, scale: float, order: float) -> Real:
     """log E r^order for the generalised gamma."""
     n, p, k = mpf(dim), mpf(p), mpf(order)
-    return k * mp.log(mpf(scale)) + mp.loggamma((n + k) / p) - mp.loggamma(n / p)
+    return k * mp.log(mpf(scale)) + loggamma((n + k) / p) - loggamma(n / p)
 
 
 def mean_log_radius(dim: float, p: float, scale: float) -> Real:
     """E log r for the generalised gamma."""
-    return mp.log(mpf(scale)) + mp.digamma(mpf(dim) / mpf(p)) / mpf(p)
+    return mp.log(mpf(scale)) + digamma(mpf(dim) / mpf(p)) / mpf(p)
 
 
 def radial_mean(radial: LogDensity, of: Callable[[Real], Real], span: float = 60) -> Real:

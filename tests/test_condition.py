@@ -11,7 +11,7 @@ import units
 from backends import BACKENDS, using
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import Conditioned
+from problems import Conditioned
 
 LIMIT = 8
 # In float64 the plain way has logarithms of the norm, up to 70, in float64 and no further digits.
@@ -38,6 +38,7 @@ def check(name: str, problem: Conditioned, dtype: torch.dtype) -> None:
                 assert found <= limit(backend, dtype, quantity), f"{backend}: {quantity}"
 
 
+@pytest.mark.slow
 @subjects
 @dtypes
 @settings(max_examples=settings.default.max_examples // 2)

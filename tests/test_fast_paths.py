@@ -51,6 +51,7 @@ def test_rows_of_expanded_exponents_have_gradients_of_their_own() -> None:
     assert_close(*grads)
 
 
+@pytest.mark.slow
 def test_a_layout_that_a_transform_made_is_not_kept() -> None:
     tree = LpNestedTree((0, (1, 2)))
     layout._LAYOUTS.clear()
@@ -121,6 +122,7 @@ def test_draws_do_not_depend_on_the_number_of_threads() -> None:
 # Compiling --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_tree
 def test_a_prior_that_is_built_in_compiled_code_needs_no_call_before(tree: LpNestedTree) -> None:
     """The layout of a tree that was never used is made while tracing."""

@@ -63,12 +63,14 @@ def test_differences_and_their_slopes_are_exact_in_units_of_the_condition(
         assert abs(slopes[1][k].item() * h_ - in_h * h_) < 8 * U * condition
 
 
+@pytest.mark.slow
 def test_a_step_of_nothing_makes_no_difference() -> None:
     a = torch.tensor([1e-6, 1.0, 1e12], dtype=f64)
     assert gr.log_gamma_ratio(a, 0.0).tolist() == [0.0, 0.0, 0.0]
     assert_close(gr.log_gamma_ratio(a, 1.0), a.log(), rtol=1e-15, atol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("low", [-6, 0, 6])
 def test_digamma_and_its_two_next_derivatives_are_exact(low: float) -> None:
     rng = Random(low)

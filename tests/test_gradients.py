@@ -39,6 +39,7 @@ def inputs(tree: LpNestedTree) -> tuple[Tensor, Tensor]:
     return (value * signs).requires_grad_(), exponents.requires_grad_()
 
 
+@pytest.mark.slow
 @each()
 def test_log_prob_passes_gradcheck_in_value_and_every_parameter(case: Case) -> None:
     Distribution.set_default_validate_args(False)  # finite differences may leave a simplex
@@ -50,6 +51,7 @@ def test_log_prob_passes_gradcheck_in_value_and_every_parameter(case: Case) -> N
     assert gradcheck(log_prob, (smooth_point(case), *tensors))
 
 
+@pytest.mark.slow
 @each()
 def test_log_prob_passes_gradgradcheck_in_value_and_every_parameter(case: Case) -> None:
     Distribution.set_default_validate_args(False)
@@ -68,6 +70,7 @@ def test_log_norm_and_norm_pass_both_checks(tree: LpNestedTree) -> None:
         assert gradgradcheck(lambda v, p, f=function: f(v, p, tree), inputs(tree), atol=1e-4)
 
 
+@pytest.mark.slow
 @trees
 def test_forward_mode_agrees_with_reverse_mode(tree: LpNestedTree) -> None:
     assert gradcheck(
@@ -78,6 +81,7 @@ def test_forward_mode_agrees_with_reverse_mode(tree: LpNestedTree) -> None:
     )
 
 
+@pytest.mark.slow
 @trees
 def test_surface_volume_and_moments_pass_both_checks(tree: LpNestedTree) -> None:
     _, exponents = inputs(tree)
@@ -89,6 +93,7 @@ def test_surface_volume_and_moments_pass_both_checks(tree: LpNestedTree) -> None
     assert gradgradcheck(lambda k, p: F.log_moment(k, p, tree), (orders, exponents), atol=1e-4)
 
 
+@pytest.mark.slow
 @each([case for case in CASES if case.entropy])
 def test_entropy_passes_gradcheck_in_every_parameter(case: Case) -> None:
     Distribution.set_default_validate_args(False)
@@ -96,6 +101,7 @@ def test_entropy_passes_gradcheck_in_every_parameter(case: Case) -> None:
     assert gradcheck(lambda *t: case.build(**dict(zip(names, t, strict=True))).entropy(), tensors)
 
 
+@pytest.mark.slow
 @each([case for case in CASES if case.finite_moments])
 def test_variance_passes_gradcheck_in_every_parameter(case: Case) -> None:
     Distribution.set_default_validate_args(False)

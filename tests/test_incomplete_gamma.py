@@ -122,6 +122,7 @@ def test_both_logarithms_are_exact(name: str) -> None:
     assert_exact(ig.log_gammaincc(a, x), [log_q for _, log_q in exact], 3e-14)
 
 
+@pytest.mark.slow
 @in_regimes
 def test_derivatives_in_the_shape_are_exact(name: str) -> None:
     points = regime(name)
@@ -186,6 +187,7 @@ def quadrature(a: Real, x: Real) -> tuple[Real, Real]:
     return mp.log(tails[0]), mp.log(tails[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e4, 1e8, 1e12])
 def test_large_shapes_are_as_exact_as_a_rounding_of_x(size: float) -> None:
     points = [(size, size + z * math.sqrt(size)) for z in (-4.0, -1e-3, 0.3, 4.0)]
@@ -214,6 +216,7 @@ def test_tails_of_an_argument_that_underflows() -> None:
     assert_exact(slopes[1], [a for a, _ in exactly(points)], 1e-13)
 
 
+@pytest.mark.slow
 @in_regimes
 def test_the_logarithm_of_x_serves_as_well_as_x(name: str) -> None:
     a, x = tensors(regime(name))
@@ -303,6 +306,7 @@ def quantile(a: Tensor, target: Tensor, lower: Tensor) -> Tensor:
     return ig.log_gammaincinv(a, log_p, log_q)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("low", "high", "count"), [(-6, -2, 90), (-2, 1, 150), (1, 3, 90)])
 def test_the_quantile_inverts_both_tails_and_has_the_derivatives_of_an_inverse(
     low: float, high: float, count: int
@@ -398,6 +402,7 @@ def quantile_of(a: Tensor, log_tail: Tensor) -> Tensor:
     return quantile(a, log_tail, torch.arange(a.shape[-1], device=a.device) < a.shape[-1] // 2)
 
 
+@pytest.mark.slow
 def test_first_and_second_derivatives_are_those_of_the_values() -> None:
     options = {"eps": 1e-6, "rtol": 1e-4}
     for function in (ig.log_gammainc, ig.log_gammaincc):
@@ -413,6 +418,7 @@ def test_first_and_second_derivatives_are_those_of_the_values() -> None:
         assert autograd.gradgradcheck(function, inputs(), atol=1e-6, **options)
 
 
+@pytest.mark.slow
 def test_first_and_second_derivatives_of_the_quantile_are_those_of_its_values() -> None:
     a, _ = inputs()
     log_tail = -torch.linspace(0.8, 40.0, len(a), dtype=f64).requires_grad_()
@@ -434,6 +440,7 @@ def test_function_transforms_give_what_autograd_gives(function: Function) -> Non
     assert_close(tangent, slopes[0])
 
 
+@pytest.mark.slow
 def test_everything_compiles_to_one_graph() -> None:
     def tails(a: Tensor, x: Tensor) -> Tensor:
         return torch.stack(ig.log_tails(a, x.log()))

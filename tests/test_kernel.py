@@ -329,6 +329,7 @@ def test_vmap_is_the_loop() -> None:
     assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_grad_and_jacobians_are_those_of_autograd() -> None:
     value, p = torch.randn(6, 5).requires_grad_(), (torch.rand(2) + 1).requires_grad_()
     expected = torch.autograd.grad(isa_log_prob(value, p).sum(), (value, p))
@@ -426,6 +427,7 @@ def every_call(tree: LpNestedTree) -> dict[object, tuple[object, ...]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", range(4), ids=lambda k: ("density", "back", "norm", "back")[k])
 def test_operations_are_what_their_fakes_say(place: int) -> None:
     tests = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
@@ -458,6 +460,7 @@ def test_operations_refuse_what_does_not_fit() -> None:
             operation(*changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [False, True])
 @both
 def test_compiled_is_eager(function: Function, dynamic: bool) -> None:
@@ -553,6 +556,7 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_fork_of_one_thread_works() -> None:
     root = Path(__file__).parent.parent

@@ -25,6 +25,7 @@ def test_only_what_is_learned_is_a_parameter_and_the_rest_is_state():
     assert "ISA" in repr(module)
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_parameters_and_descent_finds_the_exponents():
     torch.manual_seed(0)
     data = ISA([3, 3], p0=2.0, p=torch.tensor([1.2, 4.0])).sample((4000,))

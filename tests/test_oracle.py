@@ -63,6 +63,7 @@ def test_nodes_come_breadth_first_with_the_root_first() -> None:
     assert oracle.breadth_first(root) == [root, (0, (4, 5)), (2, 3), (4, 5)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("root", "exponents"), TREES, ids=str)
 def test_volume_and_moments_match_brute_force_quadrature(
     root: Node, exponents: list[float]
@@ -131,6 +132,7 @@ def test_generic_radial_path_agrees_with_the_fused_one(root: Node, exponents: li
     assert max((abs(a - b) for a, b in inner), default=0) < 1e-20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("root", "exponents"), TREES, ids=str)
 def test_isa_density_integrates_to_one_and_has_its_entropy(
     root: Node, exponents: list[float]

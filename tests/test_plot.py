@@ -50,6 +50,7 @@ def test_exponents_may_be_a_list(ax):
             draw(tree, torch.ones(2, dtype=torch.bfloat16), ax)
 
 
+@pytest.mark.slow
 def test_a_deep_tree_is_drawn(ax):
     root = (499,)
     for k in reversed(range(499)):
@@ -61,6 +62,7 @@ def test_a_deep_tree_is_drawn(ax):
     assert sorted(x)[0] == 0 and sorted(x)[-1] == 499
 
 
+@pytest.mark.slow
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
     code = "import sys, lpnested.plot; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -107,6 +109,7 @@ def test_what_is_no_single_distribution_of_vectors_is_refused(ax):
         plot.contours(LpNestedTree.flat(2), torch.ones(1), ax, coordinates=(0, 5))
 
 
+@pytest.mark.slow
 def test_the_code_of_the_readme_runs_and_makes_its_picture(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
     assert len(blocks) == 2

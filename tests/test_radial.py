@@ -363,6 +363,7 @@ def bounded(dtype: torch.dtype) -> dict[str, Distribution]:
 EDGES = [(name, dtype) for dtype in (f32, f64) for name in bounded(f32)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), EDGES)
 @pytest.mark.parametrize("p", [0.1, 0.7, 2.0, 200.0])
 def test_no_draw_is_outside_of_its_own_support(name: str, dtype: torch.dtype, p: float) -> None:
@@ -421,6 +422,7 @@ def inner_orders(low: float, high: float) -> list[float]:
     return [low + f * (high - low) for f in (0.1, 0.4, 0.65, 0.9)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "parameters"), SETTINGS)
 def test_a_moment_of_any_real_order_is_exact(name: str, parameters: tuple[float, ...]) -> None:
     family = FAMILIES[name]
@@ -456,6 +458,7 @@ def exact_log_moment(name: str, parameters: tuple[float, ...], k: float) -> Real
     return mp.log(log_mean(FAMILIES[name], parameters, lambda r, _: r**k))
 
 
+@pytest.mark.slow
 @each_family
 def test_that_table_of_moments_is_the_integral(name: str) -> None:
     family = FAMILIES[name]
@@ -530,6 +533,7 @@ def test_moments_of_a_mixture_are_the_mixture_of_moments() -> None:
     assert got.tolist() == [pytest.approx(want, rel=1e-14), math.inf]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "parameters"), SETTINGS)
 @pytest.mark.parametrize("dtype", [f32, f64], ids=str)
 def test_mean_log_and_entropy_are_exact_in_single_precision_too(
@@ -592,6 +596,7 @@ EXACT: dict[str, Callable[..., tuple[Real, Real]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 def test_those_tables_are_the_integrals(name: str) -> None:
     family = FAMILIES[name]
@@ -679,6 +684,7 @@ def test_draws_follow_parameters_that_are_written_in_place() -> None:
         assert torch.equal(draws, log_draw(make(*(torch.tensor(x) for x in new)), (10,)))
 
 
+@pytest.mark.slow
 @each_family
 def test_draws_pass_vmap_fake_tensors_and_the_compiler(name: str) -> None:
     family = FAMILIES[name]
@@ -692,6 +698,7 @@ def test_draws_pass_vmap_fake_tensors_and_the_compiler(name: str) -> None:
     assert compiled().isfinite().all()
 
 
+@pytest.mark.slow
 @each_family
 def test_draws_are_the_same_for_any_number_of_threads(name: str, one_thread: None) -> None:
     draws = []

@@ -71,6 +71,7 @@ def tail_edges(a: float) -> tuple[np.ndarray, np.ndarray]:
     return np.log(edges), mass
 
 
+@pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize("a", [0.05, 1 / 2.2, 1.0, 2.9, 50.0, 1e4])
 def test_gamma_draws_pass_goodness_of_fit(a: float, dtype: torch.dtype, backend: str) -> None:
@@ -85,6 +86,7 @@ def test_gamma_draws_pass_goodness_of_fit(a: float, dtype: torch.dtype, backend:
     assert scipy.stats.kstest(np.exp(draws[:200_000]), scipy.stats.gamma(a).cdf).pvalue > ALPHA
 
 
+@pytest.mark.slow
 @compiled
 @each_dtype
 def test_gamma_draws_pass_goodness_of_fit_at_ten_million(dtype: torch.dtype) -> None:
@@ -162,6 +164,7 @@ def threefry(counter: list[int], key: list[int], size: int) -> list[int]:
     return x
 
 
+@pytest.mark.slow
 @compiled
 def test_the_generator_is_threefry() -> None:
     """A sole coordinate on the unit sphere is a sign: the lowest bit of a word of its row."""
@@ -182,6 +185,7 @@ def test_the_generator_is_threefry() -> None:
         assert_close(draws.flatten(), torch.tensor(signs, dtype=dtype), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize("p", [0.1, 0.7, 2.2, 50.0])
 def test_coordinates_with_one_exponent_are_independent_and_generalized_normal(
@@ -206,6 +210,7 @@ def test_coordinates_with_one_exponent_are_independent_and_generalized_normal(
     assert np.abs(sizes.T @ np.sign(x) / count).max() < 5 / math.sqrt(count)
 
 
+@pytest.mark.slow
 @compiled
 @each_dtype
 @every_tree
@@ -229,6 +234,7 @@ def test_the_compiled_sampler_has_the_law_of_torchs_gamma(
             assert scipy.stats.ks_2samp(*ratios).pvalue > ALPHA / 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (3, 50, 4)], ids=str)
 def test_every_row_of_a_batch_has_its_own_parameters(shape: tuple[int, ...], backend: str) -> None:
     """With p0 = p the coordinates are generalized normal, so that their powers are gamma."""
@@ -425,6 +431,7 @@ def test_empty_draws_have_their_shape(dtype: torch.dtype, backend: str) -> None:
     assert sampling.log_gamma(one.double(), (0, 4), dtype).shape == (0, 4)
 
 
+@pytest.mark.slow
 @compiled
 def test_the_operations_pass_torchs_own_checks() -> None:
     ones, seed = torch.ones(2, 2), seed_of(1)

@@ -400,6 +400,7 @@ def test_log_prob_with_every_radial_family_is_exact(name: str, size: float) -> N
         assert abs(mpf(ours) - theirs) <= 1e-9 * abs(theirs) + 1e-250
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

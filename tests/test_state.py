@@ -2,13 +2,13 @@
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from cases import Case, each, named
+from cases import CASES, Case, each, named
 from torch import Tensor, nn
 from torch import distributions as td
 from torch.distributions import Distribution
@@ -19,6 +19,15 @@ from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNeste
 pytestmark = pytest.mark.usefixtures("backend")
 
 f64 = torch.float64
+
+
+def each_by(ways: Iterable[str]) -> pytest.MarkDecorator:
+    """Every case in the first of the ways, and one of each class in the others."""
+    first, *others = ways
+    classes = named("normal_batch", "radius", "isa_batch", "spherical", "ragged")
+    pairs = [(case, first) for case in CASES]
+    pairs += [(case, how) for case in classes for how in others]
+    return pytest.mark.parametrize(("case", "how"), pairs, ids=str)
 
 
 def followed(case: Case) -> list[str]:
@@ -84,8 +93,8 @@ WRITES: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
-@each()
-@pytest.mark.parametrize("how", WRITES)
+@pytest.mark.slow
+@each_by(WRITES)
 def test_what_is_written_into_a_parameter_is_seen_by_every_answer(case: Case, how: str) -> None:
     tensors = case.tensors()
     dist = case.build(**tensors)
@@ -95,6 +104,7 @@ def test_what_is_written_into_a_parameter_is_seen_by_every_answer(case: Case, ho
         assert_follows(case, dist, tensors)
 
 
+@pytest.mark.slow
 @each()
 def test_what_is_expanded_follows_and_what_is_pickled_is_a_copy(case: Case) -> None:
     tensors = case.tensors()
@@ -178,8 +188,8 @@ OPTIMISERS = {
 }
 
 
-@each()
-@pytest.mark.parametrize("how", OPTIMISERS)
+@pytest.mark.slow
+@each_by(OPTIMISERS)
 def test_a_distribution_built_once_trains_as_one_built_every_time(case: Case, how: str) -> None:
     value = case.make().sample((16,))
     trained = []

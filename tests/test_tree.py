@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import roots
+from problems import roots
 
 import lpnested
 from lpnested import LpNestedTree, layout
@@ -123,6 +123,7 @@ def test_sizes_must_be_positive(size):
         LpNestedTree.flat(2.0)
 
 
+@pytest.mark.slow
 @given(roots().map(LpNestedTree), st.data())
 def test_format_is_the_inverse_of_parse(tree, data):
     dtype = data.draw(st.sampled_from([torch.float32, torch.float64]))
@@ -280,6 +281,7 @@ def test_parameters_are_shown_by_their_numbers_or_their_shape(tensor, text):
     assert parameter_repr(tensor) == text
 
 
+@pytest.mark.slow
 def test_tensors_without_numbers_are_shown_by_their_shape():
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -430,6 +432,7 @@ def write_and_read(tree):
     _ = repr(tree), tree.draw(exponents)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [look_at_the_structure, write_and_read])
 @pytest.mark.parametrize(
     "make",
@@ -550,6 +553,7 @@ def test_what_is_no_inner_node_is_named(node, error, message):
 # Compiling --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_tree_is_built_looked_up_and_returned_in_compiled_code():
     def build(value):
         tree = LpNestedTree((0, [1, 2]))

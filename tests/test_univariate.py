@@ -88,6 +88,7 @@ WRITES = {
 }
 
 
+@pytest.mark.slow
 @families
 @pytest.mark.parametrize("write", WRITES.values(), ids=list(WRITES))
 def test_a_write_to_a_parameter_is_seen_by_every_answer(
@@ -245,6 +246,7 @@ def assert_slopes(got: tuple[Tensor, ...], exact: list[Real], condition: list[Re
             assert abs(g.item() - e) < rtol * (abs(e) + 1e-4 * c)
 
 
+@pytest.mark.slow
 @families
 @dtypes
 def test_both_tails_and_their_gradients_are_exact(name: str, dtype: torch.dtype) -> None:
@@ -267,6 +269,7 @@ def test_both_tails_and_their_gradients_are_exact(name: str, dtype: torch.dtype)
                 assert_slopes(autograd.grad(got, inputs), in_row, [p / abs(x) for x in row])
 
 
+@pytest.mark.slow
 @families
 def test_the_quantile_is_the_inverse_with_the_gradients_of_one(name: str) -> None:
     for point in points(name, f64):
@@ -339,6 +342,7 @@ def test_values_at_the_ends(name: str, x: float, dtype: torch.dtype) -> None:
         assert [g.item() for g in autograd.grad(got, [u, *inputs[1:]])] == [0.0] * 4
 
 
+@pytest.mark.slow
 @dtypes
 @pytest.mark.parametrize("p", [0.1, 1.0, 1.7, 200.0])
 def test_finite_values_have_finite_densities_tails_and_gradients(
@@ -447,6 +451,7 @@ def parameter_rows(name: str, dtype: torch.dtype, count: int = 40) -> list[Row]:
     return rows
 
 
+@pytest.mark.slow
 @families
 @dtypes
 def test_moments_and_their_gradients_are_exact_at_every_shape_and_scale(
@@ -515,6 +520,7 @@ def test_moments_of_any_order(order: float) -> None:
 # As torch's functions ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @families
 @pytest.mark.parametrize("function", FUNCTIONS[1:])
 def test_second_derivatives_are_those_of_the_first(name: str, function: str) -> None:
@@ -553,6 +559,7 @@ def test_function_transforms_give_what_autograd_gives(name: str, function: str) 
     assert_close(hessian, autograd.grad(expected[p], inputs[p])[0])
 
 
+@pytest.mark.slow
 @families
 def test_tails_and_draws_compile_to_one_graph(name: str) -> None:
     value = torch.tensor([0.3, 0.9], dtype=f64)
@@ -567,6 +574,7 @@ def test_tails_and_draws_compile_to_one_graph(name: str) -> None:
     assert draws.shape == (2,) and not draws.requires_grad and draws.isfinite().all()
 
 
+@pytest.mark.slow
 @needs_gammas_without_memory
 @families
 def test_an_exported_sampler_has_a_dynamic_batch(name: str, tmp_path: Any) -> None:
@@ -650,6 +658,7 @@ def test_the_largest_draws() -> None:
     assert (large.sample((4000,)).abs() > 1e270).double().mean() > 0.5
 
 
+@pytest.mark.slow
 @families
 @pytest.mark.parametrize("batch", [(30, 70), (500, 140), (2, 33_000)], ids=str)
 def test_draws_depend_on_the_seed_and_not_on_the_layout_of_the_parameters(
@@ -667,6 +676,7 @@ def test_draws_depend_on_the_seed_and_not_on_the_layout_of_the_parameters(
     assert scipy.stats.kstest(probabilities.flatten(), "uniform").pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_draws_do_not_depend_on_the_number_of_threads(one_thread: None) -> None:
     drawn = []
     for threads in (1, 2):

@@ -89,6 +89,7 @@ def assert_near(there: Tensor, here: Tensor, rounding: Tensor | float) -> None:
 # Functions ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_tree
 @pytest.mark.parametrize("inputs", [ordinary, extreme])
 def test_the_logarithm_of_the_norm_is_that_of_float64(tree: LpNestedTree, inputs: Inputs) -> None:
@@ -220,6 +221,7 @@ def test_densities_and_gradients_are_finite_at_any_scale(case: Case) -> None:
     assert_close(log_prob[fits].to(f64), wide[fits], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @each()
 def test_properties_are_those_of_float64(case: Case) -> None:
     def properties(dist: Distribution) -> Iterator[Tensor]:
@@ -241,6 +243,7 @@ def test_properties_are_those_of_float64(case: Case) -> None:
         assert_close(mine.to(f64), right, rtol=32 * EPS, atol=32 * EPS, equal_nan=True)
 
 
+@pytest.mark.slow
 @each(UNIVARIATE)
 @pytest.mark.parametrize("name", ["log_prob", "cdf", "log_cdf", "log_survival_function", "icdf"])
 def test_univariate_functions_are_those_of_float64(case: Case, name: str) -> None:

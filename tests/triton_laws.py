@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import problems
 import pytest
-import strategies
 import torch
 import units
 from hypothesis import Phase, assume, given, settings
@@ -40,10 +40,10 @@ def triton_serves() -> Iterator[None]:
 # Against 50 digits ------------------------------------------------------------------------------
 
 SUBJECTS = {
-    "log_norm": units.Subject(strategies.roots(9, 4), units.norm),
+    "log_norm": units.Subject(problems.roots(9, 4), units.norm),
     "ISA": units.SUBJECTS["ISA"],
-    "radius": units.Subject(strategies.roots(9, 4), units.gamma_radius_of_another_dimension),
-    "log-normal radius": units.Subject(strategies.roots(9, 4), units.log_normal_radius),
+    "radius": units.Subject(problems.roots(9, 4), units.gamma_radius_of_another_dimension),
+    "log-normal radius": units.Subject(problems.roots(9, 4), units.log_normal_radius),
 }
 
 

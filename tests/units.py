@@ -11,12 +11,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import strategies
+import problems
 import torch
 from conditions import Density, Known, Norm, Sphere, gamma, log_normal, total
 from hypothesis.strategies import SearchStrategy
 from oracle import Real, mpf
-from strategies import Conditioned
+from problems import Conditioned
 from torch import Tensor
 from torch.distributions import LogNormal
 
@@ -199,7 +199,7 @@ class Subject(NamedTuple):
     question: Callable[[Setting], Question | None]
 
     def problems(self) -> SearchStrategy[Conditioned]:
-        return strategies.conditioned(self.trees)
+        return problems.conditioned(self.trees)
 
     def about(self, problem: Conditioned, dtype: torch.dtype) -> Question | None:
         setting = Setting(problem, dtype)
@@ -207,11 +207,11 @@ class Subject(NamedTuple):
 
 
 SUBJECTS = {
-    "log_norm": Subject(strategies.roots(), norm),
-    "ISA": Subject(strategies.isa_roots(), isa),
-    "gamma radius": Subject(strategies.roots(), gamma_radius),
+    "log_norm": Subject(problems.roots(), norm),
+    "ISA": Subject(problems.isa_roots, isa),
+    "gamma radius": Subject(problems.roots(), gamma_radius),
     "gamma radius of another dimension": Subject(
-        strategies.roots(), gamma_radius_of_another_dimension
+        problems.roots(), gamma_radius_of_another_dimension
     ),
-    "log-normal radius": Subject(strategies.roots(), log_normal_radius),
+    "log-normal radius": Subject(problems.roots(), log_normal_radius),
 }

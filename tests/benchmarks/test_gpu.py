@@ -31,6 +31,7 @@ def copy_of_what_is_tracked(folder):
         shutil.copy(path, folder / path.relative_to(ROOT))
 
 
+@pytest.mark.slow
 def test_the_rehearsal_runs_from_a_copy_in_another_folder(tmp_path):
     checkout, out, elsewhere = tmp_path / "copy", tmp_path / "out", tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -139,6 +140,7 @@ def test_a_call_that_cannot_be_captured_says_so_when_it_is_timed():
         call()
 
 
+@pytest.mark.slow
 def test_kernels_on_the_device_are_counted_not_what_launches_or_annotates_them(monkeypatch):
     events = [
         SimpleNamespace(device_type=kind, is_user_annotation=noted)

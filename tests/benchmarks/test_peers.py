@@ -11,6 +11,7 @@ SMALL = {name: problem for name, (problem, _) in CASES.items() if problem.tree.d
 FEW = {(8, 256): (8, 3), (256, 8): (3, 8)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", SMALL)
 def test_peers_agree(name, mode):

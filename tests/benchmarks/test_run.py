@@ -17,6 +17,7 @@ def no_handler(monkeypatch):
     monkeypatch.setattr(run.signal, "signal", lambda *_: None)
 
 
+@pytest.mark.slow
 def test_smoke(tmp_path):
     command = [sys.executable, str(PROGRAM), "--only", "constructor", "--quick", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

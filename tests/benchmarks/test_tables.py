@@ -77,6 +77,7 @@ def test_the_summary_says_what_was_missed():
     assert sum(line.startswith("  MISSED") for line in lines) == 4
 
 
+@pytest.mark.slow
 def test_picture(tmp_path):
     rows = [timed(mode, 1.1) for mode in MODES]
     tables.draw(rows, tmp_path / "log_prob.png")

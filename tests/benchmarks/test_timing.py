@@ -46,6 +46,7 @@ def test_spread():
     assert spread([4.0, 1.0, 2.0, 3.0, 5.0]) == [3.0, 2.0, 4.0]
 
 
+@pytest.mark.slow
 def test_peak_memory_counts_what_was_alive_at_once():
     z = torch.zeros(1000)
 

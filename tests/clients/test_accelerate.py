@@ -22,6 +22,7 @@ def nested(p=2.0):
     return Learnable(LpNested, tree, exponents=[1.0, p], radial=radial, learn="exponents")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("include_buffers", [False, True])
 @pytest.mark.parametrize("make", [isa, nested])
 def test_an_empty_model_is_filled_by_a_checkpoint(accelerate, tmp_path, make, include_buffers):

@@ -60,6 +60,7 @@ def test_its_parameters_are_state_that_moves_and_loads(gpytorch, family, args):
     assert prior.double().log_prob(x.double()).dtype == torch.float64
 
 
+@pytest.mark.slow
 def test_a_gaussian_process_is_fitted_with_a_prior_on_its_lengthscale(gpytorch):
     prior = prior_class(gpytorch, GeneralizedGamma)(3.0, 1.5, 0.7)
     kernel = gpytorch.kernels.ScaleKernel(gpytorch.kernels.RBFKernel(lengthscale_prior=prior))

@@ -12,6 +12,7 @@ def normflows(bring):
     return bring("normflows")
 
 
+@pytest.mark.slow
 def test_a_flow_trains_with_isa_as_its_base(normflows):
     class Base(normflows.distributions.BaseDistribution):
         """The interface that normflows asks of a base: draws with their density, and densities."""

@@ -76,6 +76,7 @@ def test_pyro_sample_in_a_plate_scores_every_row(pyro: ModuleType) -> None:
     assert_close(trace.nodes["z"]["log_prob"], isa().log_prob(trace.nodes["z"]["value"]))
 
 
+@pytest.mark.slow
 def test_pyro_svi_learns_the_exponents_of_data(pyro: ModuleType) -> None:
     """It comes down to the loss of the truth. (The second p is learned slowly.)"""
     truth = isa(p0=1.0, p=torch.tensor([1.0, 3.0]))
@@ -129,6 +130,7 @@ def test_pyro_score_function_serves_a_nested_guide(pyro: ModuleType) -> None:
     assert parameter.grad is not None and parameter.grad.isfinite() and parameter.grad != 0
 
 
+@pytest.mark.slow
 def test_pyro_nuts_recovers_the_variance_of_the_prior(pyro: ModuleType) -> None:
     kernel = pyro.infer.NUTS(lambda: pyro.sample("z", isa()), step_size=0.5)
     mcmc = pyro.infer.MCMC(kernel, num_samples=150, warmup_steps=50, disable_progbar=True)
@@ -257,6 +259,7 @@ def test_pyro_learns_the_scale_of_a_radial_in_a_guide(pyro: ModuleType) -> None:
     assert_close(pyro.param("scale").detach(), torch.tensor(1.0), rtol=0.0, atol=0.1)
 
 
+@pytest.mark.slow
 def test_without_pyro_the_error_names_the_extra() -> None:
     code = "import sys; sys.modules['pyro'] = None; import lpnested.pyro"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -40,6 +40,7 @@ def estimator(bring):
     )
 
 
+@pytest.mark.slow
 def test_fit_finds_the_exponents(estimator):
     truth = ISA([2, 2], p0=1.0, p=[1.0, 4.0])
     x = truth.sample((2000,)).numpy()

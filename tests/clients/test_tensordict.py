@@ -12,6 +12,7 @@ def tensordict(bring):
     return bring("tensordict")
 
 
+@pytest.mark.slow
 def test_a_probabilistic_module_draws_and_scores(tensordict):
     module = tensordict.nn.ProbabilisticTensorDictModule(
         in_keys=["p0", "p", "scale"],

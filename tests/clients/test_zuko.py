@@ -34,6 +34,7 @@ def test_zuko_takes_isa_as_an_unconditional_distribution_with_learned_exponents(
     assert all(p.grad.isfinite().all() and p.grad.any() for p in parameters)
 
 
+@pytest.mark.slow
 def test_zuko_flow_takes_isa_as_its_base(zuko: ModuleType) -> None:
     from lpnested import ISA
 

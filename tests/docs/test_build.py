@@ -41,6 +41,7 @@ def build(site, *flags):
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["-W", "--keep-going"]])
 def test_a_failed_cell_fails_every_build_until_it_runs(site, flags):
     page = site / "_build" / "html" / "index.html"
@@ -54,6 +55,7 @@ def test_a_failed_cell_fails_every_build_until_it_runs(site, flags):
     assert ">42\n" in page.read_text()
 
 
+@pytest.mark.slow
 def test_a_page_follows_the_tables_that_it_reads(site):
     """Sphinx knows nothing of them, so that every build runs every cell."""
     for number in (21, 1050):

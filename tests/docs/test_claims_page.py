@@ -63,6 +63,7 @@ def results(tmp_path: Path) -> Path:
     return Path(shutil.copytree(RESULTS, tmp_path / "results"))
 
 
+@pytest.mark.slow
 def test_the_page_without_runs_of_the_papers_own_size(results, monkeypatch):
     for path in results.glob("paper*"):
         path.unlink()
@@ -72,6 +73,7 @@ def test_the_page_without_runs_of_the_papers_own_size(results, monkeypatch):
     assert text.count("(secondary) |") == 11
 
 
+@pytest.mark.slow
 def test_the_page_before_the_first_look_shows_no_score(results, monkeypatch):
     publish(made_up(PAIRS - 2, PRIMARY), results)
     text = run_page(results, monkeypatch)
@@ -81,6 +83,7 @@ def test_the_page_before_the_first_look_shows_no_score(results, monkeypatch):
     assert "| normal | 1 |" not in text  # no line of scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", [PAIRS, second_look(PAIRS)])
 def test_the_page_at_a_look(results, monkeypatch, pairs):
     rows = made_up(pairs, PRIMARY + SECONDARY + WEIGHTED)

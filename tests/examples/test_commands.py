@@ -111,6 +111,7 @@ def data_for(line: str, place: Path, npz: Path) -> list[str]:
     return ["--data", str(npz)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", TRAININGS)
 def test_every_training_of_the_page_runs(line, place, npz):
     if "--tensorboard" in line:
@@ -144,6 +145,7 @@ def small_sweeps(monkeypatch):
     return table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [x for x in OTHERS if not any(part in x for part in ELSEWHERE)])
 def test_every_other_command_of_the_page_runs(line, place, npz, small_sweeps, monkeypatch):
     _, script, *flags = shlex.split(line.replace("NAME", "fig5a-quick"))

@@ -15,6 +15,7 @@ from sweeps.experiments import PRIMARY, experiments
 from sweeps.rows import as_csv, read_rows
 
 
+@pytest.mark.slow
 def test_the_published_words_are_those_of_the_published_tables():
     """Made again by `python examples/isa_vae/in_short.py`."""
     assert (RESULTS / PAGE).read_text(encoding="utf-8") == in_short.page(RESULTS)
@@ -40,6 +41,7 @@ def test_the_pages_of_the_site_have_the_same_words():
     assert "in_short.own_size(results)" in (docs / "isa_vae.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_words_name_every_claim_and_number():
     words = in_short.words(RESULTS)
     for rung, c in in_short.small(RESULTS):
@@ -48,11 +50,13 @@ def test_the_words_name_every_claim_and_number():
     assert words.startswith("**At the paper's own size") and "4.1" in words and "4.2" in words
 
 
+@pytest.mark.slow
 def test_every_picture_and_link_of_the_page_is_there():
     for path in re.findall(r"\]\(([^)]+)\)", in_short.page(RESULTS)):
         assert (RESULTS / path).exists(), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs", [0, 16, 18])
 def test_the_words_follow_the_runs_of_the_papers_size(tmp_path, pairs):
     results = shutil.copytree(RESULTS, tmp_path / "results")

@@ -1,9 +1,11 @@
 """What the benchmarks time of the example is what they say."""
 
 import measure
+import pytest
 import torch
 
 
+@pytest.mark.slow
 def test_every_step_goes_up_its_objective():
     steps = measure.training_steps(8)
     assert next(iter(steps)) == measure.ANALYTIC and len(steps) == 4
@@ -19,6 +21,7 @@ def test_the_prior_learns_with_the_model():
     assert prior.weight > before  # up the objective
 
 
+@pytest.mark.slow
 def test_errors_are_from_the_finer_grid(monkeypatch):
     monkeypatch.setattr(measure, "finely", lambda *_: 0.1086)
     found = measure.mig_error(200, samples=5, runs=1)

@@ -27,6 +27,8 @@ from torch.testing import assert_close
 
 from lpnested import ISA
 
+pytestmark = pytest.mark.slow
+
 
 def pair() -> tuple[SparseLinear, nn.Linear]:
     torch.manual_seed(0)

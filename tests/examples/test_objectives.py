@@ -31,7 +31,7 @@ from train import make_state, update
 
 from lpnested import ISA
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 # The oracle, from the paper and Chen et al. (2018) alone.

@@ -32,7 +32,7 @@ from running.process import StopRequest
 from running.typical import TYPICAL, same_prior, typical
 from sweeps import experiments
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 SCRIPT = Path(script.__file__)
 
 

@@ -44,6 +44,7 @@ def run(*command: str) -> None:
     assert not done.returncode, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not KERNELS, reason="no compiled kernels here")
 def test_random_calls_touch_no_memory_but_theirs(tmp_path: Path) -> None:
     plain, native = compiler(), library.SOURCES

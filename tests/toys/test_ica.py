@@ -55,6 +55,7 @@ def test_expected_log_likelihood_by_monte_carlo(problem):
     assert (np.abs(got - values.mean(0)) < 4 * errors).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [1.0, 3.0])
 def test_free_energy_by_monte_carlo(problem, beta):
     x, weights, mean, std = problem
@@ -98,6 +99,7 @@ def test_log_likelihood_without_a_third_component_is_that_of_two():
     assert log_likelihood(x, weights, NU, 1e-4).item() == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [1.0, 4.0])
 def test_only_improving_steps_are_taken(beta):
     path = fit(draw(SMALL, 0), SMALL, beta)

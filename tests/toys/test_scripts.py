@@ -24,6 +24,7 @@ def threads_as_found():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_figures_are_written_by_one_command(tmp_path):
     argv = [sys.executable, "-W", "error", FIGURES, "figure4", "--out", tmp_path]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=600)
@@ -32,6 +33,7 @@ def test_figures_are_written_by_one_command(tmp_path):
     assert "figure4_trees.png" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["figure1", "figure2", "figure3", "b3", "b4", "b5", "force"])
 def test_every_figure_is_a_picture(name, tmp_path, capsys):
     assert command(toy_figures.run, [name, "--dpi", "30", "--out", str(tmp_path)]) == 0
@@ -51,6 +53,7 @@ def test_committed_figures_are_small():
     assert max(path.stat().st_size for path in pictures) < 150_000
 
 
+@pytest.mark.slow
 def test_factor_analysis_from_flags_to_file(tmp_path, capsys):
     argv = ["--num", "10", "--points", "5", "--out", str(tmp_path)]
     assert command(factor_analysis.run, argv) == 0

@@ -65,6 +65,7 @@ def products_of_any_width_agree(arms, hidden, batch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [(3,), (3, 4)], ids=str)
 def test_stacked_arms_equal_single_runs_bit_for_bit(packed, tmp_path, dense, seeds):
     """With a first layer that sums in the same order; where products differ, so do last digits."""
@@ -87,6 +88,7 @@ def test_stacked_arms_equal_single_runs_bit_for_bit(packed, tmp_path, dense, see
 PS = [f"p{k}" for k in range(1, 6)]
 
 
+@pytest.mark.slow
 def test_stacked_arms_follow_the_runs_of_train_with_its_sparse_layer(packed, tmp_path):
     arms = [config_of(ARMS[name]) for name in NAMES]
     training = together(arms, (3,), packed)
@@ -96,6 +98,7 @@ def test_stacked_arms_follow_the_runs_of_train_with_its_sparse_layer(packed, tmp
             assert mine["objective"] == pytest.approx(line["objective"], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["beta-tcvae", "isa-beta-tcvae"])
 def test_weighted_total_correlations_train_beside_each_other(packed, tmp_path, dense, method):
     arms = [config_of(METHODS[method], beta=beta, batch_size=32) for beta in (2.0, 4.0)]
@@ -109,6 +112,7 @@ def test_weighted_total_correlations_train_beside_each_other(packed, tmp_path, d
                     assert value == pytest.approx(line[name], rel=1e-4, abs=1e-4), name
 
 
+@pytest.mark.slow
 def test_a_stack_that_begins_anew_is_a_new_one(packed):
     arms = [config_of(ARMS[name]) for name in ("normal", "isa-released")]
     fresh = together(arms, (7, 8), packed)
@@ -121,6 +125,7 @@ def test_a_stack_that_begins_anew_is_a_new_one(packed):
         assert torch.equal(mine, other)
 
 
+@pytest.mark.slow
 def test_an_arm_that_diverges_takes_no_other_with_it(packed, dense):
     arms = [config_of(ARMS[name]) for name in NAMES[:3]]
     healthy = together(arms, (3,), packed)

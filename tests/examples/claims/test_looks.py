@@ -109,6 +109,7 @@ def test_power_by_simulation(sd, pairs):
     assert either == pytest.approx((found[0] | found[1]).mean(), abs=0.012)
 
 
+@pytest.mark.slow
 def test_the_pairs_needed_are_the_fewest():
     for sd in (0.07, 0.14):
         for look, pairs in enumerate(looks.pairs_needed(0.05, sd)):
@@ -116,6 +117,7 @@ def test_the_pairs_needed_are_the_fewest():
             assert reached[0] < 0.8 <= reached[1]
 
 
+@pytest.mark.slow
 def test_the_protocol_states_what_is_computed():
     text = PAGE.read_text(encoding="utf-8")
     plan = looks.plan(FEWEST_PAIRS)

@@ -93,6 +93,7 @@ def best(curves, low, high):
     return -(np.maximum.accumulate(mig, -1) * np.diff(edges)).sum(-1) / (high - low)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mig", [MIG, JAGGED], ids=["smooth", "jagged"])
 @pytest.mark.parametrize("spreads", [(0.09, 0.05), (0.05, 0.09), (0.05, 0.05)])
 def test_one_true_curve_makes_no_difference_whatever_the_spreads(mig, spreads):
@@ -117,6 +118,7 @@ def test_what_it_replaced_rewards_the_arm_that_varies_more():
     assert 0.008 < np.mean(found) < 0.014
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spreads", [(0.09, 0.05), (0.05, 0.05)])
 def test_a_true_difference_of_d_is_covered_and_seldom_excluded(spreads):
     generator, runs, excluded, covered = np.random.default_rng(8), 400, 0, 0

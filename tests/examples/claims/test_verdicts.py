@@ -11,6 +11,8 @@ from claims.verdicts import beside, decide, judge, markdown, verdict_of, write_v
 from config import UsageError
 from sweeps import experiments
 
+pytestmark = pytest.mark.slow
+
 
 def runs(arm, shift=0.0, beta=1.0, seeds=range(30), spread=0.02, nats=-60.0, experiment="made"):
     """Runs whose mean is planted exactly; the seed moves all arms together."""

@@ -122,6 +122,7 @@ def test_seeds_beyond_a_look_are_not_looked_at():
     assert first.interval[0] > 0 and first.verdict == "reproduced"
 
 
+@pytest.mark.slow
 def test_the_second_look_is_at_all_of_its_pairs():
     rows = everything(LATER)
     found = primary(rows)

@@ -18,6 +18,8 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 from scipy.io import savemat
 
+pytestmark = pytest.mark.slow
+
 # --- files ---
 
 

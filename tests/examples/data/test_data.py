@@ -46,6 +46,7 @@ def test_every_real_image_is_drawn_exactly(real):
     np.testing.assert_array_equal(drawn, images)
 
 
+@pytest.mark.slow
 def test_whole_set_has_our_hash_and_nearly_the_published_statistics(packed):
     """The published mean and mean standard deviation (ddof 1) tell how near: not bit for bit."""
     assert packed.shape == (737_280, 512)
@@ -148,6 +149,7 @@ def test_damaged_cache_is_noticed(tmp_path, damage):
         assert read_cache(path, (2, 512)) is None
 
 
+@pytest.mark.slow
 def test_corrupt_cache_is_drawn_again(tmp_path, packed):
     (tmp_path / CACHE_NAME).write_bytes(b"\x93NUMPY, or so it says")
     with pytest.warns(UserWarning, match="drawing the set again"):

@@ -11,6 +11,8 @@ from data.mesh import face_normals, halve, lambert, rasterise, rotation, spread,
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 # --- z-buffer ---
 
 CUBE = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=float)

@@ -52,6 +52,7 @@ def trained(images, arm, seeds, steps, hidden=16):
     return [w.detach() for w in next(itertools.islice(models, steps - 1, None))]
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_seeds_one_at_a_time(images):
     together = trained(images, ISA_ARM, [0, 1, 7], 12)
     for k, seed in enumerate([0, 1, 7]):
@@ -247,6 +248,7 @@ def test_results_files(tmp_path, capsys):
     assert str(tmp_path / "out") in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_table(tmp_path, capsys, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert mechanism.main(flags(whole)) == 0

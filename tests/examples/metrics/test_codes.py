@@ -67,6 +67,7 @@ OTHERS = {
 all_metrics = pytest.mark.parametrize("metric", (METRICS | OTHERS).values(), ids=METRICS | OTHERS)
 
 
+@pytest.mark.slow
 @all_metrics
 def test_arrays_of_any_kind_are_the_same_code(metric):
     expected = metric(MEAN, STD, FACTORS)

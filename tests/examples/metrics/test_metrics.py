@@ -65,6 +65,7 @@ def random_encoder(classes, latents, generator):
     return mean, std
 
 
+@pytest.mark.slow
 def test_information_agrees_with_adaptive_quadrature(grid):
     mean, std = random_encoder(grid, 2, torch.Generator().manual_seed(0))
     expected = torch.stack([quadrature(m, s, grid) for m, s in zip(mean.T, std.T, strict=True)])
@@ -79,6 +80,7 @@ def test_information_agrees_with_quadrature_on_an_unbalanced_part(grid):
     torch.testing.assert_close(score(mean, std, part).information[0], expected, atol=5e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_agrees_with_chens_sampled_estimator(grid):
     generator = torch.Generator().manual_seed(2)
     mean, std = random_encoder(grid, 5, generator)
@@ -159,6 +161,7 @@ def test_the_sampled_gap_of_a_single_latent():
     assert found == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.slow
 def test_one_wide_or_far_picture_changes_the_gap_by_its_share_of_them_only():
     grid = torch.tensor(list(product(range(6), range(4), range(12), range(32))))
     for wide, far in ((1e-2, 1e4), (1e-2, -1e30), (100, 0), (1e3, 0), (1e3, 1e4), (1e30, 0)):
@@ -170,6 +173,7 @@ def test_one_wide_or_far_picture_changes_the_gap_by_its_share_of_them_only():
         assert result.widened.tolist() == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_narrow_posteriors_in_disorder_know_every_factor():
     """A code that tells all images apart, at a width of which no two overlap: I = H."""
     grid = torch.tensor(list(product(range(6), range(4), range(12), range(32))))
@@ -180,6 +184,7 @@ def test_narrow_posteriors_in_disorder_know_every_factor():
     assert result.widened.tolist() == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1e-4, 1e-5, 1e-6])
 def test_narrow_posteriors_in_disorder_agree_with_chens_sampled_estimator(width):
     grid = torch.tensor(list(product(range(6), range(4), range(12), range(4))))
@@ -243,6 +248,7 @@ def sprites():
     return Pictures(pack(render_dsprites(classes)), classes, "drawn")
 
 
+@pytest.mark.slow
 def test_scores_are_means_over_all_rows(sprites):
     prior = Independent(Normal(torch.zeros(4), torch.ones(4)), 1)
     packed = torch.from_numpy(sprites.packed)
@@ -287,6 +293,7 @@ for batches in (3, 16):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="process.py tells glibc's malloc only")
 def test_scoring_more_pictures_takes_no_more_memory():
     here = os.environ | {"PYTHONPATH": str(Path(inspect.getfile(choose_rows)).parents[1])}

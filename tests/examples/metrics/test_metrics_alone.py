@@ -57,6 +57,7 @@ def example():
     return re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_folder_runs_the_example_without_anything_of_ours(tmp_path):
     shutil.copytree(FOLDER, tmp_path / "metrics", ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-W", "error", "-c", ALONE.format(example=example())]

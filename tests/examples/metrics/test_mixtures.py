@@ -43,6 +43,7 @@ def one_group(mean, std):
     return float(found), widened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("decades", [0, 2, 5])
 def test_widths_over_many_decades_agree_with_adaptive_quadrature(seed, decades):
@@ -73,6 +74,7 @@ def test_a_single_normal(width, place):
     assert found == pytest.approx(NORMAL_ENTROPY + math.log(width), abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [1e3, 1e9, 1e15, 1e30])
 def test_a_wide_one_over_many_narrow_ones(ratio):
     """Far apart in width: H = ln(count) and the mean of the entropies."""
@@ -97,6 +99,7 @@ def test_gaps_close_and_what_meets_keeps_its_distance():
     assert moved == pytest.approx(near, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_off_grid_normals_keep_their_moments():
     generator = torch.Generator().manual_seed(3)
     mean = torch.rand(50, generator=generator, dtype=f64).sort().values * 300 + 200
@@ -123,6 +126,7 @@ def test_a_finer_grid_has_the_same_densities():
         torch.testing.assert_close(finer, expected, rtol=0, atol=2e-7)
 
 
+@pytest.mark.slow
 def test_what_is_too_narrow_for_all_tiles_is_widened_and_counted(monkeypatch):
     mean = torch.randn(2000, generator=torch.Generator().manual_seed(0), dtype=f64)
     std = torch.full((2000,), 1e-6, dtype=f64)

@@ -27,6 +27,8 @@ from metrics.sap_dci import (
 from metrics.suite import all_scores
 from sklearn.metrics import balanced_accuracy_score, mutual_info_score
 
+pytestmark = pytest.mark.slow
+
 SIZES = (2, 3, 4, 4)
 FACTORS = ("shape", "scale", "posX", "posY")
 MIG_FACTORS = FACTORS[1:]

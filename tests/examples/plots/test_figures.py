@@ -94,12 +94,14 @@ def folder(tmp_path):
     return tmp_path / "sweeps"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_every_figure_is_a_picture(name):
     drawn = picture(DRAW[name](MADE[name]()), "png", 40)
     assert drawn.startswith(b"\x89PNG") and not plt.get_fignums()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_one_run_is_enough(name):
     rows = [row for row in MADE[name]() if row["status"] == "done"][:1]
@@ -190,6 +192,7 @@ def test_a_line_with_too_many_cells_is_refused(tmp_path):
         read_rows(table)
 
 
+@pytest.mark.slow
 def test_a_figure_from_flags_to_file(folder, tmp_path, capsys):
     for ending in ("png", "pdf", "svg"):
         out = tmp_path / "new" / f"figure.{ending}"
@@ -198,6 +201,7 @@ def test_a_figure_from_flags_to_file(folder, tmp_path, capsys):
     assert {path.suffix for path in out.parent.iterdir()} == {".png", ".pdf", ".svg"}
 
 
+@pytest.mark.slow
 def test_verdicts_from_flags_to_files(folder, tmp_path, capsys):
     assert main(["verdicts", str(folder / "fig5a-made"), "--out", str(tmp_path / "v")]) == 0
     assert "fig5a-made-verdicts.md" in capsys.readouterr().out
@@ -232,6 +236,7 @@ def test_mistakes_are_refused_by_name(argv, message, folder, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_of_published_tables_is_told_from_that_of_a_sweep(tmp_path, capsys):
     results = Path(script.__file__).parent / "results"
     assert main(["fig5a", str(results), "--out", str(tmp_path / "a.png")]) == 2
@@ -256,6 +261,7 @@ def test_help_teaches(capsys):
     assert stop.value.code == 2
 
 
+@pytest.mark.slow
 def test_the_script_as_a_user_runs_it(folder, tmp_path):
     out = tmp_path / "figure.svg"
     argv = [sys.executable, "-W", "error", script.__file__, "exponents", folder, "--out", out]
@@ -309,6 +315,7 @@ def code():
     return mean, torch.full_like(mean, 0.2), classes
 
 
+@pytest.mark.slow
 def test_latents_against_factors_are_drawn(tmp_path):
     path = tmp_path / "factors.png"
     latent_factor_plot(*code(), FACTORS, [2, 2], path)
@@ -318,6 +325,7 @@ def test_latents_against_factors_are_drawn(tmp_path):
     latent_factor_plot(mean, std, *faces, [2, 2], path, group=None, title="faces")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sizes", "said"), [([1, 3], "z2, subspace 2"), (None, "z2")])
 def test_only_a_prior_that_has_subspaces_names_them(tmp_path, sizes, said):
     path = tmp_path / "factors.svg"

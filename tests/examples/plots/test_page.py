@@ -65,6 +65,7 @@ def report(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_the_page_says_what_was_run(report):
     text = report.read_text()
     assert "<title>STAND-IN: ISA-VAE, fig5a-made</title>" in text
@@ -83,6 +84,7 @@ def test_the_page_needs_nothing_else(report):
     assert not outside
 
 
+@pytest.mark.slow
 def test_a_published_table_makes_a_page_too(tmp_path, capsys):
     table, out = tmp_path / "fig5a-made.csv", tmp_path / "page.html"
     table.write_text(as_csv(make_rows(seeds=3, data="dsprites (drawn)")))

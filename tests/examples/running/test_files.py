@@ -87,6 +87,7 @@ def test_a_locked_folder_names_who_writes_to_it(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_process_that_was_killed_is_none(tmp_path):
     code = (
         "import pathlib, time\n"

@@ -30,7 +30,7 @@ from running import checkpoint
 from sweeps import engines, experiments, pool, worker
 from sweeps import rows as table_module
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 FOLDER = Path(script.__file__).parent
 
 

@@ -82,6 +82,7 @@ def test_nothing_that_can_be_read_is_nothing_done(folders):
     assert read_share(folders[0]) == 0
 
 
+@pytest.mark.slow
 def test_a_run_tells_its_share_and_keeps_to_its_threads(npz, tmp_path, monkeypatch):
     told, threads = [], []
     monkeypatch.setattr(worker, "write_share", lambda _, share: told.append(share))

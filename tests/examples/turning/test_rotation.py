@@ -51,7 +51,7 @@ from turning.turned_figure import summarise
 
 from lpnested import ISA
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 SIZES = (2, 2)
 
 
