@@ -3,7 +3,8 @@ r"""Radial transforms: from one :math:`L_p`-nested distribution to another, and 
 Both scale a value along its direction, or those of its subspaces, so that radii get another
 distribution. They are :class:`torch.distributions.Transform`, differentiable in the value and in
 all parameters, and serve in :class:`torch.distributions.TransformedDistribution`. They map the
-origin to the origin, and what is beyond the range of the dtype to its largest number.
+origin to the origin, and what is beyond the range of the dtype to its largest number. Radii are
+told apart down to tails of exp(-4e260).
 
 The radii may be :class:`lpnested.GeneralizedGamma` and what is one under another name (torch's
 ``Gamma``, ``Chi2``, ``Exponential``, ``Weibull``, ``HalfNormal``), ``LogNormal``, ``InverseGamma``
@@ -91,7 +92,10 @@ class RadialTransform(DensityTransform):
         shape = common_shape(law.batch_shape, target.batch_shape)
         self.tree = tree
         self.exponents = fitted(law.exponents, (*shape, tree.num_nodes))
-        self.source, self.target = source.expand(shape), target.expand(shape)
+        self.source, self.target = (
+            radial if radial.batch_shape == shape else radial.expand(shape)
+            for radial in (source, target)
+        )
 
     def _arguments(self) -> tuple[Any, ...]:
         return self.tree, self.exponents, self.source, self.target
