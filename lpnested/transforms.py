@@ -15,7 +15,7 @@ of an upper tail below 1e-16.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from lpnested.generalized_normal import GeneralizedNormal
 from lpnested.lp_nested import LpNested
 from lpnested.nested_map import dependent, independent, leaf_exponents, scaled_by_exp
 from lpnested.ops.norm import log_norm
-from lpnested.precision import fitted, result_dtype
+from lpnested.precision import fitted, result_dtype, rounded_to, widen
 from lpnested.radial_map import check_bijective, radial_map
 from lpnested.tree import LpNestedTree
 
@@ -114,9 +114,11 @@ class RadialTransform(DensityTransform):
         return self._scaled(y, self.target, self.source)
 
     def _scaled(self, value: Tensor, source: Distribution, target: Distribution) -> Tensor:
-        log_r = log_norm(value, self.exponents, self.tree)
+        wide = widen(value)
+        log_r = log_norm(wide, self.exponents, self.tree)
         shift = radial_map(source, target, log_r) - log_r
-        return scaled_by_exp(value, shift.unsqueeze(-1), result_dtype(value, self.exponents))
+        result = scaled_by_exp(wide, shift.unsqueeze(-1))
+        return rounded_to(result, result_dtype(value, self.exponents))
 
 
 class NestedRadialFactorization(DensityTransform):
@@ -180,7 +182,12 @@ class NestedRadialFactorization(DensityTransform):
         return self.dist, self.base
 
     def _call(self, x: Tensor) -> Tensor:
-        return independent(x, self.dist.exponents, self.dist.tree, self.dist.radial)
+        return self._mapped(independent, x)
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return dependent(y, self.dist.exponents, self.dist.tree, self.dist.radial)
+        return self._mapped(dependent, y)
+
+    def _mapped(self, nested_map: Callable[..., Tensor], value: Tensor) -> Tensor:
+        dist, exponents = self.dist, self.dist.exponents
+        result = nested_map(widen(value), widen(exponents), dist.tree, dist.radial)
+        return rounded_to(result, result_dtype(value, exponents))
