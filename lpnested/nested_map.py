@@ -17,7 +17,6 @@ from torch.distributions import Distribution
 from lpnested.arguments import prepare, rows_of
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.layout import Layout, Level
-from lpnested.precision import result_dtype, saturate_cast, upcast
 from lpnested.radial_map import radial_map
 from lpnested.traversal import (
     LOG2_ZERO,
@@ -52,8 +51,8 @@ def independent(
     """Nested radial factorization, from the root down.
 
     Args:
-        value: Shape ``(*sample, *batch, dim)``.
-        exponents: Shape ``(*batch, num_nodes)``.
+        value: In the working precision, shape ``(*sample, *batch, dim)``.
+        exponents: In the working precision, shape ``(*batch, num_nodes)``.
         tree: The tree.
         radial: The distribution of the norm of the value, batch shape ``(*batch)``.
     """
@@ -64,7 +63,7 @@ def independent(
     for step, log2_norm in zip(_steps(p, layout, radial), norms, strict=True):
         shifts.append(_shift(step.before, step.after, _LOG_2 * log2_norm + total))
         total = _below(total + shifts[-1], step.level)
-    return _scaled(value, exponents, shifts, layout)
+    return _scaled(value, shifts, layout)
 
 
 def dependent(
@@ -80,7 +79,7 @@ def dependent(
         log2_norm = _norms(torch.cat([own, nodes]), step, layout)
         shifts.insert(0, _shift(step.after, step.before, _LOG_2 * log2_norm))
         nodes = log2_norm + shifts[0] / _LOG_2
-    return _scaled(value, exponents, shifts, layout)
+    return _scaled(value, shifts, layout)
 
 
 def leaf_exponents(exponents: Tensor, tree: LpNestedTree) -> Tensor:
@@ -89,11 +88,11 @@ def leaf_exponents(exponents: Tensor, tree: LpNestedTree) -> Tensor:
     return leaves_of(p.index_select(0, layout.parents), layout).movedim(0, -1)
 
 
-def scaled_by_exp(value: Tensor, log_factor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A finite value times an exponential; what overflows is the largest number of the dtype."""
+def scaled_by_exp(value: Tensor, log_factor: Tensor) -> Tensor:
+    """A finite value times an exponential; what overflows is the largest number."""
     root = (log_factor.clamp(-_LARGEST_LOG, _LARGEST_LOG) / 2).exp()
     largest = torch.finfo(root.dtype).max
-    return saturate_cast((upcast(value) * root * root).clamp(-largest, largest), dtype)
+    return (value * root * root).clamp(-largest, largest)
 
 
 def _prepared(
@@ -144,11 +143,11 @@ def _below(nodes: Tensor, level: Level) -> Tensor:
     return nodes.index_select(0, level.parents[level.num_leaves :])
 
 
-def _scaled(value: Tensor, exponents: Tensor, shifts: list[Tensor], layout: Layout) -> Tensor:
+def _scaled(value: Tensor, shifts: list[Tensor], layout: Layout) -> Tensor:
     """Each coordinate by the shifts of all nodes above it."""
     edges = [
         torch.cat([shifts[0].new_zeros(level.num_leaves, *shifts[0].shape[1:]), *below])
         for level, below in zip(layout.levels, [*([x] for x in shifts[1:]), []], strict=True)
     ]
     total = (shifts[0] + path_sums(torch.cat(edges), layout)).movedim(0, -1)
-    return scaled_by_exp(value, total, result_dtype(value, exponents))
+    return scaled_by_exp(value, total)
