@@ -1,6 +1,7 @@
 """Lp-nested symmetric distributions for torch.distributions."""
 
 from lpnested import functional, kl, nn
+from lpnested.estimation import FitResult, fit
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.generalized_normal import GeneralizedNormal
 from lpnested.isa import ISA
@@ -14,12 +15,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ISA",
+    "FitResult",
     "GeneralizedGamma",
     "GeneralizedNormal",
     "LpNested",
     "LpNestedTree",
     "LpSpherical",
     "backends",
+    "fit",
     "format",
     "functional",
     "kl",

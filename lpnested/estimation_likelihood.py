@@ -1,0 +1,87 @@
+"""The log-likelihood of a model, its gradient and its information, summed over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lpnested.estimation_data import Data
+from lpnested.estimation_model import Model
+from lpnested.estimation_radial import best_radius, log_radius
+
+__all__ = ["Likelihood"]
+
+_STEP = 6e-6  # the third root of eps: of central differences of a gradient
+_BLOCK = 1 << 16  # rows whose scores are in memory at a time
+
+
+class Likelihood:
+    """Minus the log-likelihood per observation, as a function of the model's vector."""
+
+    def __init__(self, model: Model, data: Data) -> None:
+        self.model, self.data = model, data
+        self.profiled = self._profiled()
+        self.outer = [k for k in model.free if k not in self.profiled]
+
+    def _profiled(self) -> list[int]:
+        """The places of parameters with a closed form given the others, if all are learned."""
+        dist = self.model(self.model.start)
+        value, weights = (x[:2] for x in next(iter(self.data)))
+        best = best_radius(dist, log_radius(dist, value), weights)
+        places = [self.model.places(name) for name in best]
+        self._has_profile = bool(places) and all(places)
+        return [k for place in places for k in place] if self._has_profile else []
+
+    @torch.no_grad()
+    def profile(self, vector: Tensor) -> Tensor:
+        """The vector with the best radius for its exponents."""
+        if not self._has_profile:
+            return vector
+        dist = self.model(vector)
+        pairs = [(log_radius(dist, value), weights) for value, weights in self.data]
+        log_r, weights = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        return self.model.put(vector, best_radius(dist, log_r, weights))
+
+    def __call__(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """The value, shape ``(*batch)``, and the gradient, shape ``(*batch, size)``."""
+        vector = vector.detach().requires_grad_()
+        loss, gradient = torch.zeros_like(self.data.total), torch.zeros_like(vector)
+        for value, weights in self.data:
+            part = -(weights * self.model(vector).log_prob(value)).sum(0)
+            gradient += torch.autograd.grad(part.sum(), vector)[0]
+            loss += part.detach()
+        return loss / self.data.total, gradient / self.data.total.unsqueeze(-1)
+
+    def information(self, vector: Tensor, places: Sequence[int]) -> Tensor:
+        """The second derivative in these places, by central differences of the gradient."""
+        rows = []
+        for k in places:
+            step = torch.zeros_like(vector)
+            step[..., k] = _STEP
+            ahead, behind = self(vector + step)[1], self(vector - step)[1]
+            rows.append((ahead - behind)[..., places] / (2 * _STEP))
+        information = torch.stack(rows, -2)
+        return (information + information.mT) / 2
+
+    def scores(self, vector: Tensor, places: Sequence[int]) -> Tensor:
+        """The mean of the outer products of the gradients of single observations."""
+        total = vector.new_zeros(*vector.shape[:-1], len(places), len(places))
+        for chunk, chunk_weights in self.data:
+            pairs = zip(chunk.split(_BLOCK), chunk_weights.split(_BLOCK), strict=True)
+            for value, weights in pairs:
+                each = vector.detach().expand(len(value), *vector.shape).clone().requires_grad_()
+                density = self.model(each).log_prob(value)
+                score = torch.autograd.grad(density.sum(), each)[0][..., places]
+                weighted = weights.unsqueeze(-1) * score
+                total += torch.einsum("n...i,n...j->...ij", weighted, score)
+        return total / self.data.total[..., None, None]
+
+    @torch.no_grad()
+    def spread(self, vector: Tensor, loss: Tensor) -> Tensor:
+        """The standard deviation of the log density of one observation, shape ``(*batch)``."""
+        dist, square = self.model(vector), torch.zeros_like(loss)
+        for value, weights in self.data:
+            square += (weights * (dist.log_prob(value) + loss).square()).sum(0)
+        return (square / self.data.total).sqrt()

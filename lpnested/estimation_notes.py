@@ -1,0 +1,106 @@
+"""What the user of a fit should know about it, one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lpnested.estimation_data import Data
+from lpnested.estimation_information import BOUNDARY
+from lpnested.lp_nested import LpNested
+
+if TYPE_CHECKING:
+    from lpnested.estimation_result import FitResult
+
+__all__ = ["notes_of"]
+
+_Z = 1.96  # of a test at 5 %
+_FEWEST = 10  # observations for each parameter
+_REPEATED = 0.01  # the part of univariate observations that rounding may have made equal
+
+
+def notes_of(result: FitResult, data: Data, boundary: Tensor) -> Iterator[str]:
+    """The notes on a result, given its data and which parameters are at the boundary."""
+    yield from _on_convergence(result)
+    yield from _on_data(result, data)
+    yield from _on_parameters(result, boundary)
+    yield from _on_tree(result)
+
+
+def _on_convergence(result: FitResult) -> Iterator[str]:
+    failed = ~torch.as_tensor(result.converged)
+    if failed.any():
+        yield (
+            f"not converged{_where(failed)}: after {int(result.iterations.max())} iterations the "
+            f"gradient is {result.gradient.abs().max():.1e} per observation; raise max_iter, "
+            f"start nearer, or look for an exponent that went to 0 or infinity"
+        )
+
+
+def _on_data(result: FitResult, data: Data) -> Iterator[str]:
+    univariate = not isinstance(result.distribution, LpNested)
+    zeros = data.zeros * (not univariate)
+    if zeros.any():
+        yield (
+            f"{int(zeros.sum())} coordinates are exactly 0{_where(zeros > 0)}: the likelihood has "
+            f"no upper bound as exponents go to 0, and the result is an optimum in the interior; "
+            f"its exponents are too small if the zeros are censored small values"
+        )
+    repeated = data.repeated > (_REPEATED * data.rows if univariate else 0)
+    if repeated.any():
+        yield (
+            f"{int(data.repeated.sum())} observations are duplicates of others{_where(repeated)}: "
+            f"if they are copies, the standard errors are too small"
+        )
+    few = data.total < _FEWEST * len(result.parameters)
+    if few.any():
+        yield (
+            f"{_least(data.total)} observations for {len(result.parameters)} "
+            f"parameters{_where(few)}: below {_FEWEST} for each, standard errors and tests are "
+            f"rough; share exponents, or take a smaller tree"
+        )
+
+
+def _on_parameters(result: FitResult, boundary: Tensor) -> Iterator[str]:
+    for k, name in enumerate(result.parameters):
+        if boundary[..., k].any():
+            yield (
+                f"{name} is above {BOUNDARY:g}{_where(boundary[..., k])}, where the likelihood is "
+                f"flat and the exponent as good as infinite: it has no standard error (NaN)"
+            )
+    unknown = result.standard_errors.isnan() & ~boundary
+    if unknown.any():
+        yield (
+            f"the information is not positive definite{_where(unknown.any(-1))}, so there are no "
+            f"standard errors (NaN): some parameters are not told apart by these data"
+        )
+
+
+def _on_tree(result: FitResult) -> Iterator[str]:
+    if not isinstance(result.distribution, LpNested):
+        return
+    single = [k for k, row in enumerate(result.distribution.tree.children) if len(row) == 1]
+    if single:
+        yield (
+            f"nodes {', '.join(map(str, single))} have one child, which makes their exponents "
+            f"meaningless: these are fixed, and not counted as parameters"
+        )
+    pairs = []
+    for (parent, child), z in result.merge_z.items():
+        equal = z.abs() < _Z
+        if equal.any():
+            shown = f"z = {z.item():+.2f}" if not z.dim() else _where(equal).strip()
+            pairs.append(f"node {child} and its parent {parent} ({shown})")
+    if pairs:
+        yield (f"these exponents could be equal, and the two levels be one: {', '.join(pairs)}")
+
+
+def _where(which: Tensor) -> str:
+    return f" in {int(which.sum())} of {which.numel()} data sets" if which.dim() else ""
+
+
+def _least(total: Tensor) -> str:
+    return f"{total.min().item():g}"
