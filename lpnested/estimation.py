@@ -15,10 +15,11 @@ from lpnested.estimation_errors import carried, exponent_slopes, wald
 from lpnested.estimation_information import beyond_boundary, covariance_of, polish
 from lpnested.estimation_likelihood import Likelihood
 from lpnested.estimation_model import Model
+from lpnested.estimation_module import module_of
 from lpnested.estimation_newton import Progress, State, lbfgs, newton
 from lpnested.estimation_notes import notes_of
 from lpnested.estimation_result import FitResult
-from lpnested.estimation_start import check_support, locate, module_of, starting_vector
+from lpnested.estimation_start import check_support, locate, starting_vector
 from lpnested.lp_nested import LpNested
 from lpnested.nn import Learnable
 from lpnested.tree import LpNestedTree

@@ -97,6 +97,11 @@ class Data:
         if first.is_floating_point():
             self.dtype = torch.promote_types(first.dtype, torch.float32)
         self.device = first.device
+        if (self.repeated == self.rows - 1).any():
+            raise ValueError(
+                f"data must have two different observations at least, but all {self.rows} "
+                f"are equal"
+            )
         if not (self.total > 0).all():
             raise ValueError(
                 "weights must be positive for one observation at least, but all are 0"

@@ -27,23 +27,27 @@ BOUNDARY = 50.0
 
 
 def beyond_boundary(model: Model, vector: Tensor) -> Tensor:
-    """Which free places move an exponent that is above the boundary, shape ``(*batch, free)``."""
-    slopes = exponent_slopes(model, vector)
-    if slopes is None:
-        return _own_exponents(model, vector) > BOUNDARY
-    dist = model(vector.detach())
-    assert isinstance(dist, LpNested)
-    above = dist.exponents > BOUNDARY
-    beyond = ((slopes != 0) & above.unsqueeze(-1)).any(-2)
-    return beyond | (_own_exponents(model, vector) > BOUNDARY)
+    """Which free places move an exponent that is above the boundary, shape ``(*batch, free)``.
+
+    With the exponent of a density its scale is at a boundary as well: the largest radius.
+    """
+    dist, slopes = model(vector.detach()), exponent_slopes(model, vector)
+    of_density = _above(model, vector)
+    if slopes is None or not isinstance(dist, LpNested):
+        return of_density
+    above = (dist.exponents > BOUNDARY).unsqueeze(-1)
+    return of_density | ((slopes != 0) & above).any(-2)
 
 
-def _own_exponents(model: Model, vector: Tensor) -> Tensor:
-    """The parameters that are the exponent of a density; 0 in the place of others."""
-    values = model.constrained(vector.detach())
-    own = [name.split(".")[-1] == "p" for name in model.names]
-    is_own = torch.tensor(own, device=values.device)
-    return torch.where(is_own, values, 0.0)[..., model.free]
+def _above(model: Model, vector: Tensor) -> Tensor:
+    nested = isinstance(model(vector.detach()), LpNested)
+    values, names = model.constrained(vector.detach()), model.names
+    above = torch.zeros_like(values, dtype=torch.bool)
+    for p, scale in (("radial.p", "radial.scale"), ("p0" if nested else "p", "scale")):
+        for k in (k for k, name in enumerate(names) if name in (p, scale)):
+            if p in names:
+                above[..., k] |= values[..., names.index(p)] > BOUNDARY
+    return above[..., model.free]
 
 
 def covariance_of(

@@ -13,7 +13,7 @@ from lpnested.estimation_radial import best_radius, log_radius
 
 __all__ = ["Likelihood"]
 
-_STEP = 6e-6  # the third root of eps: of central differences of a gradient
+_STEP = 5e-4  # of differences of a gradient: near the fifth root of eps
 _BLOCK = 1 << 16  # rows whose scores are in memory at a time
 
 
@@ -27,22 +27,23 @@ class Likelihood:
 
     def _profiled(self) -> list[int]:
         """The places of parameters with a closed form given the others, if all are learned."""
-        dist = self.model(self.model.start)
-        value, weights = (x[:2] for x in next(iter(self.data)))
-        best = best_radius(dist, log_radius(dist, value), weights)
+        radii = torch.linspace(-1.0, 1.0, 9, dtype=torch.float64, device=self.data.device)
+        radii = radii.reshape(-1, *[1] * len(self.data.batch)).expand(-1, *self.data.batch)
+        best = best_radius(self.model(self.model.start), radii, torch.ones_like(radii))
         places = [self.model.places(name) for name in best]
         self._has_profile = bool(places) and all(places)
         return [k for place in places for k in place] if self._has_profile else []
 
     @torch.no_grad()
     def profile(self, vector: Tensor) -> Tensor:
-        """The vector with the best radius for its exponents."""
+        """The vector with the best radius for its exponents; as it is where there is none."""
         if not self._has_profile:
             return vector
         dist = self.model(vector)
         pairs = [(log_radius(dist, value), weights) for value, weights in self.data]
         log_r, weights = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-        return self.model.put(vector, best_radius(dist, log_r, weights))
+        best = self.model.put(vector, best_radius(dist, log_r, weights))
+        return torch.where(best.isfinite().all(-1, keepdim=True), best, vector)
 
     def __call__(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """The value, shape ``(*batch)``, and the gradient, shape ``(*batch, size)``."""
@@ -55,13 +56,13 @@ class Likelihood:
         return loss / self.data.total, gradient / self.data.total.unsqueeze(-1)
 
     def information(self, vector: Tensor, places: Sequence[int]) -> Tensor:
-        """The second derivative in these places, by central differences of the gradient."""
+        """The second derivative in these places, by fourth-order differences of the gradient."""
         rows = []
         for k in places:
             step = torch.zeros_like(vector)
             step[..., k] = _STEP
-            ahead, behind = self(vector + step)[1], self(vector - step)[1]
-            rows.append((ahead - behind)[..., places] / (2 * _STEP))
+            near, far = (self(vector + j * step)[1] - self(vector - j * step)[1] for j in (1, 2))
+            rows.append((8 * near - far)[..., places] / (12 * _STEP))
         information = torch.stack(rows, -2)
         return (information + information.mT) / 2
 

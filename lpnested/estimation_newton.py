@@ -89,7 +89,7 @@ def lbfgs(
 
 
 class _Memory:
-    """The states of one iteration, by the point; a radius found is where the next one begins."""
+    """The states by the point; the radius of the best so far is where the next one begins."""
 
     def __init__(self, likelihood: Likelihood, start: Tensor) -> None:
         self.likelihood, self.vector = likelihood, start.clone()
@@ -99,12 +99,12 @@ class _Memory:
     def __call__(self, outer: Tensor) -> State:
         key = tuple(outer.tolist())
         if key not in self.states:
-            self.vector = self.vector.clone()
-            self.vector[..., self.likelihood.outer] = outer
-            state = _at(self.likelihood, self.vector)
-            self.vector = state.vector
+            vector = self.vector.clone()
+            vector[..., self.likelihood.outer] = outer
+            state = _at(self.likelihood, vector)
             self.states[key] = state
-            self.highest = min(self.highest, state.loss.item() + _WORST)
+            if state.loss + _WORST < self.highest:
+                self.vector, self.highest = state.vector, state.loss.item() + _WORST
         return self.states[key]
 
     def bounded(self, loss: Tensor, gradient: Tensor) -> Tensor:

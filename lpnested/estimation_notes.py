@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lpnested.estimation_data import Data
 from lpnested.estimation_information import BOUNDARY
+from lpnested.generalized_normal import GeneralizedNormal
 from lpnested.lp_nested import LpNested
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["notes_of"]
 
 _Z = 1.96  # of a test at 5 %
+_SMOOTH = 1.25
 _FEWEST = 10  # observations for each parameter
 _REPEATED = 0.01  # the part of univariate observations that rounding may have made equal
 
@@ -31,7 +33,16 @@ def notes_of(result: FitResult, data: Data, boundary: Tensor) -> Iterator[str]:
 
 
 def _on_convergence(result: FitResult) -> Iterator[str]:
-    failed = ~torch.as_tensor(result.converged)
+    failed, dist = ~torch.as_tensor(result.converged), result.distribution
+    if isinstance(dist, GeneralizedNormal) and "loc" in result.parameters:
+        kink = dist.p < _SMOOTH
+        if kink.any():
+            yield (
+                f"p is below {_SMOOTH}{_where(kink)}: the likelihood bends sharply in loc at "
+                f"every observation, its gradient need not vanish where it is largest, and the "
+                f"standard error of loc means nothing; a Learnable with loc fixed, at the median "
+                f"for example, has neither trouble"
+            )
     if failed.any():
         yield (
             f"not converged{_where(failed)}: after {int(result.iterations.max())} iterations the "
@@ -66,10 +77,11 @@ def _on_data(result: FitResult, data: Data) -> Iterator[str]:
 
 def _on_parameters(result: FitResult, boundary: Tensor) -> Iterator[str]:
     for k, name in enumerate(result.parameters):
-        if boundary[..., k].any():
+        above = boundary[..., k] & (result.values[..., k] > BOUNDARY) & ("scale" not in name)
+        if above.any():
             yield (
-                f"{name} is above {BOUNDARY:g}{_where(boundary[..., k])}, where the likelihood is "
-                f"flat and the exponent as good as infinite: it has no standard error (NaN)"
+                f"{name} is above {BOUNDARY:g}{_where(above)}, at the boundary: the likelihood is "
+                f"flat and the exponent as good as infinite, so it has no standard error (NaN)"
             )
     unknown = result.standard_errors.isnan() & ~boundary
     if unknown.any():
@@ -85,17 +97,22 @@ def _on_tree(result: FitResult) -> Iterator[str]:
     single = [k for k, row in enumerate(result.distribution.tree.children) if len(row) == 1]
     if single:
         yield (
-            f"nodes {', '.join(map(str, single))} have one child, which makes their exponents "
-            f"meaningless: these are fixed, and not counted as parameters"
+            f"{_nodes(single)} with one child: the exponent there means nothing, so it is fixed, "
+            f"and not counted as a parameter"
         )
-    pairs = []
+    tests: dict[tuple[int, str], list[int]] = {}  # tied exponents share one
     for (parent, child), z in result.merge_z.items():
         equal = z.abs() < _Z
         if equal.any():
             shown = f"z = {z.item():+.2f}" if not z.dim() else _where(equal).strip()
-            pairs.append(f"node {child} and its parent {parent} ({shown})")
-    if pairs:
-        yield (f"these exponents could be equal, and the two levels be one: {', '.join(pairs)}")
+            tests.setdefault((parent, shown), []).append(child)
+    if tests:
+        pairs = [f"{_nodes(c)} and parent {p} ({shown})" for (p, shown), c in tests.items()]
+        yield f"exponents that could be equal, and the levels be one: {', '.join(pairs)}"
+
+
+def _nodes(places: list[int]) -> str:
+    return f"node{'s' * (len(places) > 1)} {', '.join(map(str, places))}"
 
 
 def _where(which: Tensor) -> str:

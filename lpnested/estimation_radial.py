@@ -12,7 +12,7 @@ from functools import singledispatch
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Gamma, LogNormal, MixtureSameFamily
+from torch.distributions import Categorical, Distribution, Gamma, LogNormal, MixtureSameFamily
 
 from lpnested.functional import log_norm
 from lpnested.gamma_ratio import digamma
@@ -111,7 +111,7 @@ def log_gamma_shape(gap: Tensor) -> Tensor:
     """
     start = (3 - gap + ((gap - 3).square() + 24 * gap).sqrt()) / (12 * gap)
     u = start.log()
-    for _ in range(8):
+    for _ in range(5):
         with torch.enable_grad():
             u = u.detach().requires_grad_()
             excess = (u - digamma(u.exp())).log() - gap.log()  # nearly linear in u
@@ -154,8 +154,9 @@ def _with(dist: MixtureSameFamily, found: dict[str, Tensor]) -> MixtureSameFamil
     parameters = {name: getattr(own, name) for name in own.arg_constraints}
     prefix = "component_distribution."
     parameters |= {k.removeprefix(prefix): x for k, x in found.items() if k.startswith(prefix)}
-    mixture = torch.distributions.Categorical(logits=found["mixture_distribution.logits"])
-    return MixtureSameFamily(mixture, type(own)(**parameters))
+    mixture = Categorical(logits=found["mixture_distribution.logits"], validate_args=False)
+    components = type(own)(**parameters, validate_args=False)
+    return MixtureSameFamily(mixture, components, validate_args=False)
 
 
 def _mean(x: Tensor, weights: Tensor) -> Tensor:
