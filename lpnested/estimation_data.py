@@ -97,7 +97,7 @@ class Data:
         if first.is_floating_point():
             self.dtype = torch.promote_types(first.dtype, torch.float32)
         self.device = first.device
-        if (self.repeated == self.rows - 1).any():
+        if (self.repeated >= self.rows - 1).any():
             raise ValueError(
                 f"data must have two different observations at least, but all {self.rows} "
                 f"are equal"
@@ -135,7 +135,7 @@ def _value_and_weights(chunk: Any) -> tuple[Tensor, Tensor | None]:
     if len(parts) > 2 or not isinstance(value, Tensor) or value.dim() == 0:
         raise ValueError(
             f"data must be a tensor of shape (N, *batch, dim), or chunks that are such tensors or "
-            f"pairs of one and its weights, but got {chunk!r:.200}"
+            f"pairs of one and its weights, but got {parts if len(parts) > 2 else value!r:.200}"
         )
     return value.detach(), None if weights is None else torch.as_tensor(weights).detach()
 
