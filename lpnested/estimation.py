@@ -103,7 +103,6 @@ def fit(
     optimise = newton if observations.batch else lbfgs
     start = starting_vector(likelihood, observations)
     state, iterations = optimise(likelihood, start, max_iter, tol, report)
-    _check_start(state, iterations)
     finished = (state.largest(likelihood.outer) <= tol) | (iterations < max_iter)
     return _result(likelihood, state, iterations, finished, tol, covariance)
 
@@ -118,14 +117,6 @@ def _reporter(callback: Any, data: Data) -> Callable[[int, State, Tensor], None]
         callback(Progress(iteration, -state.loss * data.total, largest))
 
     return report
-
-
-def _check_start(state: State, iterations: Tensor) -> None:
-    if not state.loss.isfinite().all():
-        raise ValueError(
-            f"the likelihood of these data is not finite (after {int(iterations.max())} "
-            f"iterations): all radii may be equal, or the start may be too far from the data"
-        )
 
 
 def _result(

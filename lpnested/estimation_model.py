@@ -129,10 +129,10 @@ class Model:
                 constraint = module._constraint(name)
                 dims = constraint.event_dim + extra
                 shape = value.shape[value.dim() - dims :]
-                if transform_to(constraint)(value).shape != value.shape:
+                if not transform_to(constraint).bijective:
                     raise ValueError(
-                        f"{prefix}{name} must have as many numbers as its constraint "
-                        f"{constraint} leaves free: estimate logits instead"
+                        f"{prefix}{name} can't be estimated, as {constraint} has fewer free "
+                        f"numbers than parameters: estimate logits instead"
                     )
                 start, stop = stop, stop + shape.numel()
                 path, logits = f"{prefix}unconstrained.{name}", module.distribution is Categorical

@@ -48,6 +48,17 @@ class State(NamedTuple):
 Report = Callable[[int, State, Tensor], None]
 
 
+def _begun(state: State) -> State:
+    """The first state, if there is a way on from it."""
+    if not (state.loss.isfinite() & state.gradient.isfinite().all(-1)).all():
+        raise ValueError(
+            "the likelihood of these data is not finite where the fit begins: they may be too "
+            "large or too small for the arithmetic of this distribution; divide them by a scale, "
+            "or pass an instance that is nearer to them"
+        )
+    return state
+
+
 def _at(likelihood: Likelihood, vector: Tensor) -> State:
     """The state with the best radius for these exponents."""
     vector = likelihood.profile(vector)
@@ -77,7 +88,7 @@ def lbfgs(
         outer.grad = state.gradient[..., places].clone()
         return seen.bounded(state.loss, outer.grad)
 
-    state, iteration = seen(outer.detach()), 0
+    state, iteration = _begun(seen(outer.detach())), 0
     while places and iteration < max_iter and bool(state.largest(places) > tol):
         before = outer.detach().clone()
         optimizer.step(closure)
@@ -123,7 +134,7 @@ def newton(
     The curvature is that of the profile likelihood, made positive; a step is at most 1 long and
     is halved until the likelihood grows.
     """
-    places, state = likelihood.outer, _at(likelihood, start)
+    places, state = likelihood.outer, _begun(_at(likelihood, start))
     iterations = torch.zeros_like(state.loss, dtype=torch.long)
     stuck = torch.zeros_like(iterations, dtype=torch.bool)
     for iteration in range(1, max_iter + 1):

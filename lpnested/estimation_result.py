@@ -85,7 +85,7 @@ class FitResult:
         pairs = zip(dist.exponents.tolist(), self.exponent_errors.tolist(), strict=True)
         drawn = dist.tree.draw([_with_error(p, error) for p, error in pairs])
         others = [name for name in self.parameters if name.split("[")[0] not in _DRAWN]
-        return [drawn, "", *self._listed(others)]
+        return [drawn, *[""] * bool(others), *self._listed(others)]
 
     def _listed(self, names: list[str] | tuple[str, ...]) -> list[str]:
         rows = zip(

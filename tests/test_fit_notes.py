@@ -13,7 +13,6 @@ from torch.distributions import (
     Categorical,
     Exponential,
     Gamma,
-    Gumbel,
     HalfNormal,
     LogNormal,
     MixtureSameFamily,
@@ -59,7 +58,7 @@ def mixture_of_one() -> MixtureSameFamily:
 def mixture_by_probs() -> Learnable:
     return Learnable(
         MixtureSameFamily,
-        mixture_distribution=Learnable(Categorical, probs=torch.ones(2), learn="probs"),
+        mixture_distribution=Learnable(Categorical, probs=torch.ones(2) / 2, learn="probs"),
         component_distribution=Learnable(LogNormal, loc=torch.zeros(2), scale=1.0, learn="loc"),
     )
 
@@ -98,7 +97,10 @@ def mixture_by_probs() -> Learnable:
         (lambda: fit(GeneralizedGamma, torch.randn(50)), "outside of the support"),
         (lambda: fit(GeneralizedGamma(3.0, 1.0), torch.arange(5.0)), "first of them 0, are out"),
         (lambda: fit(TREE, drawn(), mixture_by_probs()), "estimate logits instead"),
-        (lambda: fit(Gumbel, drawn()[:, 0] * 1e10), "likelihood of these data is not finite"),
+        (
+            lambda: fit(HalfNormal, drawn()[:, 0].abs() * 1e200),
+            "likelihood of these data is not finite",
+        ),
         (lambda: fit(Beta, torch.arange(5.0)), "outside of the support of Beta"),
         (lambda: fit(Learnable(ISA, [3], p0=2.0, p=2.0), drawn()), "no parameter to estimate"),
         (
