@@ -13,10 +13,11 @@ from torch.distributions import Distribution, LogNormal
 from lpnested.estimation_data import Data
 from lpnested.estimation_errors import carried, exponent_slopes, wald
 from lpnested.estimation_information import beyond_boundary, covariance_of, polish
+from lpnested.estimation_lbfgs import lbfgs
 from lpnested.estimation_likelihood import Likelihood
 from lpnested.estimation_model import Model
 from lpnested.estimation_module import module_of
-from lpnested.estimation_newton import Progress, State, lbfgs, newton
+from lpnested.estimation_newton import Outcome, Progress, State, newton
 from lpnested.estimation_notes import notes_of
 from lpnested.estimation_result import FitResult
 from lpnested.estimation_start import check_support, locate, starting_vector
@@ -102,9 +103,8 @@ def fit(
     report = _reporter(callback, observations)
     optimise = newton if observations.batch else lbfgs
     start = starting_vector(likelihood, observations)
-    state, iterations = optimise(likelihood, start, max_iter, tol, report)
-    finished = (state.largest(likelihood.outer) <= tol) | (iterations < max_iter)
-    return _result(likelihood, state, iterations, finished, tol, covariance)
+    outcome = optimise(likelihood, start, max_iter, tol, report)
+    return _result(likelihood, outcome, tol, covariance)
 
 
 def _reporter(callback: Any, data: Data) -> Callable[[int, State, Tensor], None]:
@@ -119,16 +119,9 @@ def _reporter(callback: Any, data: Data) -> Callable[[int, State, Tensor], None]
     return report
 
 
-def _result(
-    likelihood: Likelihood,
-    state: State,
-    iterations: Tensor,
-    finished: Tensor,
-    tol: float,
-    kind: str,
-) -> FitResult:
+def _result(likelihood: Likelihood, outcome: Outcome, tol: float, kind: str) -> FitResult:
     model, data = likelihood.model, likelihood.data
-    state, information = polish(likelihood, state, finished)
+    state, information = polish(likelihood, outcome.state, outcome.finished)
     boundary = beyond_boundary(model, state.vector)
     of_vector = covariance_of(likelihood, state.vector, information, boundary, kind)
     slopes = model.slopes(state.vector)[..., model.free]
@@ -146,7 +139,7 @@ def _result(
         log_likelihood_se=data.total.sqrt() * likelihood.spread(state.vector, state.loss),
         num_observations=data.total,
         converged=converged if data.batch else bool(converged),
-        iterations=iterations,
+        iterations=outcome.iterations,
         gradient=-state.gradient[..., model.free],
     )
     return replace(result, notes=tuple(notes_of(result, data, boundary)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,8 @@ from lpnested.estimation_radial import best_radius, log_radius
 
 __all__ = ["Likelihood"]
 
+_EXPONENTS = {"exponents", "p0", "p"}
+_LOWEST = math.log(1e-3)  # of the logarithm of an exponent
 _STEP = 5e-4  # of differences of a gradient: near the fifth root of eps
 _BLOCK = 1 << 16  # rows whose scores are in memory at a time
 
@@ -24,6 +27,8 @@ class Likelihood:
         self.model, self.data = model, data
         self.profiled = self._profiled()
         self.outer = [k for k in model.free if k not in self.profiled]
+        names = [name.split("[")[0].split(".")[-1] for name in model.names]
+        self.exponents = [k for k in model.free if names[k] in _EXPONENTS]
 
     def _profiled(self) -> list[int]:
         """The places of parameters with a closed form given the others, if all are learned."""
@@ -33,6 +38,11 @@ class Likelihood:
         places = [self.model.places(name) for name in best]
         self._has_profile = bool(places) and all(places)
         return [k for place in places for k in place] if self._has_profile else []
+
+    def has_vanished(self, vector: Tensor) -> Tensor:
+        """Whether an exponent is 0, for all that matters, or a number is none, by data set."""
+        low = (vector[..., self.exponents] < _LOWEST).any(-1)
+        return low | ~vector.isfinite().all(-1)
 
     @torch.no_grad()
     def profile(self, vector: Tensor) -> Tensor:

@@ -46,8 +46,9 @@ def _on_convergence(result: FitResult) -> Iterator[str]:
     if failed.any():
         yield (
             f"not converged{_where(failed)}: after {int(result.iterations.max())} iterations the "
-            f"gradient is {result.gradient.abs().max():.1e} per observation; raise max_iter, "
-            f"start nearer, or look for an exponent that went to 0 or infinity"
+            f"gradient is {result.gradient.abs().max():.1e} per observation; raise max_iter or "
+            f"start nearer, unless an exponent goes to 0 or infinity: then there is no largest "
+            f"likelihood inside"
         )
 
 
@@ -55,10 +56,12 @@ def _on_data(result: FitResult, data: Data) -> Iterator[str]:
     univariate = not isinstance(result.distribution, LpNested)
     zeros = data.zeros * (not univariate)
     if zeros.any():
+        inside = torch.as_tensor(result.converged).all()
         yield (
             f"{int(zeros.sum())} coordinates are exactly 0{_where(zeros > 0)}: the likelihood has "
-            f"no upper bound as exponents go to 0, and the result is an optimum in the interior; "
-            f"its exponents are too small if the zeros are censored small values"
+            f"no upper bound as exponents go to 0"
+            f"{', and the result is an optimum in the interior' * bool(inside)}; if they are "
+            f"small values cut off, the exponents are too small"
         )
     repeated = data.repeated > (_REPEATED * data.rows if univariate else 0)
     if repeated.any():

@@ -55,7 +55,7 @@ def starting_vector(likelihood: Likelihood, data: Data) -> Tensor:
     if likelihood.profiled:
         return model.start
     size, start = _size(model, data), model.start
-    best, least = start, likelihood(start)[0]
+    best, least = start, likelihood(start)[0].nan_to_num(torch.inf)
     for slot in model.slots:
         if slot.constraint is not constraints.positive:
             continue

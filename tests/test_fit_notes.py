@@ -159,6 +159,19 @@ def test_exact_zeros_are_noted_and_the_optimum_is_in_the_interior():
     assert "no upper bound" in note
 
 
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("radial", [LogNormal, GeneralizedGamma])
+def test_many_zeros_leave_no_optimum_and_the_fit_says_so(batch, radial):
+    x = drawn(500)
+    x[torch.rand_like(x) < 0.3] = 0
+    x = x[(x != 0).any(-1)]
+    result = fit(TREE, torch.stack([x, x], 1) if batch else x, radial)
+    assert not torch.as_tensor(result.converged).any()
+    assert (result.values[..., :2] > 1e-4).all() and result.values.isfinite().all()
+    text = " ".join(result.notes)
+    assert "no largest likelihood inside" in text and "optimum in the interior" not in text
+
+
 def test_an_exponent_as_good_as_infinite_is_noted_and_has_no_error():
     torch.manual_seed(4)  # one whose likelihood has no largest value at a smaller exponent
     x = drawn(2000, (300.0, 1.5))
