@@ -185,11 +185,10 @@ def _closest(logs: Tensor, share: Tensor, total: Tensor) -> tuple[int, int]:
     """
     m = logs.shape[-1]
     first, second = logs.new_zeros(m, m), logs.new_zeros(m, m, m)
-    for rows, part in zip(
-        logs.split(_COVARIANCE_ROWS), share.split(_COVARIANCE_ROWS), strict=True
-    ):
-        first += rows.mT @ (rows * part[:, None])
-        second += torch.einsum("na,nb,nk->abk", rows, rows, rows.square() * part[:, None])
+    blocks = zip(logs.split(_BLOCK), share.unsqueeze(-1).split(_BLOCK), strict=True)
+    for rows, part in blocks:
+        first += rows.mT @ (rows * part)
+        second += torch.einsum("na,nb,nk->abk", rows, rows, rows.square() * part)
     squares = second.diagonal(dim1=0, dim2=1).mT  # of a and k
     mean = first[:, None] - first[None]
     square = squares[:, None] + squares[None] - 2 * second
