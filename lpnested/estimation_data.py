@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lpnested.precision import default_dtype
+from lpnested.precision import result_dtype
 
 __all__ = ["Data"]
 
@@ -34,6 +34,8 @@ class Data:
         zeros: The number of coordinates that are exactly 0, shape ``(*batch)``.
         zero_rows: The number of observations with no other coordinate.
         repeated: The number of observations that occurred before.
+        rows: The number of observations.
+        device: Where they are.
     """
 
     def __init__(
@@ -66,41 +68,30 @@ class Data:
 
     def _examine(self, event_shape: torch.Size) -> None:
         """Refuse what no distribution has a likelihood for, and count what is unusual."""
-        parts: list[tuple[Tensor, ...]] = []
-        shapes = set()
-        self.dtype = default_dtype()
+        counts, shapes = [], set()
         for value, weights in self:
             _check(value, weights, event_shape)
-            zero = value == 0
-            axes = tuple(range(value.dim() - len(event_shape), value.dim()))
-            count = zero.sum(axes) if axes else zero.long()
-            parts.append(
-                (
-                    weights.sum(0),
-                    count.sum(0),
-                    (count == max(1, math.prod(event_shape))).sum(0),
-                    _mark(value, axes),
-                )
-            )
+            counts.append((weights.sum(0), *_zeros(value, event_shape), _mark(value, event_shape)))
             shapes.add(value.shape[1:])
         if len(shapes) != 1:
             what = f"chunks of the shapes {sorted(map(tuple, shapes))}" if shapes else "none"
             raise ValueError(f"data must have observations, all of one shape, but got {what}")
-        totals, zeros, zero_rows, marks = zip(*parts, strict=True)
-        self.batch = next(iter(shapes))[: len(next(iter(shapes))) - len(event_shape)]
-        self.total = torch.stack(totals).sum(0)
-        self.zeros, self.zero_rows = torch.stack(zeros).sum(0), torch.stack(zero_rows).sum(0)
+        shape = shapes.pop()
+        self.batch = shape[: len(shape) - len(event_shape)]
+        *sums, marks = zip(*counts, strict=True)
+        self.total, self.zeros, self.zero_rows = (torch.stack(parts).sum(0) for parts in sums)
         ordered = torch.cat(marks).sort(0).values
-        self.repeated = (ordered[1:] == ordered[:-1]).sum(0)
-        self.rows = len(ordered)
+        self.rows, self.repeated = len(ordered), (ordered[1:] == ordered[:-1]).sum(0)
         first = _value_and_weights(next(iter(self._source)))[0]
-        if first.is_floating_point():
-            self.dtype = torch.promote_types(first.dtype, torch.float32)
         self.device = first.device
+        self.dtype = torch.promote_types(result_dtype(first), torch.float32)
+        self._check_counts()
+
+    def _check_counts(self) -> None:
         if (self.repeated >= self.rows - 1).any():
             raise ValueError(
-                f"data must have two different observations at least, but all {self.rows} "
-                f"are equal"
+                f"data must have two different observations at least, but all {self.rows} are "
+                f"equal"
             )
         if not (self.total > 0).all():
             raise ValueError(
@@ -157,9 +148,16 @@ def _check(value: Tensor, weights: Tensor, event_shape: torch.Size) -> None:
         raise ValueError("weights must be finite and not negative")
 
 
-def _mark(value: Tensor, axes: tuple[int, ...]) -> Tensor:
+def _zeros(value: Tensor, event_shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """The number of coordinates that are 0, and of observations with no other one."""
+    zero = value == 0
+    count = zero.sum(-1) if event_shape else zero.long()
+    return count.sum(0), (count == event_shape.numel()).sum(0)
+
+
+def _mark(value: Tensor, event_shape: torch.Size) -> Tensor:
     """A number that equal observations share, and others do not but by rare chance."""
-    if not axes:
+    if not event_shape:
         return value
     places = torch.arange(1, value.shape[-1] + 1, dtype=value.dtype, device=value.device)
-    return (value * (1 + (places * _GOLDEN).frac())).sum(axes)
+    return (value * (1 + (places * _GOLDEN).frac())).sum(-1)

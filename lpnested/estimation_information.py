@@ -19,7 +19,7 @@ from lpnested.lp_nested import LpNested
 __all__ = ["BOUNDARY", "beyond_boundary", "covariance_of", "polish"]
 
 _MOST_STEPS = 10
-_SMALL_STEP = 1e-6  # after a longer one the information is computed again
+_SMALL_STEP = 1e-8  # after a longer one the information is computed again
 _ROUNDING = 1e-12  # of a log-likelihood
 
 BOUNDARY = 50.0
