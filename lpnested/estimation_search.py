@@ -90,7 +90,7 @@ def fit_tree(
         >>> _ = torch.manual_seed(0)
         >>> data = ISA([2, 2], p0=0.8, p=2.0).sample((4000,))
         >>> fit_tree(data, resamples=0).tree
-        LpNestedTree('(2, 2)')
+        LpNestedTree(((0, 1), (2, 3)))
     """
     if data.dim() != 2 or data.shape[-1] < 2:
         raise ValueError(

@@ -11,7 +11,7 @@ from lpnested.estimation_search import fit_tree
 
 TREES = {
     "pairs": (((0, 1), (2, 3)), [0.8, 2.0, 2.0]),
-    "children below and above their parents": (
+    "both signs": (
         (0, (1, 2, (3, 4)), 5, (6, 7)),
         [0.8, 2.0, 0.5, 4.0],
     ),
