@@ -1,6 +1,7 @@
 """Lp-nested symmetric distributions for torch.distributions."""
 
 from lpnested import functional, kl, nn, transforms
+from lpnested.estimation import FitResult, TreeFit, fit, fit_tree
 from lpnested.generalized_gamma import GeneralizedGamma
 from lpnested.generalized_normal import GeneralizedNormal
 from lpnested.isa import ISA
@@ -14,12 +15,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ISA",
+    "FitResult",
     "GeneralizedGamma",
     "GeneralizedNormal",
     "LpNested",
     "LpNestedTree",
     "LpSpherical",
+    "TreeFit",
     "backends",
+    "fit",
+    "fit_tree",
     "format",
     "functional",
     "kl",
