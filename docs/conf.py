@@ -50,7 +50,7 @@ python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 nitpick_ignore_regex = [
-    ("py:.*", r"(torch|matplotlib|pyro|collections|typing)\b.*"),
+    ("py:.*", r"(torch|hypothesis|matplotlib|pyro|collections|typing)\b.*"),
     ("py:.*", r"(Tensor|Distribution|Size|_size|Axes|Any|Callable|Sequence|Iterable|NoReturn)"),
     ("py:.*", r"(Constraint|nn\.Module|Nested|Self|optional|SupportsIndex|dtype)"),
 ]
