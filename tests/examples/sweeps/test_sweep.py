@@ -38,7 +38,7 @@ def tiny(arms=("normal", "isa-learned"), seeds=2, **changes):
     base = replace(
         PRESETS["small"], hidden=8, batch_size=16, steps=60, sizes=(2, 2), scores="mig", **changes
     )
-    table = experiments.some(arms, experiments.ARMS | experiments.METHODS)
+    table = experiments.subset(arms, experiments.ARMS | experiments.METHODS)
     return experiments.grid("tiny", "quick", base, table, seeds=seeds)
 
 
@@ -408,7 +408,7 @@ def test_a_dead_worker_is_named_and_replaced_and_its_task_tried_again(tmp_path):
     assert len(messages) == 3
     for line in messages:
         assert re.search(r"/[abc]: its worker, process \d+, was killed by SIGKILL", line)
-        assert "try 2 of 3 follows" in line
+        assert "retrying (attempt 2 of 3)" in line
 
 
 def meet(path):
