@@ -1,6 +1,5 @@
 """A matrix in front of a density of sources, and its maximum likelihood by L-BFGS."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,15 +61,15 @@ def maximise(
     def loss() -> Tensor:
         optimiser.zero_grad()
         value = -model(x).double().mean()
+        if not value.isfinite():
+            raise FloatingPointError("the likelihood is no longer finite")
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     state, done = optimiser.state[parameters[0]], 0
     while done < iterations:
         optimiser.param_groups[0]["max_iter"] = min(CHUNK, iterations - done)
-        value = float(optimiser.step(loss).detach())  # type: ignore[arg-type, no-untyped-call]
-        if not math.isfinite(value):
-            raise FloatingPointError("the likelihood is no longer finite")
+        optimiser.step(loss)  # type: ignore[arg-type, no-untyped-call]
         before, done = done, int(state["n_iter"])
         tick(done - before)
         if done - before < optimiser.param_groups[0]["max_iter"]:

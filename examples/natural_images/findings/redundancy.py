@@ -65,7 +65,7 @@ def redundancy(
     codes = {
         "before": fit_factorial_code(fitted.before).log_prob(held_out.before),
         "after": fit_factorial_code(fitted.after).log_prob(held_out.after) + held_out.log_det,
-        "model": model(torch.as_tensor(y)).detach().numpy() - log_det,
+        "density": model(torch.as_tensor(y)).detach().numpy() - log_det,
     }
     costs = {key: bits(value + log_det, whitening) for key, value in codes.items()}
     lines = {key: bootstrap.estimate(value).to_json() for key, value in costs.items()}

@@ -54,7 +54,7 @@ def redundancy_table(results: Results) -> str:
             line["title"],
             *(number(line[key]["mean"], 3) for key in ("before", "after")),
             with_interval(line["removed"], 3),
-            number(line["model"]["mean"], 3),
+            number(line["density"]["mean"], 3),
             *(number(line[f"size_correlation_{when}"], 3) for when in ("before", "after")),
         ]
         for line in results["redundancy"]
