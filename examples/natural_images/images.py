@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from densities.candidates import STARTS, TITLES, fit, gaussian_scores, own_start, scores, start_of
+from densities.candidates import FITS, TITLES, fit, gaussian_scores, own_start, scores, start_of
 from densities.unmixing import Unmixing
 from findings.kept import Row, keep, kept
 from findings.published import summary, write_results
@@ -71,9 +71,8 @@ def finish(name: str, data: Split, config: Config, weight: Array, bar: tqdm) -> 
 def gather(config: Config, data: Split) -> tuple[list[Row], dict[str, Row]]:
     """All fits, read where they are finished; their table, and the best fit of each model."""
     rows, best = list[Row](), dict[str, Row]()
-    tasks = [(name, start) for name, starts in STARTS.items() for start in starts]
-    with tqdm(total=len(tasks) * config.iterations, unit="step") as bar:
-        for name, start in tasks:
+    with tqdm(total=len(FITS) * config.iterations, unit="step") as bar:
+        for name, start in FITS:
             bar.set_description(f"{name} from {start}")
             path = config.parts / f"{name}-from-{start}.pt"
             content = kept(path, config.of_a_fit())

@@ -1,12 +1,13 @@
 """The models' bookkeeping: bits, determinants, normalisation, and what a fit finds."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-from densities.candidates import EXPECTED, STARTS, gaussian_scores, own_start, scores, start_of
+from densities.candidates import EXPECTED, FITS, OWN, gaussian_scores, own_start, scores, start_of
 from densities.factorial_code import fit_factorial_code
 from densities.scale_mixtures import LogNormals
 from densities.source_models import Independent, Nested, Subspaces
@@ -214,12 +215,21 @@ def test_a_factorial_code_takes_mixtures_where_they_are_better():
 
 
 def test_every_model_is_expected_somewhere_and_starts_from_what_is_there():
-    assert set(EXPECTED) == {"gaussian", *STARTS}
-    before = {"whitening", "rotation", "fastica"}
-    for name, starts in STARTS.items():
-        assert set(starts) <= before, name
-        before.add(name)
-    assert len(STARTS["ica"]) >= 4 and len(STARTS["lp-spherical"]) >= 3
+    assert set(EXPECTED) == {"gaussian", *(name for name, _ in FITS)}
+    assert len(set(FITS)) == len(FITS)
+    there = set(OWN)
+    for name, start in FITS:
+        assert start in there, (name, start)
+        there.add(name)
+    several = Counter(name for name, _ in FITS)
+    assert several["ica"] >= 4 and several["lp-spherical"] >= 4
+
+
+def test_spherical_models_have_as_many_steps_as_the_nested_ones_that_begin_where_they_end():
+    """The best spherical fit at that time, then one fit more, for either."""
+    place = {fit: k for k, fit in enumerate(FITS)}
+    for name in ("nested-pairs", "nested-quadruples", "nested-deep"):
+        assert place[name, "lp-spherical"] < place["lp-spherical", "lp-spherical"]
 
 
 def test_starts_are_scaled_as_the_radius_asks():

@@ -17,16 +17,20 @@ from torch import Tensor, nn
 
 from lpnested import LpNestedTree
 
-# What each fit starts from: a matrix of its own, or the best fit of a model further up.
-STARTS = {
-    "l2-spherical": ("whitening",),
-    "lp-spherical": ("whitening", "rotation", "fastica"),
-    "ica": ("whitening", "rotation", "fastica", "lp-spherical"),
-    "isa": ("rotation", "ica", "lp-spherical"),
-    "nested-pairs": ("ica", "lp-spherical"),
-    "nested-quadruples": ("ica", "lp-spherical"),
-    "nested-deep": ("ica", "lp-spherical"),
-}
+OWN = ("whitening", "rotation", "fastica")  # matrices to start from that need no model
+# Every fit, in order: a model, and what it starts from: one of those, or the best fit so far of a
+# model. The last ones go on with what they have found: else the nested models, which begin where
+# the spherical one ends, would win by their steps alone.
+FITS = (
+    ("l2-spherical", "whitening"),
+    *(("lp-spherical", start) for start in OWN),
+    *(("ica", start) for start in (*OWN, "lp-spherical")),
+    *(("isa", start) for start in ("rotation", "ica", "lp-spherical")),
+    *(("nested-pairs", start) for start in ("ica", "lp-spherical")),
+    *(("nested-quadruples", start) for start in ("ica", "lp-spherical")),
+    *(("nested-deep", start) for start in ("ica", "lp-spherical")),
+    *((name, name) for name in ("l2-spherical", "lp-spherical", "ica")),
+)
 TITLES = {
     "gaussian": "Gaussian",
     "ica": "ICA",

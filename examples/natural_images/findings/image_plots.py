@@ -85,7 +85,7 @@ def tree(found: LpNestedTree, exponents: Sequence[float], rows: Array) -> Figure
         under = leaves(node)
         return float(np.mean([place[leaf] for leaf in under])), rise * float(np.log2(len(under)))
 
-    picture, ax = plt.subplots(figsize=(max(6.0, 0.22 * len(order)), 6.0))
+    picture, ax = plt.subplots(figsize=(max(6.0, 0.26 * len(order)), 6.0))
     shades, scale = plt.get_cmap("viridis"), LogNorm(min(exponents), max(exponents))
     for node, p in zip(found.nodes, exponents, strict=True):
         x, y = centre(node)
@@ -99,7 +99,9 @@ def tree(found: LpNestedTree, exponents: Sequence[float], rows: Array) -> Figure
         ax.imshow(scaled(rows)[leaf], extent=(left, left + 1.9, bottom, bottom + 1.9), **GREYS)
     ax.set(xlim=(-1.2, len(order) + 0.2), ylim=(-4.4, centre(found.root)[1] + 1), aspect="equal")
     ax.set_axis_off()
-    bar = picture.colorbar(ScalarMappable(scale, shades), ax=ax, label="exponent", shrink=0.5)
+    bar = picture.colorbar(
+        ScalarMappable(scale, shades), ax=ax, label="exponent", shrink=0.4, pad=0.01
+    )
     ticks = [p for p in TICKS if min(exponents) <= p <= max(exponents)]
     bar.set_ticks(ticks, labels=[f"{p:g}" for p in ticks], minor=False)
     bar.minorticks_off()

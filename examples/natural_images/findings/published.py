@@ -13,7 +13,7 @@ import torch
 from densities.source_trees import leaves, size_correlations
 from densities.unmixing import Unmixing
 from findings import image_plots
-from findings.kept import Row, write_csv, write_json, write_whole
+from findings.kept import Row, rounded, write_csv, write_json, write_whole
 from findings.redundancy import Factorization
 from findings.rows_of_fits import flat
 from findings.words import table
@@ -61,7 +61,7 @@ def most_dependent_pair(found: Factorization, model: Unmixing) -> tuple[int, int
 def write_figure(picture: Figure, path: Path) -> None:
     """As a small PNG that holds no date."""
     drawn = io.BytesIO()
-    picture.savefig(drawn, format="png", dpi=100, metadata={"Software": None})
+    picture.savefig(drawn, format="png", dpi=90, bbox_inches="tight", metadata={"Software": None})
     plt.close(picture)
     write_whole(drawn.getvalue(), path)
 
@@ -76,7 +76,7 @@ def write_results(
 ) -> None:
     """Tables, and figures of the models: `sources` are those of the deep tree."""
     matplotlib.use("agg")
-    results["versions"] = versions()
+    results = rounded({**results, "versions": versions()})
     write_json(results, out / "results.json")
     write_csv([flat(line) for line in results["models"]], out / "models.csv")
     write_csv(rows, out / "fits.csv")

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from densities.candidates import EXPECTED, STARTS, TITLES
+from densities.candidates import EXPECTED, FITS, TITLES
 from densities.source_models import Nested
 from densities.unmixing import Unmixing
 from findings.tile_bootstrap import TileBootstrap
@@ -40,7 +40,7 @@ def model_lines(
             "model": name,
             "title": TITLES[name],
             "start": starts.get(name),
-            "starts": len(STARTS.get(name, ())),
+            "fits": sum(model == name for model, _ in FITS),
             "train_bits": fitted[name],
             "bits": bootstrap.estimate(costs[name]).to_json(),
             "gain_over_gaussian": bootstrap.estimate(costs["gaussian"] - costs[name]).to_json(),
