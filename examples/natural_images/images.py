@@ -1,6 +1,6 @@
 """How well do Lp-nested distributions describe natural images?
 
-`python examples/natural_images/images.py [--help]`. photographs, patches without their mean grey
+`python examples/natural_images/images.py [--help]`. Two photographs, patches without mean grey
 and white, held-out tiles; a Gaussian, ICA, ISA, spherical and nested densities, each with a
 learned matrix in front of it; and how much redundancy is left when the fitted densities are
 factorized. PROTOCOL.md says what was fixed before the run whose results are in `results/`, and
