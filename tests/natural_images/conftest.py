@@ -1,13 +1,9 @@
-"""The example's modules, and torch's number of threads put back after every test."""
+"""torch's number of threads, put back after every test."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parents[2] / "examples" / "natural_images"))
 
 
 @pytest.fixture(autouse=True)
