@@ -76,6 +76,7 @@ def test_a_ragged_tree_is_recovered_from_many_observations():
     check(ragged_fits(20_000), iterations=50)
 
 
+@pytest.mark.slow
 def test_all_seeds_at_once_are_the_single_fits():
     x = torch.stack([ragged().sample((500,)) for _ in range(SEEDS)], 1)
     batch = fit(RAGGED, x, GeneralizedGamma)
@@ -98,6 +99,7 @@ def large() -> tuple[LpNestedTree, Tensor]:
     return LpNestedTree(grow(4)), torch.empty(31).double().uniform_(low, high).exp()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num", [1500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_a_tree_of_31_nodes_converges(num):
     torch.manual_seed(3)

@@ -55,12 +55,14 @@ def test_the_radius_is_that_asked_for():
     )
 
 
+@pytest.mark.slow
 def test_the_scale_of_the_data_does_not_matter():
     _, data = sampled("permuted")
     trees = {fit_tree(data.double() * scale, resamples=0).tree for scale in (1e-30, 1.0, 1e30)}
     assert len(trees) == 1
 
 
+@pytest.mark.slow
 def test_what_was_merged_could_be_equal_and_the_rest_could_not():
     _, data = sampled("both signs")
     found = fit_tree(data, level=0.01, resamples=0)
@@ -68,6 +70,7 @@ def test_what_was_merged_could_be_equal_and_the_rest_could_not():
     assert all(abs(float(z)) > 2.5 for z in found.result.merge_z.values())
 
 
+@pytest.mark.slow
 def test_a_clear_node_is_found_in_every_resample_and_an_unclear_one_is_not():
     torch.manual_seed(0)
     dist = ISA([2, 2, 2], p0=0.8, p=[3.0, 3.0, 0.9])  # the last one is nearly its parent
@@ -85,6 +88,7 @@ def test_a_clear_node_is_found_in_every_resample_and_an_unclear_one_is_not():
     assert str((0, 1)) in str(found) and "100%" in str(found)
 
 
+@pytest.mark.slow
 def test_resamples_follow_their_generator():
     _, data = sampled("flat", num=300)
     runs = [

@@ -142,6 +142,7 @@ def test_a_radial_serves_any_tree(radial: Distribution) -> None:
     assert dist.log_prob(draws).isfinite().all()
 
 
+@pytest.mark.slow
 @given(
     st.data(),
     st.sampled_from([(), (3,), (2, 1)]),

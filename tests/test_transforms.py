@@ -12,8 +12,8 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import oracle
+import problems
 import pytest
-import strategies
 import torch
 import transform_oracle
 from hypothesis import given, settings
@@ -270,9 +270,9 @@ EXACT = [
 @st.composite
 def transforms(draw: st.DrawFn, max_dim: int = 10) -> tuple[Transform, Distribution]:
     """A transform with its distribution of x, of either kind."""
-    root = draw(strategies.roots(max_dim=max_dim))
+    root = draw(problems.roots(max_dim=max_dim))
     low, high = draw(st.sampled_from([(0.1, 200.0), (0.5, 5.0)]))
-    p = torch.tensor(draw(strategies.exponents(root, low, high)), dtype=f64)
+    p = torch.tensor(draw(problems.powers(root, low, high)), dtype=f64)
     tree = LpNestedTree(root)
     own = GeneralizedGamma(number(tree.dim), p[0], number(1.5))
     source, target = draw(st.sampled_from([*EXACT, own])), draw(st.sampled_from([*EXACT, own]))
@@ -315,8 +315,8 @@ def test_determinant_inverse_and_density(case: tuple[Transform, Distribution]) -
 
 @st.composite
 def rows(draw: st.DrawFn) -> tuple[Any, list[float], list[float]]:
-    root = draw(strategies.roots(max_dim=8))
-    return root, draw(strategies.exponents(root)), draw(strategies.coordinates(root))
+    root = draw(problems.roots(max_dim=8))
+    return root, draw(problems.powers(root)), draw(problems.coordinates(root))
 
 
 def largest_log_power(x: Tensor, p: Tensor) -> float:

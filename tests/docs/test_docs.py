@@ -32,7 +32,7 @@ def test_every_code_block_is_a_cell_or_a_command(page: Path) -> None:
     text = page.read_text()
     assert text.count("```") == 2 * len(FENCE.findall(text)), "a fence is not closed"
     known = ("{code-cell} python", "{math}", "{toctree}", "{eval-rst}", "{include}", "bash")
-    known += ("{bibliography}", "{literalinclude}")  # the build fails without the file
+    known += ("{bibliography}", "{literalinclude}")
     unknown = [m["info"] for m in FENCE.finditer(text) if not m["info"].startswith(known)]
     assert not unknown
     if blocks(page, "{code-cell}"):

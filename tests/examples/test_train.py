@@ -15,11 +15,11 @@ import sys
 import time
 from pathlib import Path
 
-import config
 import numpy as np
 import pytest
 import torch
 import train as script
+import usage
 from config import PRESETS, Config, UsageError, parse
 from data.cars import draw_cars
 from data.dsprites_drawn import all_classes
@@ -540,7 +540,7 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path, flags, capsys, more):
 def test_a_package_that_is_missing_is_named(
     tmp_path, flags, monkeypatch, capsys, flag, package, extra
 ):
-    monkeypatch.setattr(config.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(usage.importlib.util, "find_spec", lambda name: None)
     assert script.main([*flags, *flag, "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
     assert f"{' '.join(flag)} needs the package {package}, which is not installed" in said

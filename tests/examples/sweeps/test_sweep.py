@@ -38,7 +38,7 @@ def tiny(arms=("normal", "isa-learned"), seeds=2, **changes):
     base = replace(
         PRESETS["small"], hidden=8, batch_size=16, steps=60, sizes=(2, 2), scores="mig", **changes
     )
-    table = experiments.some(arms, experiments.ARMS | experiments.METHODS)
+    table = experiments.subset(arms, experiments.ARMS | experiments.METHODS)
     return experiments.grid("tiny", "quick", base, table, seeds=seeds)
 
 
@@ -385,7 +385,7 @@ def test_flags_that_no_run_has_together_are_refused(table, flags, capsys):
 def test_runs_anywhere_find_the_files(table, npz, monkeypatch):
     monkeypatch.chdir(npz.parent)
     sweep = script.Sweep("tiny", data=Path(npz.name), cache=Path("cache"))
-    config = script.chosen(sweep)[0].config
+    config = script.select_runs(sweep)[0].config
     assert (config.data, config.cache) == (npz, npz.parent / "cache")
 
 
@@ -408,7 +408,7 @@ def test_a_dead_worker_is_named_and_replaced_and_its_task_tried_again(tmp_path):
     assert len(messages) == 3
     for line in messages:
         assert re.search(r"/[abc]: its worker, process \d+, was killed by SIGKILL", line)
-        assert "try 2 of 3 follows" in line
+        assert "retrying (attempt 2 of 3)" in line
 
 
 def meet(path):
@@ -686,14 +686,14 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_with(table, tmp_path, npz
     run = replace(run, config=replace(run.config, data=npz))
     assert worker.execute(run, tmp_path, False)["status"] == "diverged"
     pictures, _ = worker.pictures_of(worker.data_config(run.config))
-    assert worker.unfinished(run.config, tmp_path, pictures)["step"] == 0
+    assert worker.matching_checkpoint(run.config, tmp_path, pictures)["step"] == 0
     other = replace(run.config, learning_rate=1e-3)
-    assert worker.unfinished(other, tmp_path, pictures) is None
+    assert worker.matching_checkpoint(other, tmp_path, pictures) is None
 
 
 def test_two_sweeps_do_not_write_the_same_files(table, flags, tmp_path, capsys):
     (tmp_path / "sweeps/tiny").mkdir(parents=True)
-    with script.alone(tmp_path / "sweeps/tiny"):
+    with script.lock_folder(tmp_path / "sweeps/tiny"):
         assert script.main(flags) == 2
     assert "is writing to" in capsys.readouterr().err
 

@@ -1,0 +1,77 @@
+"""Files that are whole or not there at all: JSON, CSV, text, and finished fits."""
+
+import csv
+import io
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from images_config import UsageError
+
+Row = dict[str, Any]
+
+
+def write_whole(content: bytes, path: Path) -> None:
+    """The file appears with all of its content, or stays as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def rounded(content: Any) -> Any:
+    """All floats in nested lists and dicts to six significant digits."""
+    if isinstance(content, float):
+        return float(f"{content:.6g}")
+    if isinstance(content, dict):
+        return {key: rounded(value) for key, value in content.items()}
+    return [rounded(value) for value in content] if isinstance(content, (list, tuple)) else content
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Strict JSON: a NaN would be an error."""
+    text = json.dumps(rounded(content), indent=2, allow_nan=False)
+    write_whole(f"{text}\n".encode(), path)
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """A table with the keys of the first row as its head."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rounded(list(rows)))
+    write_whole(buffer.getvalue().encode(), path)
+
+
+def keep(content: dict[str, Any], path: Path) -> None:
+    """A finished fit: tensors and plain values."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_whole(buffer.getvalue(), path)
+
+
+def kept(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """A fit that was finished before, if there is one.
+
+    Raises:
+        UsageError: Where the file is no such fit, or one of other settings.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = torch.load(path, weights_only=True)
+        found = content["settings"]
+    except Exception as error:  # whatever pickle, zip files and missing keys raise
+        raise UsageError(f"{path} is no finished fit ({error!r}); delete it") from error
+    changed = sorted(key for key in settings if found.get(key) != settings[key])
+    if changed:
+        told = ", ".join(f"{key} {found.get(key)} then, {settings[key]} now" for key in changed)
+        raise UsageError(f"{path} has other settings: {told}. Delete it, or give other --fits")
+    return content

@@ -1,0 +1,51 @@
+"""Intervals of means over held-out patches, by resampling the tiles that they are from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Whole = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over all held-out patches, and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        """Plain values."""
+        return {"mean": self.mean, "low": self.low, "high": self.high}
+
+
+class TileBootstrap:
+    """The same resampled tiles for every question, so that two answers are paired.
+
+    Patches of a tile overlap and look alike, so it is tiles that are drawn, with replacement and
+    within each photograph, and all patches of a drawn tile count as often as it was drawn.
+    """
+
+    def __init__(self, tiles: Whole, photographs: Whole, resamples: int, seed: int) -> None:
+        self.tiles, self.sizes = tiles, np.bincount(tiles)
+        owner = np.zeros(len(self.sizes), int)
+        owner[tiles] = photographs
+        generator = np.random.default_rng(seed)
+        self.counts = np.zeros((resamples, len(self.sizes)))
+        for photograph in np.unique(owner):
+            (mine,) = np.nonzero(owner == photograph)
+            even = np.full(len(mine), 1 / len(mine))
+            self.counts[:, mine] = generator.multinomial(len(mine), even, size=resamples)
+
+    def means(self, values: Array) -> Array:
+        """The mean of all drawn patches, in each resample."""
+        sums = np.bincount(self.tiles, values, len(self.sizes))
+        return np.asarray(self.counts @ sums / (self.counts @ self.sizes))
+
+    def estimate(self, values: Array) -> Estimate:
+        """Of one value for each patch; for a paired difference, of their differences."""
+        low, high = np.quantile(self.means(values), [0.025, 0.975])
+        return Estimate(float(values.mean()), float(low), float(high))
