@@ -91,6 +91,7 @@ def test_nothing_is_nan_or_infinite_up_to_what_float32_holds(problem: Problem) -
                 assert grad.isfinite().all(), backend
 
 
+@pytest.mark.slow
 @given(problems.problems())
 @hard
 @pytest.mark.parametrize("dtype", [f64, f32], ids=str)

@@ -162,6 +162,7 @@ def test_the_shape_of_a_gamma_variable_solves_its_equation():
 # One optimum, by every way to it ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radial", [LogNormal, GeneralizedGamma, Gamma, InverseGamma])
 def test_many_data_sets_at_once_are_as_many_fits(radial):
     x = torch.stack([drawn(400), 3 * drawn(400), drawn(400, Gamma(2.0, 1.0))], 1)
@@ -203,6 +204,7 @@ class Chunks:
         return zip(self.x.split(170), self.weights.split(170), strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radial", [LogNormal, GeneralizedGamma, InverseGamma])
 def test_chunks_are_the_whole(radial):
     x, weights = drawn(500), torch.rand(500, dtype=torch.float64)
@@ -222,6 +224,7 @@ def test_the_loader_of_torch_gives_chunks():
     close(fit(TREE, loader).values, fit(TREE, x).values, 1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radial", RADII)
 def test_the_scale_of_the_data_changes_nothing_but_the_scale(radial):
     x = drawn(300)

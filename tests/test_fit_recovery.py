@@ -14,6 +14,8 @@ from lpnested import ISA, GeneralizedGamma, LpNested, LpNestedTree, fit
 from lpnested.estimation import FitResult
 from lpnested.nn import Learnable
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 20
 RAGGED = LpNestedTree((0, (1, 2, (3, 4)), ((5, 6, 7), (8,), (9, (10, 11)))))
 EXPONENTS = [0.7, 1.3, 2.5, 4.0, 6.0, 2.0, 0.9, 3.0]  # that of node 5, with one child, is free

@@ -292,6 +292,7 @@ def log_det_by_autograd(transform: Transform, x: Tensor) -> Tensor:
     return log_det + (y / x).detach().log().sum()
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(transforms())
 def test_determinant_inverse_and_density(case: tuple[Transform, Distribution]) -> None:
@@ -324,6 +325,7 @@ def largest_log_power(x: Tensor, p: Tensor) -> float:
     return p.max().item() * math.log(max(1.0, x.abs().max().item())) + math.log(len(x))
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(rows(), st.sampled_from([torch.float32, f64]), st.integers(0, 4), st.integers(0, 4))
 def test_all_is_finite_over_the_whole_range(
@@ -413,6 +415,7 @@ def test_nan_stays_in_its_row() -> None:
 # Gradients --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gradients_in_the_value_and_in_all_parameters() -> None:
     tree = LpNestedTree(((0, 3), (1, 2)))
 

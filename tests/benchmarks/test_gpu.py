@@ -104,6 +104,7 @@ def process(script, seconds, monkeypatch, folder):
     return list(gpu.process("reference", time.time() + seconds, CHOSEN, failed)), failed
 
 
+@pytest.mark.slow
 def test_a_process_that_is_stuck_is_cut_off_and_its_rows_are_kept(monkeypatch, tmp_path):
     script = "import time\nprint('{\"N\": 1}', flush=True)\nprint('{\"N', end='', flush=True)"
     found, failed = process(f"{script}\ntime.sleep(600)", 8, monkeypatch, tmp_path)

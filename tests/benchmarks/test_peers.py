@@ -7,6 +7,8 @@ import torch
 from peers import IN_BOTH, MODES, NAIVE, NORMAL, OURS, RECURSION, Problem, contenders
 from targets import CASES
 
+pytestmark = pytest.mark.slow
+
 SMALL = {name: problem for name, (problem, _) in CASES.items() if problem.tree.dim < 100}
 FEW = {(8, 256): (8, 3), (256, 8): (3, 8)}
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints, kl_divergence
 from torch.testing import assert_close
 
+pytestmark = pytest.mark.slow
+
 SIZES = [2, 3]
 
 

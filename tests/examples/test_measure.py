@@ -4,6 +4,8 @@ import measure
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 def test_every_step_goes_up_its_objective():

@@ -146,6 +146,7 @@ def test_a_disk_has_the_colour_of_its_place():
         assert_close(at, vae.colours(places[k]).to(at.dtype), rtol=0, atol=0.02)
 
 
+@pytest.mark.slow
 def test_command_line_ends_with_the_bound_and_the_picture(tmp_path):
     command = [sys.executable, str(SCRIPT), "--p", "3", "--steps", "20", "--out", "new/disks.png"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

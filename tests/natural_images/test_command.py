@@ -14,6 +14,8 @@ from findings.redundancy import FACTORIZED
 from findings.words import table
 from images_config import PRESETS, Config, UsageError, parse
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--preset", "smoke", "--size", "3", "--train", "400", "--test", "400"]
 QUICK += ["--iterations", "3", "--resamples", "50"]
 

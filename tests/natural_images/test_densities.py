@@ -18,6 +18,8 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from lpnested import LpNestedTree, functional
 
+pytestmark = pytest.mark.slow
+
 TREE = LpNestedTree(((0, 1), (2, (3, 4))))
 
 

@@ -14,6 +14,8 @@ from scipy.stats import gennorm
 
 from lpnested import LpNestedTree
 
+pytestmark = pytest.mark.slow
+
 TREE = LpNestedTree(((0, 1), (2, 3)))
 EXPONENTS = torch.tensor([0.8, 1.5, 2.0], dtype=torch.float64)
 

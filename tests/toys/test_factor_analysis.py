@@ -29,6 +29,8 @@ from numpy.polynomial.hermite_e import hermegauss
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal, norm
 
+pytestmark = pytest.mark.slow
+
 NOISE = 0.3
 
 

@@ -11,6 +11,8 @@ from claims.dip import dip, dip_p
 from claims.statistics import below_p, detectable, holm, permutation_p
 from scipy import optimize, stats
 
+pytestmark = pytest.mark.slow
+
 A = np.array([0.12, 0.20, 0.31, 0.05, 0.44, 0.18, 0.27, 0.33])
 B = np.array([0.10, 0.16, 0.33, 0.01, 0.30, 0.12, 0.20, 0.21])
 

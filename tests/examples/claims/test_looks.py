@@ -12,6 +12,8 @@ from scipy import integrate, stats
 from sweeps.experiments import FEWEST_PAIRS, MOST_PAIRS, PRIMARY, SECONDARY, second_look
 from sweeps.rows import read_rows
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(looks.__file__).parents[1] / "PROTOCOL.md"
 FOLDER = Path(looks.__file__).parents[1] / "results"
 

@@ -20,6 +20,8 @@ from sweeps.experiments import (
 )
 from sweeps.rows import as_csv
 
+pytestmark = pytest.mark.slow
+
 PAIRS, LATER = 18, second_look(18)
 SHIFTS = {"isa-released": 0.08, "isa-beta-tcvae": 0.08, "isa-4-4": 0.01}
 

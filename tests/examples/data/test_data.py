@@ -80,6 +80,7 @@ def test_order_of_the_whole_set_is_that_of_the_npz():
     np.testing.assert_array_equal(classes[-1], [0, 2, 5, 39, 31, 31])
 
 
+@pytest.mark.slow
 def test_drawing_does_not_depend_on_the_company(packed):
     rows = np.random.default_rng(0).integers(0, 737_280, 300)
     alone = pack(render_dsprites(all_classes()[rows]))

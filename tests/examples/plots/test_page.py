@@ -11,6 +11,8 @@ from figures import main, pictures_of
 from plots import page
 from sweeps.rows import as_csv
 
+pytestmark = pytest.mark.slow
+
 try:
     from playwright.sync_api import sync_playwright
 except ImportError:

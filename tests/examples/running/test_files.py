@@ -28,6 +28,7 @@ def run_code(code, *argv, **more):
     )
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_is_named_and_nothing_is_left(tmp_path):
     """A real limit of the system: files of more than 1000 bytes cannot be written."""
     path = tmp_path / "checkpoint.pt"
@@ -108,6 +109,7 @@ def test_the_lock_of_a_process_that_was_killed_is_none(tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "mine.tmp"]
 
 
+@pytest.mark.slow
 def test_of_many_who_want_a_folder_one_at_a_time_has_it(tmp_path):
     """Also while the one before removes its lock."""
     inside, most, stop = [], [], time.monotonic() + 2
