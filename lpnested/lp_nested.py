@@ -137,7 +137,8 @@ class LpNested(Distribution):
     def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> NoReturn:
         raise NotImplementedError(
             f"{type(self).__name__} has no reparametrised sampler: use sample() for exact samples "
-            f"without gradient, or their log_prob() for a score-function gradient"
+            f"without gradient, their log_prob() for a score-function gradient, or the inverse of "
+            f"lpnested.transforms.NestedRadialFactorization for samples with gradients"
         )
 
     @property
@@ -173,14 +174,14 @@ class LpNested(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The mean: zero, or NaN where the mean of the radius is infinite."""
+        """The mean, which is zero, or NaN where the mean of the radius is infinite."""
         infinite = log_radial_moment(self.radial, 1) == torch.inf
         mean = torch.where(infinite, torch.nan, 0.0).to(self._dtype)
         return mean.unsqueeze(-1).expand(self._extended_shape())
 
     @property
     def mode(self) -> Tensor:
-        """The mode: zero, or NaN where the density is unbounded at 0 or has no unique mode."""
+        """The mode, which is zero, or NaN where the density is unbounded at 0 or not unique."""
         zero = generator_mode(self.radial, self.tree.dim).to(self._dtype)
         return zero.unsqueeze(-1).expand(self._extended_shape())
 

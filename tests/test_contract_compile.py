@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from lpnested import ISA
 
-pytestmark = pytest.mark.usefixtures("backend")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("backend")]
 
 f64 = torch.float64
 

@@ -28,7 +28,7 @@ _BLOCK = 512  # rows in a block of products
 
 @dataclass(frozen=True, eq=False)
 class TreeFit:
-    """The result of :func:`lpnested.estimation.fit_tree`."""
+    """The result of :func:`lpnested.fit_tree`."""
 
     result: FitResult
     """The fit of the tree that was found."""

@@ -11,7 +11,7 @@ from records import RESULTS, read_csv, read_json
 from scipy.integrate import quad
 from scipy.stats import norm, t
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 NU, NOISE_STD = 3.0, 0.4
 SMALL = Config(num=40, em_steps=12, noise_std=NOISE_STD)
 

@@ -20,7 +20,7 @@ from torch.testing import assert_close
 
 from lpnested import ISA
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 COLUMNS = [
     "arm",
     "seed",
