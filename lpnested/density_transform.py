@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Transform, constraints
+from torch.distributions.transforms import _InverseTransform
 
 from lpnested.arguments import common_shape
 from lpnested.lp_nested import LpNested
@@ -20,13 +21,19 @@ __all__ = ["DensityTransform"]
 class DensityTransform(Transform):
     """A transform of vectors that takes one distribution to another.
 
-    The determinant of its Jacobian is the ratio of their densities. A class supplies these, of
-    ``x`` and of ``y``, and the arguments of its constructor.
+    The determinant of its Jacobian is the ratio of their densities, and its logarithm has the
+    rounding of the larger log density. A class supplies both distributions, of ``x`` and of
+    ``y``, and the arguments of its constructor.
     """
 
     domain = constraints.real_vector
     codomain = constraints.real_vector
     bijective = True
+
+    @property
+    def inv(self) -> Transform:
+        """The inverse; unlike those of torch it can be copied and pickled by itself."""
+        return _Inverse(self)
 
     @property
     def sign(self) -> int:
@@ -65,6 +72,15 @@ class DensityTransform(Transform):
             return False
         pairs = zip(self._arguments(), other._arguments(), strict=True)
         return all(are_equal(*pair) for pair in pairs)
+
+
+class _Inverse(_InverseTransform):
+    def __reduce__(self) -> tuple[Callable[..., Transform], tuple[Transform]]:
+        return _inverse_of, (self.inv,)
+
+
+def _inverse_of(transform: Transform) -> Transform:
+    return transform.inv
 
 
 @singledispatch

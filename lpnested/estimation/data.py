@@ -13,14 +13,17 @@ from lpnested.precision import result_dtype
 
 __all__ = ["Data"]
 
-_GOLDEN = (math.sqrt(5) - 1) / 2
+_MIXERS = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15  # odd, of 64 bits
+_LAST = torch.iinfo(torch.int64).max  # the mark of an observation that does not count
+_INSIDE = 0.5  # of the support of every distribution that is likely here
 
 
 class Data:
     """Observations of shape ``(N, *batch, *event)`` as chunks of rows, each with its weights.
 
-    It is float64 for whoever goes over it: a whole tensor is converted once, the chunks of an
-    iterable each time.
+    Whoever iterates gets float64: a whole tensor is converted once, the chunks of an iterable
+    each time. Observations of weight 0 are left out, whatever they hold; in a batch, where the
+    others of their row may count, another observation stands in for them.
 
     Args:
         data: A tensor, or a re-iterable of chunks: tensors, or pairs of a tensor and its weights.
@@ -31,10 +34,10 @@ class Data:
         batch: The shape of the data sets that are fitted side by side.
         dtype: The dtype that results are given back in.
         total: The sum of the weights, shape ``(*batch)``.
-        zeros: The number of coordinates that are exactly 0, shape ``(*batch)``.
-        zero_rows: The number of observations with no other coordinate.
-        repeated: The number of observations that occurred before.
-        rows: The number of observations.
+        rows: The number of observations of positive weight, shape ``(*batch)``.
+        zeros: The number of their coordinates that are exactly 0.
+        zero_rows: The number of them whose coordinates are all 0.
+        repeated: The number of them that are equal to an earlier one.
         device: Where they are.
     """
 
@@ -52,6 +55,9 @@ class Data:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Values ``(rows, *batch, *event)`` and weights ``(rows, *batch)``, both float64."""
+        return (_counted(value, weights) for value, weights in self._chunks())
+
+    def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
         for chunk in self._source:
             value, weights = _value_and_weights(chunk)
             batch = value.shape[1 : value.dim() - self._event_dim]
@@ -69,33 +75,38 @@ class Data:
     def _examine(self, event_shape: torch.Size) -> None:
         """Refuse what no distribution has a likelihood for, and count what is unusual."""
         counts, shapes = [], set()
-        for value, weights in self:
-            _check(value, weights, event_shape)
-            counts.append((weights.sum(0), *_zeros(value, event_shape), _mark(value, event_shape)))
+        for chunk in self._chunks():
+            _check(*chunk, event_shape)
+            value, weights = _counted(*chunk)
+            marks = _mark(value, event_shape).masked_fill(weights == 0, _LAST)
+            counts.append((weights.sum(0), *_numbers(value, weights, event_shape), marks))
             shapes.add(value.shape[1:])
         if len(shapes) != 1:
             what = f"chunks of the shapes {sorted(map(tuple, shapes))}" if shapes else "none"
             raise ValueError(f"data must have observations, all of one shape, but got {what}")
         shape = shapes.pop()
         self.batch = shape[: len(shape) - len(event_shape)]
-        *sums, marks = zip(*counts, strict=True)
-        self.total, self.zeros, self.zero_rows = (torch.stack(parts).sum(0) for parts in sums)
-        ordered = torch.cat(marks).sort(0).values
-        self.rows, self.repeated = len(ordered), (ordered[1:] == ordered[:-1]).sum(0)
+        *sums, all_marks = zip(*counts, strict=True)
+        self.total, self.rows, self.zeros, self.zero_rows = (
+            torch.stack(parts).sum(0) for parts in sums
+        )
+        ordered = torch.cat(all_marks).sort(0).values
+        self.repeated = ((ordered[1:] == ordered[:-1]) & (ordered[1:] != _LAST)).sum(0)
         first = _value_and_weights(next(iter(self._source)))[0]
         self.device = first.device
         self.dtype = torch.promote_types(result_dtype(first), torch.float32)
         self._check_counts()
 
     def _check_counts(self) -> None:
-        if (self.repeated >= self.rows - 1).any():
-            raise ValueError(
-                f"data must have two different observations at least, but all {self.rows} are "
-                f"equal"
-            )
         if not (self.total > 0).all():
             raise ValueError(
                 "weights must be positive for one observation at least, but all are 0"
+            )
+        equal = self.repeated >= self.rows - 1
+        if equal.any():
+            raise ValueError(
+                f"data must have two different observations at least, but all "
+                f"{int(self.rows[equal].min())} are equal"
             )
 
 
@@ -128,7 +139,32 @@ def _value_and_weights(chunk: Any) -> tuple[Tensor, Tensor | None]:
             f"data must be a tensor of shape (N, *batch, dim), or chunks that are such tensors or "
             f"pairs of one and its weights, but got {parts if len(parts) > 2 else value!r:.200}"
         )
-    return value.detach(), None if weights is None else torch.as_tensor(weights).detach()
+    if value.is_complex():
+        raise TypeError(f"data must be real, but got {value.dtype}")
+    return _usable(value), None if weights is None else _usable(torch.as_tensor(weights))
+
+
+def _usable(value: Tensor) -> Tensor:
+    """Apart from any graph; a tensor of inference mode can't take part in one, a copy can."""
+    return value.clone() if value.is_inference() else value.detach()
+
+
+def _counted(value: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Without rows of weight 0; if that is 0 in some data sets only, with a stand-in there."""
+    if (weights > 0).all():
+        return value, weights
+    kept = (weights > 0).reshape(len(weights), -1).any(1)
+    value, weights = value[kept], weights[kept]
+    if (weights > 0).all():
+        return value, weights
+    weight, place = weights.max(0, keepdim=True)
+    weight, place, wide = (_unsqueezed_like(x, value) for x in (weight, place, weights))
+    other = value.gather(0, place.expand(1, *value.shape[1:]))
+    return torch.where(wide > 0, value, other.where(weight > 0, _INSIDE)), weights
+
+
+def _unsqueezed_like(x: Tensor, value: Tensor) -> Tensor:
+    return x.reshape(*x.shape, *[1] * (value.dim() - x.dim()))
 
 
 def _check(value: Tensor, weights: Tensor, event_shape: torch.Size) -> None:
@@ -136,7 +172,10 @@ def _check(value: Tensor, weights: Tensor, event_shape: torch.Size) -> None:
     if value.dim() < 1 + len(event_shape) or own != event_shape:
         expected = ", ".join(["N", "*batch", *map(str, event_shape)])
         raise ValueError(f"data must have shape ({expected}), but got {tuple(value.shape)}")
-    for name, bad in (("NaN", value.isnan()), ("infinite", value.isinf())):
+    if not ((weights >= 0) & (weights < math.inf)).all():
+        raise ValueError("weights must be finite and not negative")
+    counted = _unsqueezed_like(weights > 0, value)
+    for name, bad in (("NaN", value.isnan() & counted), ("infinite", value.isinf() & counted)):
         if bad.any():
             rows = bad.flatten(1).any(1) if bad.dim() > 1 else bad
             places = rows.nonzero().flatten().tolist()
@@ -144,20 +183,23 @@ def _check(value: Tensor, weights: Tensor, event_shape: torch.Size) -> None:
                 f"data must be finite, but {len(places)} observations have {name} values, the "
                 f"first at row {places[0]}: leave them out"
             )
-    if not ((weights >= 0) & (weights < math.inf)).all():
-        raise ValueError("weights must be finite and not negative")
 
 
-def _zeros(value: Tensor, event_shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """The number of coordinates that are 0, and of observations with no other one."""
+def _numbers(
+    value: Tensor, weights: Tensor, event_shape: torch.Size
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of observations, of their coordinates that are 0, and of those with no other coordinate."""
     zero = value == 0
-    count = zero.sum(-1) if event_shape else zero.long()
-    return count.sum(0), (count == event_shape.numel()).sum(0)
+    count = (zero.sum(-1) if event_shape else zero.long()) * (weights > 0)
+    return (weights > 0).sum(0), count.sum(0), (count == event_shape.numel()).sum(0)
 
 
 def _mark(value: Tensor, event_shape: torch.Size) -> Tensor:
-    """A number that equal observations share, and others do not but by rare chance."""
+    """A whole number that equal observations share, and others do not but by rare chance."""
+    bits = (value + 0.0).contiguous().view(torch.int64)  # -0 has the bits of 0 then
     if not event_shape:
-        return value
-    places = torch.arange(1, value.shape[-1] + 1, dtype=value.dtype, device=value.device)
-    return (value * (1 + (places * _GOLDEN).frac())).sum(-1)
+        return bits
+    mark = bits + torch.arange(1, bits.shape[-1] + 1, device=bits.device) * _MIXERS[0]
+    for mixer in _MIXERS[1:]:
+        mark = (mark ^ (mark >> 32)) * mixer
+    return (mark ^ (mark >> 32)).sum(-1)

@@ -30,6 +30,7 @@ __all__ = ["FitResult", "Progress", "fit"]
 _KINDS = ("observed", "sandwich")
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def fit(
     model: LpNestedTree | Learnable | Distribution | type[Distribution],
@@ -64,7 +65,9 @@ def fit(
         radial: The radius over a tree, by its class or an instance to start from (for a mixture,
             always an instance); ``LogNormal`` if left out. The dimension of a
             ``GeneralizedGamma`` is fixed: to that of the tree, or of the instance.
-        weights: How often each observation counts, shape ``(N,)`` or ``(N, *batch)``.
+        weights: How often each observation counts, shape ``(N,)`` or ``(N, *batch)``. One of
+            weight 0 may hold anything, NaN included, so data sets of different sizes can be
+            padded to one.
         covariance: ``"observed"`` is the inverse of the observed information, ``"sandwich"`` holds
             for data that are not of the model as well.
         max_iter: The largest number of iterations.

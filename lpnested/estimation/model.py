@@ -68,6 +68,11 @@ class Model:
         self.start = torch.cat(parts, -1)
         self.offset, self.unit = torch.zeros_like(self.start), torch.ones_like(self.start)
         self.free = self._free()
+        if not self.free:
+            raise ValueError(
+                "there is no parameter to estimate: the density depends on none of those that "
+                "are learned, such as the exponent of a node with one child"
+            )
         self.names = [name for slot in self.slots for name in _names(slot)]
 
     def measure(self, name: str, offset: Tensor, unit: Tensor) -> None:
@@ -87,9 +92,9 @@ class Model:
     def made_of(self, values: Tensor, dtype: torch.dtype) -> Distribution:
         """The distribution of these parameters (:meth:`constrained`), validated, in a dtype."""
         parameters = {
-            slot.name: values[..., slot.start : slot.stop]
-            .reshape((*values.shape[:-1], *slot.event_shape))
-            .to(dtype)
+            slot.name: _representable(values[..., slot.start : slot.stop], slot, dtype).reshape(
+                (*values.shape[:-1], *slot.event_shape)
+            )
             for slot in self.slots
         }
         return _made(self.module, parameters, "", dtype)
@@ -182,6 +187,14 @@ def _made(
             value = value.to(dtype)
         arguments[name] = value
     return module.distribution(*module.args, **arguments)
+
+
+def _representable(values: Tensor, slot: Slot, dtype: torch.dtype) -> Tensor:
+    """In the dtype: no overflow, and what was positive stays so."""
+    limits = torch.finfo(dtype)
+    rounded = values.clamp(-limits.max, limits.max).to(dtype)
+    lost = (rounded == 0) & (values > 0) & (slot.constraint is not constraints.real)
+    return rounded.masked_fill(lost, limits.tiny)
 
 
 def _names(slot: Slot) -> list[str]:

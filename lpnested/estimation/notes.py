@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, Laplace
 
 from lpnested.estimation.data import Data
 from lpnested.estimation.information import BOUNDARY
@@ -33,23 +34,29 @@ def notes_of(result: FitResult, data: Data, boundary: Tensor) -> Iterator[str]:
 
 
 def _on_convergence(result: FitResult) -> Iterator[str]:
-    failed, dist = ~torch.as_tensor(result.converged), result.distribution
-    if isinstance(dist, GeneralizedNormal) and "loc" in result.parameters:
-        kink = dist.p < _SMOOTH
-        if kink.any():
-            yield (
-                f"p is below {_SMOOTH}{_where(kink)}: the likelihood bends sharply in loc at "
-                f"every observation, its gradient need not vanish where it is largest, and the "
-                f"standard error of loc means nothing; a Learnable with loc fixed, at the median "
-                f"for example, has neither trouble"
-            )
+    failed, kink = ~torch.as_tensor(result.converged), _has_kink(result.distribution)
+    if "loc" in result.parameters and kink.any():
+        cause = "" if isinstance(result.distribution, Laplace) else f"p is below {_SMOOTH}"
+        yield (
+            f"{cause}{_where(kink) * bool(cause)}{': ' * bool(cause)}the likelihood bends sharply "
+            f"in loc at every observation, its gradient need not vanish where it is largest, and "
+            f"the standard error of loc means nothing; a Learnable with loc fixed, at the median "
+            f"for example, has neither trouble"
+        )
     if failed.any():
         yield (
             f"not converged{_where(failed)}: after {int(result.iterations.max())} iterations the "
             f"gradient is {result.gradient.abs().max():.1e} per observation; raise max_iter or "
-            f"start nearer, unless an exponent goes to 0 or infinity: then there is no largest "
-            f"likelihood inside"
+            f"start nearer, unless an exponent goes to 0 or infinity, or all radii become equal: "
+            f"then there is no largest likelihood inside"
         )
+
+
+def _has_kink(dist: Distribution) -> Tensor:
+    """Whether the log density has no second derivative at its location, to speak of."""
+    if isinstance(dist, GeneralizedNormal):
+        return dist.p < _SMOOTH
+    return torch.tensor(isinstance(dist, Laplace))
 
 
 def _on_data(result: FitResult, data: Data) -> Iterator[str]:

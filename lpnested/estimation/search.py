@@ -73,17 +73,19 @@ def fit_tree(
             tree has none for each.
         radial: The radius, as for :func:`lpnested.fit`.
         level: Of all tests together: each has ``level / (num_nodes - 1)`` (Bonferroni).
-        resamples: Bootstrap resamples, in each of which the whole search is repeated.
-        generator: Of the resamples.
-        callback: Called after the search and after each resample, with the number of searches done
-            and the tree found.
-        options: Further arguments of :func:`lpnested.fit`, such as ``max_iter``.
+        resamples: The number of bootstrap resamples; the whole search is repeated in each.
+        generator: Draws the resamples.
+        callback: Called after the search with 0 and the tree found, and after each resample with
+            its number and the tree found there.
+        options: Further arguments of :func:`lpnested.fit`, such as ``max_iter``; no weights, which
+            the resamples need for themselves.
 
     Returns:
         The tree's fit, and how often each of its nodes is found in resamples.
 
     Raises:
         ValueError: Where the data have another shape, or no fit; see :func:`lpnested.fit`.
+        TypeError: Where the data are no tensor.
 
     Example:
         >>> from lpnested import ISA
@@ -92,6 +94,8 @@ def fit_tree(
         >>> fit_tree(data, resamples=0).tree
         LpNestedTree(((0, 1), (2, 3)))
     """
+    if not isinstance(data, Tensor):
+        raise TypeError(f"data must be a tensor of shape (N, dim), but got {type(data).__name__}")
     if data.dim() != 2 or data.shape[-1] < 2:
         raise ValueError(
             f"data must have shape (N, dim) with 2 coordinates or more, but got "
@@ -99,6 +103,8 @@ def fit_tree(
         )
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, but got {level}")
+    if resamples < 0:
+        raise ValueError(f"resamples must not be negative, but got {resamples}")
     ones = data.new_ones(len(data), dtype=torch.float64)
     result, merged = _search(data, ones, radial, level, options)
     tree = _tree_of(result)
@@ -106,8 +112,7 @@ def fit_tree(
         callback(0, tree)
     counts = dict.fromkeys(_groups(tree), 0)
     for k in range(resamples):
-        rows = torch.randint(len(data), (len(data),), generator=generator).to(data.device)
-        weights = torch.bincount(rows, minlength=len(data)).double()
+        weights = _resampled(data, generator)
         again = _tree_of(_search(data, weights, radial, level, options)[0])
         for group in counts.keys() & set(_groups(again)):
             counts[group] += 1
@@ -115,6 +120,14 @@ def fit_tree(
             callback(k + 1, again)
     support = {group: count / resamples for group, count in counts.items()} if resamples else {}
     return TreeFit(result, support, tuple(merged))
+
+
+def _resampled(data: Tensor, generator: torch.Generator | None) -> Tensor:
+    """How often each row is drawn; once more where all are equal, which have no tree."""
+    while True:
+        rows = torch.randint(len(data), (len(data),), generator=generator).to(data.device)
+        if (data[rows] != data[rows[0]]).any():
+            return torch.bincount(rows, minlength=len(data)).double()
 
 
 def _tree_of(result: FitResult) -> LpNestedTree:

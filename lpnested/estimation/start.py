@@ -33,10 +33,10 @@ def check_support(model: Model, data: Data) -> None:
             )
         return
     support: Any = dist.support
-    for value, _ in data:
-        outside = ~support.check(value)
+    for value, weights in data:
+        outside = ~support.check(value) & (weights > 0)
         if not outside.any() and not _is_real(dist):
-            outside = (value == 0) & ~dist.log_prob(value).isfinite()
+            outside = (value == 0) & (weights > 0) & ~dist.log_prob(value).isfinite()
         if outside.any():
             raise ValueError(
                 f"{int(outside.sum())} observations, the first of them "
@@ -46,15 +46,17 @@ def check_support(model: Model, data: Data) -> None:
 
 
 def starting_vector(likelihood: Likelihood, data: Data) -> Tensor:
-    """The model's own start, in units of the data.
+    """The model's own start, brought to the data.
 
-    Where the radius has no closed form, a scale or rate among its parameters is brought to the
-    data: each positive one is tried that many times larger and smaller.
+    A location moves to the median, unless its own start is more likely. Where the radius has no
+    closed form, each positive parameter is tried as many times larger and smaller as the data are
+    larger than 1, in case it is a scale or a rate.
     """
     model = likelihood.model
+    start = _at_median(likelihood)
     if likelihood.profiled:
-        return model.start
-    size, start = _size(model, data), model.start
+        return start
+    size = _size(model, start, data)
     best, least = start, likelihood(start)[0].nan_to_num(torch.inf)
     for slot in model.slots:
         if slot.constraint is not constraints.positive:
@@ -69,10 +71,23 @@ def starting_vector(likelihood: Likelihood, data: Data) -> Tensor:
     return best
 
 
+def _at_median(likelihood: Likelihood) -> Tensor:
+    """The start with its location at 0, which is the median, where that is more likely."""
+    model = likelihood.model
+    places = _locations(model)
+    if not places:
+        return model.start
+    vector = model.start.clone()
+    vector[..., places] = 0.0
+    (own, _), (loss, slope) = (likelihood(likelihood.profile(x)) for x in (model.start, vector))
+    better = (loss < own.nan_to_num(torch.inf)) & slope.isfinite().all(-1)
+    return torch.where(better.unsqueeze(-1), vector, model.start)
+
+
 @torch.no_grad()
-def _size(model: Model, data: Data) -> Tensor:
+def _size(model: Model, start: Tensor, data: Data) -> Tensor:
     """The mean of the logarithm of the radius, or of the distance from the location."""
-    dist = model(model.start)
+    dist = model(start)
     total = torch.zeros_like(data.total)
     for value, weights in data:
         if not isinstance(dist, LpNested):
@@ -88,10 +103,16 @@ def _is_real(dist: Distribution) -> bool:
     return dist.support is constraints.real
 
 
-def locate(model: Model, data: Data) -> None:
-    """Begin a location at the median, in units of the mean distance from it."""
+def _locations(model: Model) -> list[int]:
+    """The places of a location in the vector; none where the distribution has none to learn."""
     dist = model(model.start)
-    if isinstance(dist, LpNested) or not _is_real(dist) or not model.places("loc"):
+    nested = isinstance(dist, LpNested)
+    return [] if nested or not _is_real(dist) else model.places("loc")
+
+
+def locate(model: Model, data: Data) -> None:
+    """Count a location from the median on, in units of the mean distance from it."""
+    if not _locations(model):
         return
     values = torch.cat([value for value, _ in data])
     centre = values.median(0).values
