@@ -13,6 +13,7 @@ from scipy.special import gammaln, logsumexp
 from torch import Tensor
 from torch.distributions import (
     Categorical,
+    Cauchy,
     Distribution,
     Exponential,
     Gamma,
@@ -20,6 +21,8 @@ from torch.distributions import (
     InverseGamma,
     LogNormal,
     MixtureSameFamily,
+    Normal,
+    StudentT,
     Weibull,
 )
 
@@ -204,6 +207,23 @@ class Chunks:
         return zip(self.x.split(170), self.weights.split(170), strict=True)
 
 
+@pytest.mark.parametrize(
+    "radial", [LogNormal, pytest.param(GeneralizedGamma, marks=pytest.mark.slow)]
+)
+def test_what_weighs_nothing_may_hold_anything(radial):
+    x, weights = torch.stack([drawn(300), 3 * drawn(300)], 1), torch.ones(300, 2)
+    weights[200:, 1] = 0.0
+    for padding in (0.0, math.nan):
+        x[200:, 1] = padding
+        chunks = [(x[k : k + 90], weights[k : k + 90]) for k in range(0, 300, 90)]
+        for data in ((x, weights), (chunks, None)):
+            both = fit(TREE, data[0], radial, weights=data[1])
+            for k, alone in enumerate((fit(TREE, x[:, 0], radial), fit(TREE, x[:200, 1], radial))):
+                close(both.values[k], alone.values, 1e-8)
+                close(both.bic[k], alone.bic, 1e-10)
+            assert not any("duplicates" in note or "exactly 0" in note for note in both.notes)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("radial", [LogNormal, GeneralizedGamma, InverseGamma])
 def test_chunks_are_the_whole(radial):
@@ -243,6 +263,20 @@ def test_the_scale_of_univariate_data_changes_nothing_but_the_scale(family):
         assert one.converged and other.converged
         expected = one.log_likelihood - len(x) * math.log(scale)
         torch.testing.assert_close(other.log_likelihood, expected, rtol=1e-12, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", [Normal, GeneralizedNormal, StudentT, Cauchy])
+@pytest.mark.parametrize("shift", [1e2, 1e6])
+def test_a_location_is_found_however_far_from_0(family, shift):
+    x = StudentT(torch.tensor(6.0, dtype=torch.float64)).sample((301,))
+    near, far = fit(family, x), fit(family, x + shift)
+    both = fit(family, torch.stack([x, x + shift], 1))
+    moved = near.values + shift * torch.tensor([name == "loc" for name in near.parameters])
+    assert far.converged and both.converged.all() and both.iterations.max() < 20
+    for found in (far.values, both.values[1]):
+        close(found, moved, 1e-5)
+    close(far.log_likelihood, near.log_likelihood, 1e-6)
+    close(far.standard_errors, near.standard_errors, 1e-4)
 
 
 def test_a_start_far_away_or_by_an_instance_leads_to_the_same():
@@ -471,3 +505,13 @@ def test_a_fit_runs_where_gradients_are_off_and_leaves_none_behind():
     close(result.values, fit(TREE, x.requires_grad_()).values, 1e-10)
     tensors = (result.values, result.covariance, result.log_likelihood, result.gradient)
     assert not any(y.requires_grad for y in (*tensors, result.distribution.exponents))
+
+
+def test_a_fit_runs_in_inference_mode_and_on_what_was_made_there():
+    expected = fit(TREE, x := drawn(200), Gamma).values
+    with torch.inference_mode():
+        made, start = x * 1.0, Gamma(torch.ones((), dtype=torch.float64), 2.0)
+        close(fit(TREE, x, Gamma).values, expected, 1e-10)
+    weights = torch.ones(200)
+    for data in (made, [made[:90], made[90:]], [(made[:90], weights[:90]), made[90:]]):
+        close(fit(TREE, data, start).values, expected, 1e-8)

@@ -14,6 +14,7 @@ from torch.distributions import (
     Exponential,
     Gamma,
     HalfNormal,
+    Laplace,
     LogNormal,
     MixtureSameFamily,
     Normal,
@@ -63,6 +64,13 @@ def mixture_by_probs() -> Learnable:
     )
 
 
+def single_child() -> Learnable:
+    radial = Learnable(Gamma, concentration=2.0, rate=1.0, learn=())
+    return Learnable(
+        LpNested, LpNestedTree.flat(1), exponents=torch.ones(1), radial=radial, learn="exponents"
+    )
+
+
 # Refused ----------------------------------------------------------------------------------------
 
 
@@ -79,6 +87,7 @@ def mixture_by_probs() -> Learnable:
         (lambda: fit(TREE, []), "must have observations"),
         (lambda: fit(TREE, torch.randn(0, 3)), "two different observations"),
         (lambda: fit(TREE, torch.ones(20, 3)), "two different observations .* all 20"),
+        (lambda: fit(TREE, drawn(), weights=torch.eye(300)[7]), "different observations .* all 1"),
         (lambda: fit(TREE, (x for x in drawn().split(9))), "iterator such as a generator"),
         (lambda: fit(TREE, ["text"]), "chunks that are such tensors"),
         (lambda: fit(TREE, [drawn()], weights=torch.ones(300)), "weights come with them"),
@@ -103,6 +112,7 @@ def mixture_by_probs() -> Learnable:
         ),
         (lambda: fit(Beta, torch.arange(5.0)), "outside of the support of Beta"),
         (lambda: fit(Learnable(ISA, [3], p0=2.0, p=2.0), drawn()), "no parameter to estimate"),
+        (lambda: fit(single_child(), drawn()[:, :1]), "density depends on none of those"),
         (
             lambda: fit(Learnable(ISA, [3], p0=2.0, p=2.0, learn="p"), drawn(), Gamma),
             "radial goes",
@@ -124,6 +134,7 @@ def test_what_can_not_be_fitted_is_refused(call, message):
         (lambda: fit(ISA, drawn()), "an LpNestedTree, a Learnable .* or a univariate"),
         (lambda: fit((0, (1, 2)), drawn()), "an LpNestedTree, a Learnable"),
         (lambda: fit(TREE, 3.0), "data must be a tensor"),
+        (lambda: fit(TREE, drawn() + 0j), "data must be real"),
         (lambda: fit(TREE, drawn(), "LogNormal"), "radial must be a distribution"),
     ],
 )
@@ -244,6 +255,31 @@ def test_duplicates_are_noted():
     assert "duplicates" not in notes(GeneralizedNormal, torch.cat([normal, normal[:5]]))
 
 
+@pytest.mark.parametrize("large", [1e17, 1e20])
+def test_a_large_coordinate_makes_no_duplicates(large):
+    x = drawn().double()
+    x[:, 2] = large
+    assert "duplicates" not in notes(TREE, x, max_iter=0)
+    x[9] = x[8]
+    assert "1 observations are duplicates" in notes(TREE, x, max_iter=0)
+
+
+def test_rows_of_signs_are_told_apart():
+    signs = torch.tensor([[1.0 - 2 * (k >> j & 1) for j in range(8)] for k in range(256)])
+    tree = LpNestedTree.isa([4, 4])
+    assert "duplicates" not in notes(tree, signs, max_iter=0)
+    assert "1 observations are duplicates" in notes(
+        tree, torch.cat([signs, signs[:1]]), max_iter=0
+    )
+
+
+def test_a_scale_that_single_precision_has_not_is_its_smallest():
+    x = (3 * drawn()).round() * (torch.rand(300, 1) < 0.7)
+    result = fit(TREE, x.long(), GeneralizedGamma)
+    assert not result.converged and result.values[-1] < 1e-38
+    assert result.distribution.radial.scale == torch.finfo(torch.float32).tiny
+
+
 @pytest.mark.parametrize("batch", [False, True])
 def test_too_few_iterations_are_no_convergence(batch):
     x = torch.stack([drawn(), drawn()], 1) if batch else drawn()
@@ -265,7 +301,9 @@ def test_parameters_that_data_do_not_tell_apart_have_no_errors():
 
 def test_the_kink_of_a_peaked_density_is_noted():
     x = GeneralizedNormal(0.0, 1.0, 0.7).sample((500,))
-    assert "bends sharply in loc" in notes(GeneralizedNormal, x)
+    assert "p is below 1.25: the likelihood bends sharply in loc" in notes(GeneralizedNormal, x)
+    assert "bends sharply in loc" in notes(Laplace, x)
+    assert "bends sharply in loc" not in notes(Normal, x)
     module = Learnable(GeneralizedNormal, loc=0.0, scale=1.0, p=2.0, learn=("scale", "p"))
     result = fit(module, x)
     assert result.converged and not result.notes

@@ -122,3 +122,22 @@ def test_a_wrong_shape_is_named(shape):
 def test_a_level_is_between_0_and_1(level):
     with pytest.raises(ValueError, match="between 0 and 1"):
         fit_tree(torch.randn(9, 2), level=level)
+
+
+def test_other_arguments_are_checked():
+    with pytest.raises(TypeError, match="must be a tensor"):
+        fit_tree([[1.0, 2.0], [3.0, 4.0]])
+    with pytest.raises(ValueError, match="not be negative"):
+        fit_tree(torch.randn(9, 2), resamples=-1)
+
+
+def test_a_resample_has_two_different_rows():
+    found = fit_tree(torch.randn(2, 3), resamples=8, max_iter=2)
+    assert all(0 <= share <= 1 for share in found.support.values())
+
+
+def test_the_search_runs_in_inference_mode():
+    _, data = sampled("flat", num=200)
+    with torch.inference_mode():
+        found = fit_tree(data, resamples=1)
+    assert found.tree == fit_tree(data, resamples=0).tree

@@ -576,6 +576,19 @@ def test_equality_copies_and_pickles(kind: int) -> None:
     assert type(transform).__name__ in repr(transform)
 
 
+@kinds
+def test_an_inverse_and_what_holds_it_can_be_copied(kind: int) -> None:
+    transform = both_kinds()[kind]
+    x = torch.randn(5, 4, dtype=f64)
+    _, base = transform._distributions()
+    model = TransformedDistribution(base, [transform.inv])
+    for duplicate in (copy.deepcopy, lambda whole: pickle.loads(pickle.dumps(whole))):
+        inverse, same = duplicate(transform.inv), duplicate(model)
+        assert inverse == transform.inv and inverse.inv == transform
+        assert torch.equal(inverse(x), transform.inv(x))
+        assert torch.equal(same.log_prob(x), model.log_prob(x))
+
+
 def test_equality_sees_every_parameter() -> None:
     tree, p = LpNestedTree.flat(2), [2.0]
     radii: list[Any] = [LogNormal(0.3, 0.5), Gamma(3.0, 2.0), Gamma(3.0, 2.5)]

@@ -74,9 +74,10 @@ class Data:
 
     def _examine(self, event_shape: torch.Size) -> None:
         """Refuse what no distribution has a likelihood for, and count what is unusual."""
-        counts, shapes = [], set()
+        counts, shapes, given = [], set(), 0
         for chunk in self._chunks():
             _check(*chunk, event_shape)
+            given += len(chunk[0])
             value, weights = _counted(*chunk)
             marks = _mark(value, event_shape).masked_fill(weights == 0, _LAST)
             counts.append((weights.sum(0), *_numbers(value, weights, event_shape), marks))
@@ -95,10 +96,10 @@ class Data:
         first = _value_and_weights(next(iter(self._source)))[0]
         self.device = first.device
         self.dtype = torch.promote_types(result_dtype(first), torch.float32)
-        self._check_counts()
+        self._check_counts(given)
 
-    def _check_counts(self) -> None:
-        if not (self.total > 0).all():
+    def _check_counts(self, given: int) -> None:
+        if given and not (self.total > 0).all():
             raise ValueError(
                 "weights must be positive for one observation at least, but all are 0"
             )
