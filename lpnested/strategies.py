@@ -86,14 +86,15 @@ def exponents(
         dtype: Of the result; torch's default where it is not given.
 
     Raises:
-        ValueError: Where a limit is not positive, or the least exceeds the largest.
+        ValueError: Where a limit is not positive or beyond the range of the dtype, or the least
+            exceeds the largest.
 
     Example:
         >>> from hypothesis import find
         >>> find(exponents(LpNestedTree.isa([2, 3])), lambda p: True)
         tensor([2., 2., 2.])
     """
-    check_range("exponent", min_exponent, max_exponent)
+    check_range("exponent", min_exponent, max_exponent, dtype)
     special = [p for p in _SPECIAL if min_exponent <= p <= max_exponent]
     number = magnitudes(min_exponent, max_exponent)
     number = st.sampled_from(special) | number if special else number
@@ -125,14 +126,15 @@ def values(
         dtype: Of the result; torch's default where it is not given.
 
     Raises:
-        ValueError: Where a limit is not positive, or the least exceeds the largest.
+        ValueError: Where a limit is not positive or beyond the range of the dtype, or the least
+            exceeds the largest.
 
     Example:
         >>> from hypothesis import find
         >>> find(values(LpNestedTree.flat(3)), lambda x: x.norm() > 0)
         tensor([1., 1., 1.])
     """
-    check_range("magnitude", min_magnitude, max_magnitude)
+    check_range("magnitude", min_magnitude, max_magnitude, dtype)
     return stacked(points(tree, min_magnitude, max_magnitude, zeros), sample_shape, dtype)
 
 

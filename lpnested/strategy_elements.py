@@ -36,11 +36,17 @@ _GOLDEN = (5**0.5 - 1) / 2
 _SIZES = st.lists(st.sampled_from([1, 2, 3, 1, 2, 4, 8]), min_size=1, max_size=6)
 
 
-def check_range(what: str, low: float, high: float) -> None:
+def check_range(what: str, low: float, high: float, dtype: torch.dtype | None = None) -> None:
     if not 0 < low <= high < math.inf:
         raise ValueError(
             f"min_{what} and max_{what} must be positive and finite, and the first not larger, "
             f"but got {low} and {high}"
+        )
+    rounded = torch.tensor([low, high], dtype=dtype or torch.get_default_dtype())
+    if not ((rounded > 0) & rounded.isfinite()).all():
+        raise ValueError(
+            f"min_{what} and max_{what} must be in the range of {rounded.dtype}, but got {low} "
+            f"and {high}"
         )
 
 

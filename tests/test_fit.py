@@ -17,6 +17,7 @@ from torch.distributions import (
     Distribution,
     Exponential,
     Gamma,
+    Geometric,
     HalfCauchy,
     InverseGamma,
     LogNormal,
@@ -339,6 +340,23 @@ def test_every_step_of_expectation_and_maximisation_raises_the_likelihood(family
         logits = found["mixture_distribution.logits"]
         dist = MixtureSameFamily(Categorical(logits=logits), family(**of_parts))
     assert (torch.stack(values).diff() > 0).all()
+
+
+def test_the_components_of_a_mixture_keep_their_dimension():
+    ones = torch.ones(2)
+    start = GeneralizedGamma(6 * ones, torch.tensor([1.0, 3.0]), ones)
+    result = fit(TREE, drawn(200), MixtureSameFamily(Categorical(ones), start), max_iter=3)
+    assert not any("dim" in name for name in result.parameters)
+    assert torch.equal(result.distribution.radial.component_distribution.dim, 6 * ones.double())
+
+
+def test_counts_have_the_likelihood_that_scipy_finds():
+    counts = Geometric(0.3).sample((300,)).double()
+    result = fit(Geometric, counts)
+    p = 1 / (1 + counts.mean())  # in closed form
+    close(result.distribution.probs, p, 1e-6)
+    expected = scipy.stats.geom.logpmf(counts.numpy() + 1, p.item()).sum()
+    close(result.log_likelihood.item(), expected, 1e-9)
 
 
 def test_mixtures_of_many_data_sets_are_as_many_fits():

@@ -216,6 +216,9 @@ def test_the_smallest_examples() -> None:
         ("min_exponent .* but got 3 and 2", lambda: radials(min_exponent=3, max_exponent=2)),
         ("min_magnitude and max_magnitude", lambda: values(CUBE, max_magnitude=float("inf"))),
         ("min_dim and max_dim", lambda: distributions(max_dim=0)),
+        ("range of torch.float32", lambda: values(CUBE, max_magnitude=1e39)),
+        ("range of torch.float32", lambda: values(CUBE, min_magnitude=1e-60)),
+        ("range of torch.float16", lambda: exponents(CUBE, max_exponent=1e5, dtype=torch.half)),
     ],
 )
 def test_limits_the_wrong_way_round_are_refused(message: str, make: Callable[[], object]) -> None:

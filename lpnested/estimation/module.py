@@ -64,21 +64,17 @@ def _univariate_module(target: Any) -> Learnable | None:
 
 
 def _radial_module(radial: Any, dim: int) -> Learnable:
-    learn = ("p", "scale")
     if isinstance(radial, Learnable):
         return radial
     if radial is GeneralizedGamma:
         start = _in_float64({"dim": dim, "p": _P, "scale": 1.0})
-        return Learnable(GeneralizedGamma, learn=learn, **start)
-    if isinstance(radial, GeneralizedGamma):
-        start = _in_float64({"dim": radial.dim, "p": radial.p, "scale": radial.scale})
-        return Learnable(GeneralizedGamma, learn=learn, **start)
+        return Learnable(GeneralizedGamma, learn=("p", "scale"), **start)
     if isinstance(radial, type) and issubclass(radial, Distribution):
         return _of_class(radial)
     if isinstance(radial, Distribution):
         check_radial(radial, True)
         _refuse_bounds(radial)
-        return _of_instance(radial)
+        return _of_instance(radial, fixed="dim")
     raise TypeError(
         f"radial must be a distribution on the positive reals, by its class such as LogNormal or "
         f"an instance to start from, but got {radial!r}"
@@ -87,13 +83,10 @@ def _radial_module(radial: Any, dim: int) -> Learnable:
 
 def _of_class(family: type[Distribution]) -> Learnable:
     """All parameters from where ``transform_to`` has its 0: 1 if positive, 0 if real."""
-    known: Any = getattr(family, "arg_constraints", {})
-    known = known if isinstance(known, dict) else {}
     wanted = inspect.signature(family).parameters
     start = {
         name: _P if name == "p" else _middle(constraint)
-        for name, constraint in known.items()
-        if name in wanted
+        for name, constraint in _constraints_of(family).items()
     }
     needed = [name for name, x in wanted.items() if x.default is inspect.Parameter.empty]
     if not start or any(x is None for x in start.values()) or not set(needed) <= set(start):
@@ -104,6 +97,19 @@ def _of_class(family: type[Distribution]) -> Learnable:
     return Learnable(family, learn=tuple(start), **_in_float64(start))
 
 
+def _constraints_of(family: type[Distribution]) -> dict[str, constraints.Constraint]:
+    """Those of its arguments; of probabilities and their logits, which exclude each other, one."""
+    known: Any = getattr(family, "arg_constraints", {})
+    if not isinstance(known, dict):  # a property, of an instance alone
+        return {}
+    wanted = inspect.signature(family).parameters
+    return {
+        name: constraint
+        for name, constraint in known.items()
+        if name in wanted and not (name == "probs" and "logits" in known)
+    }
+
+
 def _middle(constraint: constraints.Constraint) -> float | None:
     try:
         return float(transform_to(constraint)(torch.zeros(())))
@@ -111,22 +117,20 @@ def _middle(constraint: constraints.Constraint) -> float | None:
         return None
 
 
-def _of_instance(dist: Distribution) -> Learnable:
+def _of_instance(dist: Distribution, fixed: str = "") -> Learnable:
     if isinstance(dist, MixtureSameFamily):
         logits = dist.mixture_distribution.logits.detach().double()
         return Learnable(
             MixtureSameFamily,
             mixture_distribution=Learnable(Categorical, logits=logits, learn="logits"),
-            component_distribution=_of_instance(dist.component_distribution),
+            component_distribution=_of_instance(dist.component_distribution, fixed),
         )
-    wanted = inspect.signature(type(dist)).parameters
-    known: Any = type(dist).arg_constraints
-    known = known if isinstance(known, dict) else {}
-    names = [name for name in known if name in wanted and isinstance(getattr(dist, name), Tensor)]
+    names = [x for x in _constraints_of(type(dist)) if isinstance(getattr(dist, x), Tensor)]
     if not names:
         raise ValueError(f"{type(dist).__name__} has no parameters to estimate: pass a Learnable")
     start = {name: getattr(dist, name).detach() for name in names}
-    return Learnable(type(dist), learn=names, **_in_float64(start))
+    learn = [name for name in names if name != fixed]
+    return Learnable(type(dist), learn=learn, **_in_float64(start))
 
 
 def _in_float64(values: dict[str, Any]) -> dict[str, Tensor]:
