@@ -342,6 +342,20 @@ def test_every_step_of_expectation_and_maximisation_raises_the_likelihood(family
     assert (torch.stack(values).diff() > 0).all()
 
 
+@pytest.mark.parametrize("covariance", ["observed", "sandwich"])
+def test_logits_of_a_mixture_are_log_odds_against_the_last(covariance):
+    far_apart = LogNormal(torch.tensor([0.0, 9.0]).double(), torch.ones(2).double())
+    start = MixtureSameFamily(Categorical(torch.tensor([0.6, 0.4]).double()), far_apart)
+    first = 140  # of 200
+    x = drawn(200, log_normal(0.0, 1.0))
+    x[first:] *= math.exp(9.0)
+    result = fit(TREE, x, start, covariance=covariance)
+    place = result.parameters.index("radial.mixture_distribution.logits[0]")
+    odds, error = math.log(first / (200 - first)), math.sqrt(1 / first + 1 / (200 - first))
+    close(result.values[place].item(), odds, 1e-3)
+    close(result.standard_errors[place].item(), error, 1e-2)
+
+
 def test_the_components_of_a_mixture_keep_their_dimension():
     ones = torch.ones(2)
     start = GeneralizedGamma(6 * ones, torch.tensor([1.0, 3.0]), ones)

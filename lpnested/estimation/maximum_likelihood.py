@@ -64,7 +64,8 @@ def fit(
             its weights. Of chunks, one is in memory at a time, beside the radii of all.
         radial: The radius over a tree, by its class or an instance to start from (for a mixture,
             always an instance); ``LogNormal`` if left out. The dimension of a
-            ``GeneralizedGamma`` is fixed: to that of the tree, or of the instance.
+            ``GeneralizedGamma`` is fixed: to that of the tree, or of the instance. The logits of
+            a mixture are log odds against its last component.
         weights: How often each observation counts, shape ``(N,)`` or ``(N, *batch)``. One of
             weight 0 may hold anything, NaN included, so data sets of different sizes can be
             padded to one.

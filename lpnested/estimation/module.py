@@ -120,6 +120,7 @@ def _middle(constraint: constraints.Constraint) -> float | None:
 def _of_instance(dist: Distribution, fixed: str = "") -> Learnable:
     if isinstance(dist, MixtureSameFamily):
         logits = dist.mixture_distribution.logits.detach().double()
+        logits = logits - logits[..., -1:]  # so that the others are log odds against the last
         return Learnable(
             MixtureSameFamily,
             mixture_distribution=Learnable(Categorical, logits=logits, learn="logits"),
