@@ -1,8 +1,8 @@
 r"""Maps of one radius to another: the tails and the quantile of a radial, by dispatch on its type.
 
 Radii go in and out as logarithms, and so do probabilities, each with that of its complement: the
-smaller one holds all digits, however far in a tail. A type that registers here is exact to the
-ends of the range; any other is asked for its ``cdf`` and ``icdf``.
+smaller of the two has all its digits, however far out in a tail. A type registered here is
+accurate to the ends of the range; any other is asked for its ``cdf`` and ``icdf``.
 """
 
 from __future__ import annotations
@@ -174,11 +174,12 @@ def _log_tan(log_angle: Tensor) -> Tensor:
 
 
 def check_bijective(name: str, radial: Distribution) -> None:
-    """Refuse a radial whose distribution function is no bijection of the positive reals.
+    """Refuse a radial whose distribution function is not a bijection of the positive reals.
 
     Raises:
-        TypeError: Where it is no torch Distribution.
-        ValueError: Where its support is another, or its ``icdf`` does not invert its ``cdf``.
+        TypeError: Where it is not a torch Distribution.
+        ValueError: Where its support is not the positive reals, or its ``icdf`` does not invert
+            its ``cdf``.
         NotImplementedError: Where it has no ``cdf`` or no ``icdf``.
     """
     check_radial(radial, Distribution._validate_args)

@@ -1,6 +1,6 @@
-r"""Hypothesis strategies of all that the library is made of (extra ``lpnested[hypothesis]``).
+r"""Hypothesis strategies for all the library works with (extra ``lpnested[hypothesis]``).
 
-They draw what implementations stumble over as often as the ordinary: ragged, deep and permuted
+They draw what implementations stumble over as often as ordinary cases: ragged, deep and permuted
 trees, nodes with one child, exponents from 0.1 to 200, coordinates of every magnitude and exact
 zeros. A counterexample shrinks to a small tree, exponents of 2, and coordinates of 1 and 0.
 
@@ -83,7 +83,7 @@ def exponents(
         min_exponent: The least exponent.
         max_exponent: The largest exponent.
         batch_shape: The ``*batch`` of the result, of shape ``(*batch, num_nodes)``.
-        dtype: Of the result; torch's default where it is not given.
+        dtype: The dtype of the result; torch's default if left out.
 
     Raises:
         ValueError: Where a limit is not positive or beyond the range of the dtype, or the least
@@ -123,7 +123,7 @@ def values(
         max_magnitude: The largest absolute value.
         zeros: Whether to draw zeros.
         sample_shape: The ``*sample`` of the result, of shape ``(*sample, dim)``.
-        dtype: Of the result; torch's default where it is not given.
+        dtype: The dtype of the result; torch's default if left out.
 
     Raises:
         ValueError: Where a limit is not positive or beyond the range of the dtype, or the least
@@ -148,15 +148,15 @@ def radials(
 ) -> st.SearchStrategy[Distribution]:
     """Distributions on all positive reals, for the radius of :class:`~lpnested.LpNested`.
 
-    They are of the library and of torch, with light and heavy tails, and shrink to parameters of
-    1 and exponents of 2.
+    Some are from the library and some from torch, with light and heavy tails; they shrink to
+    parameters of 1 and exponents of 2.
 
     Args:
         max_dim: The largest dimension of a generalized gamma variable.
         min_exponent: The least exponent of a generalized gamma variable.
         max_exponent: Its largest exponent.
         batch_shape: The batch shape.
-        dtype: Of the parameters; torch's default where it is not given.
+        dtype: The dtype of the parameters; torch's default if left out.
 
     Raises:
         ValueError: Where a limit is out of range, or the least exponent exceeds the largest.
@@ -192,16 +192,16 @@ def distributions(
     """Distributions of the library, with scales from 0.01 to 100.
 
     Args:
-        families: Some of the classes, such as :class:`~lpnested.ISA`; all where none is given.
+        families: Some of the classes, such as :class:`~lpnested.ISA`; all if none is given.
         max_dim: The largest number of coordinates, or dimension of a generalized gamma variable.
         max_depth: The largest depth of a tree.
         min_exponent: The least exponent.
         max_exponent: The largest exponent.
         batch_shape: The batch shape.
-        dtype: Of the parameters; torch's default where it is not given.
+        dtype: The dtype of the parameters; torch's default if left out.
 
     Raises:
-        TypeError: Where something else is given as a family.
+        TypeError: Where a family is not one of these classes.
         ValueError: Where a limit is out of range, or the least exponent exceeds the largest.
 
     Example:

@@ -2,13 +2,13 @@ r"""Radial transforms: from one :math:`L_p`-nested distribution to another, and 
 
 Both scale a value along its direction, or those of its subspaces, so that radii get another
 distribution. They are :class:`torch.distributions.Transform`, differentiable in the value and in
-all parameters, and serve in :class:`torch.distributions.TransformedDistribution`. They map the
-origin to the origin, and what is beyond the range of the dtype to its largest number. Radii are
-told apart down to tails of exp(-4e260).
+all parameters, and can be used in :class:`torch.distributions.TransformedDistribution`. They map
+the origin to the origin; a coordinate that would overflow becomes the largest number of the dtype.
+Radii are told apart as far out as tails of exp(-4e260).
 
-The radii may be :class:`lpnested.GeneralizedGamma` and what is one under another name (torch's
-``Gamma``, ``Chi2``, ``Exponential``, ``Weibull``, ``HalfNormal``), ``LogNormal``, ``InverseGamma``
-and ``HalfCauchy``, which are exact in both tails, and any distribution that has ``cdf`` and
+The radii may be :class:`lpnested.GeneralizedGamma` and its special cases in torch (``Gamma``,
+``Chi2``, ``Exponential``, ``Weibull``, ``HalfNormal``), ``LogNormal``, ``InverseGamma`` and
+``HalfCauchy``, which are all accurate in both tails, and any other distribution with ``cdf`` and
 ``icdf`` on the positive reals, with the accuracy of these: in float64 a ``cdf`` has no digits left
 of an upper tail below 1e-16.
 """
@@ -40,30 +40,32 @@ class RadialTransform(DensityTransform):
 
     .. math:: y = \frac{g}{r}\, x, \quad r = f(x), \quad g = F_t^{-1}(F_s(r))
 
-    with the distribution functions of two radii, source and target. Where :math:`x` has the
-    :math:`L_p`-nested distribution of the source, :math:`y` has that of the target. From
-    the radius at hand to that of independent coordinates, where all exponents are equal, it is
-    radial factorization (Sinz, Simoncelli & Bethge 2009); by
-    Sinz, Gerwinn & Bethge (2009) that radius is a generalized gamma variable and no other.
+    with the distribution functions of two radii, source and target. If :math:`x` has the
+    :math:`L_p`-nested distribution with the source as its radius, :math:`y` has that with the
+    target. If all exponents are equal and the target is the radius of independent coordinates,
+    this is radial factorization (Sinz, Simoncelli & Bethge 2009); by Sinz, Gerwinn & Bethge (2009)
+    only a generalized gamma radius makes them independent.
     The determinant of the Jacobian is the ratio of the density generators,
 
     .. math:: \log \det J = \log \frac{\varrho_s(r)}{r^{n-1}} - \log \frac{\varrho_t(g)}{g^{n-1}}
 
-    At the origin it has its limit where that is finite, as it is for two generalized gamma radii
-    of one dimension, and else the value at the smallest radius.
+    At the origin it takes its limit if that is finite, as it is for two generalized gamma radii
+    of the same dimension, and otherwise its value at the smallest positive radius.
 
     Args:
         tree: The tree.
         exponents: Shape ``(*batch, num_nodes)``.
-        source: The distribution of :math:`r`; its batch broadcasts.
-        target: The distribution of :math:`g`; its batch broadcasts.
+        source: The distribution of :math:`r`; its batch shape broadcasts.
+        target: The distribution of :math:`g`; its batch shape broadcasts.
         cache_size: 0, or 1 to keep the latest value, as in torch.
 
     Raises:
-        ValueError: Where exponents do not fit the tree, or where the distribution function of a
-            radius is no bijection of the positive reals: its support has a bound, or it has atoms.
+        ValueError: Where the exponents do not fit the tree, or where the distribution function of
+            a radius is not a bijection of the positive reals: its support is bounded, or it has
+            atoms.
         NotImplementedError: Where a radius has no ``cdf`` or no ``icdf``.
-        TypeError: Where the tree or a radius is none, or the exponents are float16 or bfloat16.
+        TypeError: Where the tree or a radius has the wrong type, or the exponents are float16 or
+            bfloat16.
 
     Example:
         >>> from torch.distributions import Exponential, LogNormal
@@ -128,26 +130,26 @@ class NestedRadialFactorization(DensityTransform):
     every inner node scales the coordinates under it by a :class:`RadialTransform`: the root from
     the radius of the distribution to that of its generalized normal,
     :math:`\mathrm{GG}(n, p_\emptyset)`, and every node :math:`c` below from
-    :math:`\mathrm{GG}(n_c, p_I)`, which it has by then under its parent :math:`I`, to
-    :math:`\mathrm{GG}(n_c, p_c)`, with the generalized gamma distribution of :math:`n` coordinates
-    and exponent :math:`p`, :class:`lpnested.GeneralizedGamma`. In the end each coordinate has the
-    generalized normal distribution of scale 1 and the exponent of the node above it, by itself:
-    :attr:`base`.
+    :math:`\mathrm{GG}(n_c, p_I)`, which its radius has after the step of its parent :math:`I`, to
+    :math:`\mathrm{GG}(n_c, p_c)`. Here :math:`\mathrm{GG}(n, p)` is the radius of :math:`n`
+    independent coordinates of exponent :math:`p`, :class:`lpnested.GeneralizedGamma`. In the end
+    the coordinates are independent, each with the generalized normal distribution of scale 1 and
+    the exponent of the node above it: :attr:`base`.
 
-    The determinants of all nodes multiply to the ratio of the two densities, at the origin to its
-    limit where the radius is a generalized gamma variable of dimension ``tree.dim``.
+    The product of the determinants of all nodes is the ratio of the two densities. At the origin
+    it takes its limit where the radius is a generalized gamma variable of dimension ``tree.dim``.
 
-    Its inverse makes a sampler with gradients in all parameters, ``rsample``, which
-    :class:`lpnested.LpNested` has not.
+    The inverse is a sampler with gradients in all parameters, the ``rsample`` that
+    :class:`lpnested.LpNested` itself does not have.
 
     Args:
         dist: The distribution of :math:`x`, with any radius that :class:`RadialTransform` takes.
         cache_size: 0, or 1 to keep the latest value, as in torch.
 
     Raises:
-        TypeError: Where ``dist`` is no :class:`lpnested.LpNested`.
-        ValueError: As of :class:`RadialTransform`.
-        NotImplementedError: As of :class:`RadialTransform`.
+        TypeError: Where ``dist`` is not an :class:`lpnested.LpNested`.
+        ValueError: As in :class:`RadialTransform`.
+        NotImplementedError: As in :class:`RadialTransform`.
 
     Example:
         >>> from lpnested import ISA

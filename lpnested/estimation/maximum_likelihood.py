@@ -42,47 +42,51 @@ def fit(
     tol: float = 1e-6,
     callback: Any = None,
 ) -> FitResult:
-    r"""The distribution of largest likelihood, and how sure its parameters are.
+    r"""Fit a distribution by maximum likelihood, with standard errors of its parameters.
 
     .. math:: \hat\theta = \arg\max_\theta \sum_i w_i \log \rho(x_i; \theta)
 
     over the exponents and the radius of a tree, over what a :class:`lpnested.nn.Learnable` learns,
-    or over all parameters of a univariate distribution. Given the exponents, the best radius has
-    a closed form for ``LogNormal``, ``GeneralizedGamma`` (its scale) and ISA, comes from a
-    Newton iteration for ``Gamma``, and from expectation and maximisation for a
-    ``MixtureSameFamily`` of these; what is left is maximised over the logarithms of the exponents.
-    Any other radius is estimated together with them. One data set takes L-BFGS, many side by side
-    take a damped Newton's method; Newton steps in all parameters end both. It is float64 inside.
+    or over all parameters of a univariate distribution. For given exponents, the best radius has
+    a closed form for ``LogNormal``, ``GeneralizedGamma`` (its scale) and ISA; for ``Gamma`` it
+    comes from a Newton iteration, and for a ``MixtureSameFamily`` of these from expectation
+    maximisation. The resulting profile likelihood is maximised over the logarithms of the
+    exponents. Any other radius is estimated together with them. A single data set is fitted by
+    L-BFGS, several side by side by a damped Newton method; both end with Newton steps in all
+    parameters. All computations are in float64.
 
     Args:
         model: What to fit: a tree; a ``Learnable``, of which only what it learns is estimated, and
             a parameter that several exponents share stays shared; or a univariate distribution
             such as :class:`lpnested.GeneralizedNormal`, by its class or an instance to start from.
+            A location starts at the median where that is more likely.
         data: Shape ``(N, *batch, dim)``, or ``(N, *batch)`` if univariate: each index of the
             batch is a data set of its own, with parameters of its own. Or an iterable of chunks
-            ``(rows, *batch, dim)`` that can be gone over again: tensors, or pairs of a tensor and
-            its weights. Of chunks, one is in memory at a time, beside the radii of all.
+            ``(rows, *batch, dim)`` that can be iterated repeatedly: tensors, or pairs of a tensor
+            and its weights. Only one chunk is in memory at a time, besides the radii of all
+            observations.
         radial: The radius over a tree, by its class or an instance to start from (for a mixture,
             always an instance); ``LogNormal`` if left out. The dimension of a
             ``GeneralizedGamma`` is fixed: to that of the tree, or of the instance. The logits of
             a mixture are log odds against its last component.
-        weights: How often each observation counts, shape ``(N,)`` or ``(N, *batch)``. One of
-            weight 0 may hold anything, NaN included, so data sets of different sizes can be
-            padded to one.
-        covariance: ``"observed"`` is the inverse of the observed information, ``"sandwich"`` holds
-            for data that are not of the model as well.
+        weights: How often each observation counts, shape ``(N,)`` or ``(N, *batch)``. An
+            observation of weight 0 may hold anything, NaN included, so that data sets of
+            different sizes can be padded to a common one.
+        covariance: ``"observed"`` is the inverse of the observed information; ``"sandwich"`` is
+            valid for a misspecified model as well.
         max_iter: The largest number of iterations.
-        tol: Of the largest component of the gradient per observation.
+        tol: The fit has converged when no component of the gradient per observation is larger.
         callback: Called with a :class:`lpnested.estimation.Progress` after each iteration; or a
             progress bar, whose ``update`` is called.
 
     Returns:
-        The result; ``print`` draws the tree with exponents and standard errors.
+        The fitted distribution with its errors; printing it draws the tree with exponents and
+        standard errors.
 
     Raises:
         ValueError: Where data have NaN, infinite values or another shape, are no observation of
             the model, or come from an iterator that gives them once only.
-        TypeError: Where the model, the radial or the data are none.
+        TypeError: Where the model, the radial or the data have the wrong type.
 
     Example:
         >>> from lpnested import ISA

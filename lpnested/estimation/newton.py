@@ -18,13 +18,13 @@ _FLAT = 1e-6  # relative to the largest curvature
 
 
 class Progress(NamedTuple):
-    """What a callback is told after each iteration."""
+    """What a callback receives after each iteration."""
 
     iteration: int
     log_likelihood: Tensor
-    """Of all observations, shape ``(*batch)``."""
+    """The sum over all observations, shape ``(*batch)``."""
     gradient: Tensor
-    """Its largest component per observation, shape ``(*batch)``."""
+    """The largest component of the gradient per observation, shape ``(*batch)``."""
 
 
 class State(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a fit returns: the distribution, and how sure it is."""
+"""What a fit returns: the distribution, and the errors of its parameters."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ class FitResult:
     """
 
     distribution: Distribution
-    """The distribution of largest likelihood, in the dtype of the data."""
+    """The fitted distribution, in the dtype of the data."""
     parameters: tuple[str, ...]
     """The names of the K parameters that were estimated, as ``exponents[1]`` or ``radial.loc``."""
     values: Tensor
     """Their estimates, shape ``(*batch, K)``."""
     covariance: Tensor
-    """The covariance of the estimates, shape ``(*batch, K, K)``; NaN for what has none."""
+    """The covariance of the estimates, shape ``(*batch, K, K)``; NaN where it is unknown."""
     exponent_errors: Tensor | None
-    """The standard errors of the exponents of all nodes, shape ``(*batch, num_nodes)``: 0 where
-    one is fixed. None without a tree."""
+    """The standard errors of the exponents of all nodes, shape ``(*batch, num_nodes)``: 0 for a
+    fixed exponent. None for a distribution without a tree."""
     merge_z: dict[tuple[int, int], Tensor]
     r"""The Wald statistics of (parent, child), both places in ``tree.nodes``: the difference
-    :math:`\log p_c - \log p_I` over its standard error. If a child has the exponent of its
-    parent, it is standard normal, and both are one node of the smaller tree."""
+    :math:`\log p_c - \log p_I` over its standard error. It is standard normal if both exponents
+    are equal, in which case the two nodes could be merged into one."""
     log_likelihood: Tensor
-    """Of all observations, shape ``(*batch)``."""
+    """The sum over all observations, shape ``(*batch)``."""
     log_likelihood_se: Tensor
-    """Its standard error over observations."""
+    """Its standard error, from the spread over observations."""
     num_observations: Tensor
     """The sum of the weights."""
     converged: bool | Tensor
     """Whether the gradient, computed again at the end, is within the tolerance."""
     iterations: Tensor
-    """Of the optimiser."""
+    """The number of iterations of the optimiser."""
     gradient: Tensor
-    """Of the log-likelihood per observation, in the logarithms of positive parameters and in
-    locations over the spread of the data, shape ``(*batch, K)``."""
+    """The gradient of the log-likelihood per observation, shape ``(*batch, K)``: in the logarithms
+    of positive parameters, and in locations in units of the spread of the data."""
     notes: tuple[str, ...] = field(default=())
-    """What there is to know about this result, each a sentence."""
+    """Warnings and remarks about this result, each a sentence."""
 
     @property
     def standard_errors(self) -> Tensor:
-        """Of the estimates, shape ``(*batch, K)``."""
+        """The standard errors of the estimates, shape ``(*batch, K)``."""
         return self.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
 
     @property

@@ -33,8 +33,9 @@ class TreeFit:
     result: FitResult
     """The fit of the tree that was found."""
     support: dict[tuple[int, ...], float]
-    """For the coordinates under each inner node below the root, in the order of ``tree.nodes``:
-    the share of bootstrap resamples whose tree has a node with exactly these coordinates."""
+    """For each inner node below the root, by its coordinates and in the order of ``tree.nodes``:
+    the share of bootstrap resamples whose tree has a node with exactly these coordinates. Empty
+    without resamples."""
     merged: tuple[tuple[tuple[int, ...], float], ...]
     """The coordinates of each node that was merged into its parent, with its Wald statistic."""
 
@@ -60,19 +61,20 @@ def fit_tree(
     callback: Callable[[int, LpNestedTree], None] | None = None,
     **options: Any,
 ) -> TreeFit:
-    r"""The tree of an :math:`L_p`-nested distribution, found from data, with its fit.
+    r"""Find the tree of an :math:`L_p`-nested distribution from data, and fit it.
 
-    First the coordinates are joined two by two, at each step the two groups whose covariances
-    with the others are most alike (in :math:`\log|x|`, complete linkage of their t statistics).
-    Then the binary tree is fitted by :func:`lpnested.fit`, and as long as a node has an exponent
-    that could be that of its parent, by the Wald test, the least certain one is merged into it and
-    the tree fitted again.
+    First the coordinates are joined into a binary tree: each step joins the two groups whose
+    covariances with all others, in :math:`\log|x|`, are most alike (the largest of their t
+    statistics is smallest). Then :func:`lpnested.fit` fits the tree. As long as a Wald test can't
+    tell some node's exponent from its parent's, the node with the smallest statistic is merged
+    into its parent, and the tree is fitted again.
 
     Args:
-        data: Shape ``(N, dim)``, dim at least 2. All coordinates should have one scale, since a
-            tree has none for each.
+        data: Shape ``(N, dim)``, dim at least 2. All coordinates should have the same scale, since
+            a tree has no scales of its own.
         radial: The radius, as for :func:`lpnested.fit`.
-        level: Of all tests together: each has ``level / (num_nodes - 1)`` (Bonferroni).
+        level: The level of all tests of a tree together: each has ``level / (num_nodes - 1)``
+            (Bonferroni).
         resamples: The number of bootstrap resamples; the whole search is repeated in each.
         generator: Draws the resamples.
         callback: Called after the search with 0 and the tree found, and after each resample with
@@ -81,11 +83,12 @@ def fit_tree(
             the resamples need for themselves.
 
     Returns:
-        The tree's fit, and how often each of its nodes is found in resamples.
+        The fit of the tree, and how often each of its nodes is found in the resamples.
 
     Raises:
-        ValueError: Where the data have another shape, or no fit; see :func:`lpnested.fit`.
-        TypeError: Where the data are no tensor.
+        ValueError: Where the data have another shape or can't be fitted, see
+            :func:`lpnested.fit`; where ``level`` or ``resamples`` is out of range.
+        TypeError: Where the data are not a tensor.
 
     Example:
         >>> from lpnested import ISA
