@@ -1,4 +1,4 @@
-"""What transforms from one distribution of vectors to another share."""
+"""The base class of transforms that take one distribution of vectors to another."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DensityTransform(Transform):
 
     @property
     def sign(self) -> int:
-        """That of the determinant: directions stay, and radii grow together."""
+        """The sign of the determinant, positive since the map is increasing along each ray."""
         return 1
 
     def _arguments(self) -> tuple[Any, ...]:
@@ -95,7 +95,7 @@ def _(one: Tensor, other: Tensor) -> bool:
 
 @are_equal.register
 def _(one: Distribution, other: Distribution) -> bool:
-    """Those whose parameters are not known here are equal to themselves alone."""
+    """Distributions without declared parameters are equal only to themselves."""
     if one is other:
         return True
     names = one.arg_constraints

@@ -120,31 +120,31 @@ def _steps(p: Tensor, layout: Layout, radial: Distribution) -> Iterator[_Step]:
 
 
 def _radius(n: Tensor, p: Tensor) -> GeneralizedGamma:
-    """Of n independent coordinates with the exponent p."""
+    """The radius of n independent coordinates with the exponent p."""
     return GeneralizedGamma(n, p, torch.ones_like(p), validate_args=False)
 
 
 def _shift(source: Distribution, target: Distribution, log_r: Tensor) -> Tensor:
-    """What scaling adds to the logarithm of a norm. That of a zero norm is the limit at 0."""
+    """What scaling adds to the logarithm of a norm; for a zero norm, its limit at 0."""
     smallest = math.log(torch.finfo(log_r.dtype).tiny)
     log_r = torch.where(log_r < smallest, smallest, log_r)
     return radial_map(source, target, log_r) - log_r
 
 
 def _norms(edges: Tensor, step: _Step, layout: Layout) -> Tensor:
-    """Of the nodes of one level, as of a tree without others."""
+    """The norms of the nodes of one level, computed as if it were the whole tree."""
     level = step.level._replace(start=0, first_leaf=0, num_leaves=step.level.num_edges)
     alone = layout._replace(levels=(level,), leaves=None, nodes=None)
     return reduce_tree(edges, step.p, alone, log2_p_norm, LOG2_ZERO)[0][1]
 
 
 def _below(nodes: Tensor, level: Level) -> Tensor:
-    """What nodes of a level hold, for the nodes under them."""
+    """The values of the nodes of a level, repeated for the nodes under them."""
     return nodes.index_select(0, level.parents[level.num_leaves :])
 
 
 def _scaled(value: Tensor, shifts: list[Tensor], layout: Layout) -> Tensor:
-    """Each coordinate by the shifts of all nodes above it."""
+    """The value with each coordinate scaled by the shifts of all nodes above it."""
     edges = [
         torch.cat([shifts[0].new_zeros(level.num_leaves, *shifts[0].shape[1:]), *below])
         for level, below in zip(layout.levels, [*([x] for x in shifts[1:]), []], strict=True)

@@ -135,7 +135,7 @@ def _log_ndtri(log_p: Tensor) -> Tensor:
 
 
 def _log_ndtr(z: Tensor) -> Tensor:
-    """As of ``torch.special``, which has no batching rule."""
+    """The logarithm of the normal distribution function; that of torch has no batching rule."""
     far = z < -1
     below, above = torch.where(far, z, -1.0), torch.where(far, 0.0, z)
     log_tail = _mills(below).log() - below * below / 2 - math.log(2 * math.pi) / 2

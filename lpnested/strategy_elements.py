@@ -90,7 +90,7 @@ def _joined(items: Iterable[Nested], sizes: Sequence[int], wrap: bool) -> list[N
 
 
 def numbers(low: float, high: float) -> st.SearchStrategy[float]:
-    """Of either sign, with magnitudes log-uniform between two, shrinking to 1.
+    """Numbers of either sign, with log-uniform magnitudes between two limits, shrinking to 1.
 
     Hypothesis prefers small integers and round floats; multiples of the golden ratio modulo one
     spread even small integers evenly.
@@ -131,7 +131,7 @@ def points(
 def stacked(
     elements: st.SearchStrategy[Any], shape: Sequence[int], dtype: torch.dtype | None
 ) -> st.SearchStrategy[Tensor]:
-    """As many as a shape has, numbers or rows of them, in one tensor."""
+    """One tensor of numbers, or of rows of them, in the given shape."""
     if not shape:
         return elements.map(lambda x: torch.tensor(x, dtype=dtype))
     count = math.prod(shape)

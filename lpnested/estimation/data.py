@@ -1,4 +1,4 @@
-"""The observations of a fit: checked once, and gone over again for every evaluation."""
+"""The observations of a fit: checked once, then iterated for every evaluation."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _usable(value: Tensor) -> Tensor:
 
 
 def _counted(value: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Without rows of weight 0; if that is 0 in some data sets only, with a stand-in there."""
+    """The chunk without rows of weight 0, and with a stand-in where only some data sets have 0."""
     if (weights > 0).all():
         return value, weights
     kept = (weights > 0).reshape(len(weights), -1).any(1)
@@ -189,7 +189,7 @@ def _check(value: Tensor, weights: Tensor, event_shape: torch.Size) -> None:
 def _numbers(
     value: Tensor, weights: Tensor, event_shape: torch.Size
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of observations, of their coordinates that are 0, and of those with no other coordinate."""
+    """How many observations there are, how many zero coordinates, how many rows of zeros."""
     zero = value == 0
     count = (zero.sum(-1) if event_shape else zero.long()) * (weights > 0)
     return (weights > 0).sum(0), count.sum(0), (count == event_shape.numel()).sum(0)

@@ -1,4 +1,4 @@
-"""What follows from the covariance of an estimate for the exponents of a tree."""
+"""Standard errors and Wald statistics of a tree's exponents, from the covariance of a fit."""
 
 from __future__ import annotations
 

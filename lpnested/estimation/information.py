@@ -23,13 +23,13 @@ _SMALL_STEP = 1e-8  # after a longer one the information is computed again
 _ROUNDING = 1e-12  # of a log-likelihood
 
 BOUNDARY = 50.0
-"""Of exponents: above, the likelihood is as good as flat, and p as good as infinite."""
+"""A limit for exponents: above it the likelihood is practically flat, and p is infinite."""
 
 
 def beyond_boundary(model: Model, vector: Tensor) -> Tensor:
     """Which free places move an exponent that is above the boundary, shape ``(*batch, free)``.
 
-    With the exponent of a density its scale is at a boundary as well: the largest radius.
+    If the exponent of a density is above it, so is its scale, which tends to the largest radius.
     """
     dist, slopes = model(vector.detach()), exponent_slopes(model, vector)
     of_density = _above(model, vector)
@@ -53,7 +53,7 @@ def _above(model: Model, vector: Tensor) -> Tensor:
 def covariance_of(
     likelihood: Likelihood, vector: Tensor, information: Tensor, left_out: Tensor, kind: str
 ) -> Tensor:
-    """Of the vector's free numbers, shape ``(*batch, free, free)``; NaN where there is none."""
+    """The covariance of the free numbers, shape ``(*batch, free, free)``; NaN where unknown."""
     inverse = _regular_inverse(information, left_out)
     if kind == "sandwich":
         scores = likelihood.scores(vector, likelihood.model.free)

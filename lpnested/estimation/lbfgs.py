@@ -91,7 +91,7 @@ class _Memory:
         return state
 
     def bounded(self, loss: Tensor, gradient: Tensor) -> Tensor:
-        """What the line search can interpolate: far too long a step may be no number at all."""
+        """A loss that the line search can interpolate, even where the likelihood is NaN."""
         if loss <= self.highest:
             return loss
         gradient.mul_(_WORST / (loss - self.highest + _WORST)).nan_to_num_(0.0, 0.0, 0.0)

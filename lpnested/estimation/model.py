@@ -31,7 +31,7 @@ class Slot(NamedTuple):
     is_logits: bool
 
     def of(self, vector: Tensor) -> Tensor:
-        """Without constraint, shape ``(*batch, *event_shape)``."""
+        """The unconstrained value, shape ``(*batch, *event_shape)``."""
         part = vector[..., self.start : self.stop]
         if self.constraint is not constraints.real:
             part = part.clamp(-_LARGEST, _LARGEST)
@@ -43,7 +43,7 @@ class Slot(NamedTuple):
 
 
 class Model:
-    """What a module makes of a vector ``(*batch, size)`` of unconstrained numbers.
+    """A distribution as a function of a vector ``(*batch, size)`` of unconstrained numbers.
 
     Positive parameters are there as their logarithms, a location in units of the spread of the
     data (:meth:`measure`), so that no step depends on their scale. ``free`` are the places that
@@ -111,7 +111,7 @@ class Model:
         return torch.autograd.grad(self.constrained(vector).sum(), vector)[0]
 
     def places(self, name: str) -> list[int]:
-        """Of a parameter in the vector; none where it is not learned."""
+        """The places of a parameter in the vector; none if it is not learned."""
         return [
             k for slot in self.slots if slot.name == name for k in range(slot.start, slot.stop)
         ]
@@ -190,7 +190,7 @@ def _made(
 
 
 def _representable(values: Tensor, slot: Slot, dtype: torch.dtype) -> Tensor:
-    """In the dtype: no overflow, and what was positive stays so."""
+    """The values in the dtype, without overflow; positive ones stay positive."""
     limits = torch.finfo(dtype)
     rounded = values.clamp(-limits.max, limits.max).to(dtype)
     lost = (rounded == 0) & (values > 0) & (slot.constraint is not constraints.real)

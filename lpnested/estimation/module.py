@@ -1,4 +1,4 @@
-"""From what a user passes to the module whose learned parameters are fitted."""
+"""Make the module whose learned parameters are fitted from what the user passes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _of_class(family: type[Distribution]) -> Learnable:
 
 
 def _constraints_of(family: type[Distribution]) -> dict[str, constraints.Constraint]:
-    """Those of its arguments; of probabilities and their logits, which exclude each other, one."""
+    """The constraints of its arguments; logits and probs exclude each other, so logits only."""
     known: Any = getattr(family, "arg_constraints", {})
     if not isinstance(known, dict):  # a property, of an instance alone
         return {}

@@ -1,4 +1,4 @@
-"""What the user of a fit should know about it, one sentence each."""
+"""Notes: what a user should know about a fit, one sentence each."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _on_convergence(result: FitResult) -> Iterator[str]:
 
 
 def _has_kink(dist: Distribution) -> Tensor:
-    """Whether the log density has no second derivative at its location, to speak of."""
+    """Whether the log density has a kink, or nearly one, at its location."""
     if isinstance(dist, GeneralizedNormal):
         return dist.p < _SMOOTH
     return torch.tensor(isinstance(dist, Laplace))

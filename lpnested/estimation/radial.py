@@ -122,7 +122,7 @@ def log_gamma_shape(gap: Tensor) -> Tensor:
 
 @best_radius.register
 def _(dist: MixtureSameFamily, log_r: Tensor, weights: Tensor) -> dict[str, Tensor]:
-    """By expectation and maximisation; every step raises the likelihood."""
+    """By expectation maximisation; every step raises the likelihood."""
     found: dict[str, Tensor] = {}
     last = torch.full(log_r.shape[1:], -math.inf, dtype=log_r.dtype, device=log_r.device)
     for _ in range(_EM_STEPS):
