@@ -62,7 +62,7 @@ def test_the_words_follow_the_numbers(results):
     changed["steps"][2] |= {"outcome": "the other way"}
     other = words(changed)
     assert "9.876" in other and "9.876" not in said
-    assert "isa to l2-spherical it is the other way" in other
+    assert "the step from isa to l2-spherical goes the other way" in other
 
 
 def test_every_link_leads_to_a_file():
