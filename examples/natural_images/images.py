@@ -1,10 +1,9 @@
 """How well do Lp-nested distributions describe natural images?
 
-`python examples/natural_images/images.py [--help]`. Two photographs, patches without mean grey
-and white, held-out tiles; a Gaussian, ICA, ISA, spherical and nested densities, each with a
-learned matrix in front of it; and how much redundancy is left when the fitted densities are
-factorized. PROTOCOL.md says what was fixed before the run whose results are in `results/`, and
-README.md what came out.
+`python examples/natural_images/images.py [--help]` fits a Gaussian, ICA, ISA, spherical and nested
+densities, each preceded by a learned matrix, to whitened patches of two photographs. It scores
+them on held-out tiles, and measures how much redundancy remains when they are factorized.
+PROTOCOL.md records what was fixed before the run in `results/`; README.md describes its results.
 """
 
 import os
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Waiting threads sleep: spinning ones slow each other down on a busy machine.
+# Let waiting threads sleep: on a busy machine, spinning threads slow each other down.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
@@ -35,7 +34,7 @@ Array = NDArray[np.float64]
 
 
 def load(config: Config) -> Split:
-    """White patches: a function of the settings."""
+    """Whitened patches, determined by the settings."""
     totals = (config.train, config.test)
     try:
         return split(config.size, config.tile, config.shrink, totals, config.seed)
@@ -44,7 +43,7 @@ def load(config: Config) -> Split:
 
 
 def weight_to_start_from(start: str, data: Split, config: Config, best: dict[str, Row]) -> Array:
-    """That of another model's best fit, or one of its own."""
+    """The matrix of another model's best fit, or one that needs no model."""
     if start in best:
         weight: Array = best[start]["state"]["weight"].numpy()
         return weight
@@ -52,7 +51,7 @@ def weight_to_start_from(start: str, data: Split, config: Config, best: dict[str
 
 
 def finish(name: str, data: Split, config: Config, weight: Array, bar: tqdm) -> Row:
-    """One fit, as it is kept."""
+    """Fit a model; returns what is saved of the fit."""
     begun = bar.n
     found = fit(name, weight, data.x, config.components, config.iterations, bar.update)
     bar.update(begun + config.iterations - bar.n)  # it may have converged before its last step
@@ -70,7 +69,7 @@ def finish(name: str, data: Split, config: Config, weight: Array, bar: tqdm) -> 
 
 
 def gather(config: Config, data: Split) -> tuple[list[Row], dict[str, Row]]:
-    """All fits, read where they are finished; their table, and the best fit of each model."""
+    """Run or load all fits; returns their table, and the best fit of each model."""
     rows, best = list[Row](), dict[str, Row]()
     with tqdm(total=len(FITS) * config.iterations, unit="step") as bar:
         for name, start in FITS:
@@ -95,7 +94,7 @@ def gather(config: Config, data: Split) -> tuple[list[Row], dict[str, Row]]:
 
 
 def rebuilt(name: str, content: Row, data: Split, config: Config) -> Unmixing:
-    """The model of a finished fit, in double precision."""
+    """Rebuild the model of a finished fit, in double precision."""
     rows, eye = torch.as_tensor(data.x[:2]), np.eye(data.x.shape[1])
     model = start_of(name, content["structure"], eye, rows, config.components)
     model.load_state_dict(content["state"])
@@ -105,7 +104,7 @@ def rebuilt(name: str, content: Row, data: Split, config: Config) -> Unmixing:
 def factorize_all(
     config: Config, data: Split, models: dict[str, Unmixing]
 ) -> tuple[list[Row], Factorization]:
-    """What factorization leaves of the redundancy, model by model; the last one's sources."""
+    """The redundancy before and after factorization, for each model; the last model's sources."""
     generator = np.random.default_rng([config.seed, 2])
     x, chosen = (
         np.sort(generator.choice(len(rows), config.factorized, replace=False))
@@ -126,7 +125,7 @@ def factorize_all(
 def measure(
     config: Config, data: Split, best: dict[str, Row], models: dict[str, Unmixing]
 ) -> tuple[dict[str, Any], Factorization]:
-    """Everything that is said of the models, and the sources of the last one."""
+    """All results for the models, and the sources of the last one."""
     tiles, owners = data.held_out.tile_index, data.held_out.photograph
     bootstrap = TileBootstrap(tiles, owners, config.resamples, config.seed)
     costs = {name: data.bits(content["test"].numpy()) for name, content in best.items()}
@@ -151,7 +150,7 @@ def measure(
 
 
 def run(config: Config) -> str:
-    """Everything, from the photographs to the summary."""
+    """Run everything, from the photographs to the summary."""
     began = time.monotonic()
     data = load(config)
     rows, best = gather(config, data)
@@ -162,7 +161,7 @@ def run(config: Config) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 1 diverged, 2 wrong use, 130 Ctrl-C."""
+    """Exit status: 0 success, 1 divergence, 2 usage error, 130 Ctrl-C."""
     config: Config | None = None
     try:
         config = parse(argv)
@@ -172,12 +171,12 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except FloatingPointError as error:
-        print(f"error: {error}; finished fits are kept", file=sys.stderr)
+        print(f"error: {error}; finished fits are saved", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         folder: Path | str = config.parts if config else "no folder yet"
         print(
-            f"stopped; finished fits are in {folder}, the same command goes on from there",
+            f"stopped; finished fits are in {folder}, and the same command resumes from there",
             file=sys.stderr,
         )
         return 130

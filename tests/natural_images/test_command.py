@@ -112,13 +112,13 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
 def test_fits_of_other_settings_are_refused_by_name(whole, tmp_path, capsys):
     argv = [*QUICK, "--seed", "1", "--out", str(tmp_path), "--fits", str(whole / "fits")]
     assert images.main(argv) == 2
-    assert "other settings: seed 0 then, 1 now" in capsys.readouterr().err
+    assert "other settings: seed was 0, now 1" in capsys.readouterr().err
 
 
 def test_a_spoiled_fit_is_named(tmp_path):
     path = tmp_path / "ica-from-rotation.pt"
     path.write_bytes(b"half a file")
-    with pytest.raises(UsageError, match=r"ica-from-rotation\.pt is no finished fit"):
+    with pytest.raises(UsageError, match=r"ica-from-rotation\.pt is not a saved fit"):
         kept(path, {})
     assert kept(tmp_path / "other.pt", {}) is None
 

@@ -1,4 +1,4 @@
-"""Patches of the two photographs of scikit-learn, from tiles to fit to and tiles held out."""
+"""Patches of the two photographs of scikit-learn, from fitted and from held-out tiles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ PERIOD, HELD_OUT = 3, 2  # a tile is held out where (row + column) % PERIOD == H
 
 @dataclass(frozen=True)
 class Patches:
-    """Patches, one a row, and where each of them is from."""
+    """Patches, one per row, and their positions."""
 
     pixels: Array  # (N, size * size), row by row
     photograph: Whole  # (N,)
@@ -25,16 +25,16 @@ class Patches:
 
     @property
     def tile_index(self) -> Whole:
-        """A number for each tile, 0, 1, ... in the order of photograph, row and column."""
+        """The number of each patch's tile, counted by photograph, row and column."""
         places = np.column_stack([self.photograph, self.tile])
         return np.unique(places, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def photographs(shrink: int, seed: int) -> list[Array]:
-    """The two photographs in grey, levels 0 to 256, averaged over squares of `shrink` pixels.
+    """The two photographs in grey, levels 0 to 256, averaged over squares of side `shrink` pixels.
 
-    Every level stands for an interval of width 1, of which uniform noise takes a point: densities
-    of integers would be unbounded.
+    Uniform noise of width 1 is added to the integer levels: without it, densities would be
+    unbounded.
     """
     generator = np.random.default_rng(seed)
     images = []
@@ -47,7 +47,7 @@ def photographs(shrink: int, seed: int) -> list[Array]:
 
 
 def corners(shape: tuple[int, int], size: int, tile: int) -> Whole:
-    """The upper left pixels of all patches that lie within one tile, ``(N, 2)``."""
+    """The upper left pixel of every patch that lies within one tile, ``(N, 2)``."""
     rows, columns = (
         start[start // tile == (start + size - 1) // tile]
         for start in (np.arange(side - size + 1) for side in shape)
@@ -56,14 +56,14 @@ def corners(shape: tuple[int, int], size: int, tile: int) -> Whole:
 
 
 def is_held_out(tile: Whole) -> NDArray[np.bool_]:
-    """Of tiles ``(N, 2)``: every third one of a row, shifted from row to row."""
+    """Which of the tiles ``(N, 2)`` are held out: every third of a row, shifted row by row."""
     return tile.sum(1) % PERIOD == HELD_OUT
 
 
 def draw(
     images: Sequence[Array], size: int, tile: int, total: int, held_out: bool, seed: int
 ) -> Patches:
-    """Different patches, equally many of each photograph, of the tiles of one kind."""
+    """Draw distinct patches, equally many from each photograph, from fitted or held-out tiles."""
     generator = np.random.default_rng([seed, held_out])
     parts = []
     for number, image in enumerate(images):
@@ -72,7 +72,7 @@ def draw(
         share = total // len(images)
         if share > len(found):
             raise ValueError(
-                f"photograph {number} has {len(found)} patches of that kind, not {share}"
+                f"photograph {number} has {len(found)} such patches, fewer than {share}"
             )
         chosen = found[np.sort(generator.choice(len(found), share, replace=False))]
         windows = np.lib.stride_tricks.sliding_window_view(image, (size, size))
