@@ -18,12 +18,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from densities.candidates import FITS, TITLES, fit, gaussian_scores, own_start, scores, start_of
+from densities.candidates import (
+    FITS,
+    TITLES,
+    build_model,
+    fit,
+    gaussian_scores,
+    initial_matrix,
+    scores,
+)
 from densities.unmixing import Unmixing
-from findings.kept import Row, keep, kept
+from findings.kept import Row, load_fit, save_fit
 from findings.published import summary, write_results
 from findings.redundancy import FACTORIZED, Factorization, redundancy
-from findings.rows_of_fits import model_lines, steps
+from findings.rows_of_fits import model_rows, steps
 from findings.tile_bootstrap import TileBootstrap
 from images_config import Config, UsageError, parse
 from numpy.typing import NDArray
@@ -42,21 +50,21 @@ def load(config: Config) -> Split:
         raise UsageError(f"--train, --test: {error}") from error
 
 
-def weight_to_start_from(start: str, data: Split, config: Config, best: dict[str, Row]) -> Array:
+def initial_weight(start: str, data: Split, config: Config, best: dict[str, Row]) -> Array:
     """The matrix of another model's best fit, or one that needs no model."""
     if start in best:
         weight: Array = best[start]["state"]["weight"].numpy()
         return weight
-    return own_start(start, data.x, config.seed)
+    return initial_matrix(start, data.x, config.seed)
 
 
-def finish(name: str, data: Split, config: Config, weight: Array, bar: tqdm) -> Row:
+def run_fit(name: str, data: Split, config: Config, weight: Array, bar: tqdm) -> Row:
     """Fit a model; returns what is saved of the fit."""
     begun = bar.n
     found = fit(name, weight, data.x, config.components, config.iterations, bar.update)
     bar.update(begun + config.iterations - bar.n)  # it may have converged before its last step
     return {
-        "settings": config.of_a_fit(),
+        "settings": config.fit_settings(),
         "state": found.model.state_dict(),
         "structure": found.structure,
         "train": found.train,
@@ -68,18 +76,18 @@ def finish(name: str, data: Split, config: Config, weight: Array, bar: tqdm) -> 
     }
 
 
-def gather(config: Config, data: Split) -> tuple[list[Row], dict[str, Row]]:
+def run_fits(config: Config, data: Split) -> tuple[list[Row], dict[str, Row]]:
     """Run or load all fits; returns their table, and the best fit of each model."""
     rows, best = list[Row](), dict[str, Row]()
     with tqdm(total=len(FITS) * config.iterations, unit="step") as bar:
         for name, start in FITS:
             bar.set_description(f"{name} from {start}")
-            path = config.parts / f"{name}-from-{start}.pt"
-            content = kept(path, config.of_a_fit())
+            path = config.fits_folder / f"{name}-from-{start}.pt"
+            content = load_fit(path, config.fit_settings())
             if content is None:
-                weight = weight_to_start_from(start, data, config, best)
-                content = finish(name, data, config, weight, bar)
-                keep(content, path)
+                weight = initial_weight(start, data, config, best)
+                content = run_fit(name, data, config, weight, bar)
+                save_fit(content, path)
             else:
                 bar.update(config.iterations)
             costs = {
@@ -93,10 +101,10 @@ def gather(config: Config, data: Split) -> tuple[list[Row], dict[str, Row]]:
     return rows, best
 
 
-def rebuilt(name: str, content: Row, data: Split, config: Config) -> Unmixing:
+def rebuild(name: str, content: Row, data: Split, config: Config) -> Unmixing:
     """Rebuild the model of a finished fit, in double precision."""
     rows, eye = torch.as_tensor(data.x[:2]), np.eye(data.x.shape[1])
-    model = start_of(name, content["structure"], eye, rows, config.components)
+    model = build_model(name, content["structure"], eye, rows, config.components)
     model.load_state_dict(content["state"])
     return model.double().requires_grad_(False)
 
@@ -122,7 +130,7 @@ def factorize_all(
     return lines, found
 
 
-def measure(
+def evaluate(
     config: Config, data: Split, best: dict[str, Row], models: dict[str, Unmixing]
 ) -> tuple[dict[str, Any], Factorization]:
     """All results for the models, and the sources of the last one."""
@@ -143,7 +151,7 @@ def measure(
     return {
         "config": config.to_json(),
         "data": facts,
-        "models": model_lines(costs, fitted, starts, models, bootstrap),
+        "models": model_rows(costs, fitted, starts, models, bootstrap),
         "steps": steps(costs, bootstrap),
         "redundancy": redundancies,
     }, sources
@@ -153,9 +161,9 @@ def run(config: Config) -> str:
     """Run everything, from the photographs to the summary."""
     began = time.monotonic()
     data = load(config)
-    rows, best = gather(config, data)
-    models = {name: rebuilt(name, content, data, config) for name, content in best.items()}
-    results, sources = measure(config, data, best, models)
+    rows, best = run_fits(config, data)
+    models = {name: rebuild(name, content, data, config) for name, content in best.items()}
+    results, sources = evaluate(config, data, best, models)
     write_results(results, rows, models, sources, data.whitening, config.out)
     return summary(results, config.out, time.monotonic() - began)
 
@@ -174,7 +182,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error}; finished fits are saved", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        folder: Path | str = config.parts if config else "no folder yet"
+        folder: Path | str = config.fits_folder if config else "no folder yet"
         print(
             f"stopped; finished fits are in {folder}, and the same command resumes from there",
             file=sys.stderr,

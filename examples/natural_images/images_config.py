@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-FREE = ("preset", "resamples", "factorized", "out", "fits")  # do not affect a fit
+NOT_IN_FITS = ("preset", "resamples", "factorized", "out", "fits")  # do not affect a fit
 
 
 class UsageError(Exception):
@@ -53,7 +53,7 @@ class Config:
     """Folder for finished fits, from which the same command resumes; by default OUT/fits."""
 
     @property
-    def parts(self) -> Path:
+    def fits_folder(self) -> Path:
         """The folder of finished fits."""
         return self.fits or self.out / "fits"
 
@@ -62,9 +62,9 @@ class Config:
         values = dataclasses.asdict(self)
         return {key: value for key, value in values.items() if key not in ("out", "fits")}
 
-    def of_a_fit(self) -> dict[str, Any]:
+    def fit_settings(self) -> dict[str, Any]:
         """All settings that affect a fit."""
-        return {key: value for key, value in self.to_json().items() if key not in FREE}
+        return {key: value for key, value in self.to_json().items() if key not in NOT_IN_FITS}
 
 
 PRESETS = {
@@ -119,6 +119,5 @@ def check(config: Config) -> None:
     fewest = min(config.train, config.test)
     value = config.factorized
     require(4 <= value <= fewest, "factorized", f"between 4 and {fewest}", value)
-    for key in ("out", "parts"):
-        path = getattr(config, key)
+    for key, path in (("out", config.out), ("fits", config.fits_folder)):
         require(not path.exists() or path.is_dir(), key, "a folder", f"the file {path}")

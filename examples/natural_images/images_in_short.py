@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from findings.kept import write_whole
+from findings.kept import write_atomic
 from findings.words import Results, table, words
 from images_config import UsageError
 
@@ -38,8 +38,8 @@ def write(folder: Path = HERE) -> None:
     """Write the table and the generated part of the README."""
     results = read(folder / "results")
     text = with_words((folder / README).read_text(encoding="utf-8"), results)
-    write_whole(text.encode(), folder / README)
-    write_whole(f"{table(results)}\n".encode(), folder / "results" / TABLE)
+    write_atomic(text.encode(), folder / README)
+    write_atomic(f"{table(results)}\n".encode(), folder / "results" / TABLE)
     print(f"Written:\n  {folder / 'results' / TABLE}\n  {folder / README}, between its marks")
 
 

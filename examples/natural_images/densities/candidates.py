@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from lpnested import LpNestedTree
 
-OWN = ("whitening", "rotation", "fastica")  # starts that need no other model
+MATRICES = ("whitening", "rotation", "fastica")  # starts that need no other model
 # Every fit, in order: a model and its start, which is one of these or a model's best fit so far.
 # The last fits continue from the model's own best: otherwise the nested models, which begin where
 # the spherical one ends, could win simply by having more steps.
 FITS = (
     ("l2-spherical", "whitening"),
-    *(("lp-spherical", start) for start in OWN),
-    *(("ica", start) for start in (*OWN, "lp-spherical")),
+    *(("lp-spherical", start) for start in MATRICES),
+    *(("ica", start) for start in (*MATRICES, "lp-spherical")),
     *(("isa", start) for start in ("rotation", "ica", "lp-spherical")),
     *(("nested-pairs", start) for start in ("ica", "lp-spherical")),
     *(("nested-quadruples", start) for start in ("ica", "lp-spherical")),
@@ -57,7 +57,7 @@ class Fit:
     effort: Effort
 
 
-def own_start(start: str, x: Array, seed: int) -> Array:
+def initial_matrix(start: str, x: Array, seed: int) -> Array:
     """An initial matrix that needs no other model."""
     dim = x.shape[1]
     if start == "whitening":
@@ -71,7 +71,7 @@ def own_start(start: str, x: Array, seed: int) -> Array:
         return np.asarray(fast.fit(x).components_, float)
 
 
-def structure_of(name: str, z: Array) -> Any:
+def find_structure(name: str, z: Array) -> Any:
     """The groups or the tree of a model, as nested tuples, found from its initial sources."""
     if name in ("ica", "gaussian"):
         return z.shape[1]
@@ -84,7 +84,7 @@ def structure_of(name: str, z: Array) -> Any:
     return tuple(found) if name == "isa" else grouped_tree(found).root
 
 
-def sources_of(name: str, structure: Any, components: int) -> nn.Module:
+def make_sources(name: str, structure: Any, components: int) -> nn.Module:
     """The density of the sources, before fitting."""
     if name == "ica":
         return Independent(structure, components)
@@ -93,9 +93,9 @@ def sources_of(name: str, structure: Any, components: int) -> nn.Module:
     return Nested(LpNestedTree(structure), components, 2.0 if name == "l2-spherical" else None)
 
 
-def start_of(name: str, structure: Any, weight: Array, x: Tensor, components: int) -> Unmixing:
-    """The initial model, with its sources scaled to suit its radii."""
-    sources = sources_of(name, structure, components).to(x)
+def build_model(name: str, structure: Any, weight: Array, x: Tensor, components: int) -> Unmixing:
+    """The model before fitting, with its sources scaled to suit its radii."""
+    sources = make_sources(name, structure, components).to(x)
     rows = torch.as_tensor(weight).to(x)
     return Unmixing(sources.start(x @ rows.T).unsqueeze(-1) * rows, sources)  # type: ignore[operator]
 
@@ -109,8 +109,8 @@ def fit(
     tick: Callable[[int], object] = lambda _: None,
 ) -> Fit:
     """Fit a model in single precision."""
-    structure, rows = structure_of(name, x @ weight.T), torch.as_tensor(x).float()
-    model = start_of(name, structure, weight, rows, components)
+    structure, rows = find_structure(name, x @ weight.T), torch.as_tensor(x).float()
+    model = build_model(name, structure, weight, rows, components)
     effort = maximise(model, rows, iterations, tick)
     return Fit(model, structure, float(scores(model, x).mean()), effort)
 

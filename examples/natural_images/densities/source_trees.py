@@ -31,7 +31,7 @@ def leaves(node: Node) -> tuple[int, ...]:
     return tuple(leaf for child in node for leaf in leaves(child))
 
 
-def merged(nodes: Sequence[Node], correlations: Array) -> list[Node]:
+def merge_pairs(nodes: Sequence[Node], correlations: Array) -> list[Node]:
     """Join nodes in pairs, the highest mean correlation first; one node may be left over."""
     under = [list(leaves(node)) for node in nodes]
     means = np.array([[correlations[np.ix_(a, b)].mean() for b in under] for a in under])
@@ -50,7 +50,7 @@ def groups(correlations: Array, doublings: int) -> list[tuple[int, ...]]:
     """Pairs after one doubling, quadruples after two; leftover sources form smaller groups."""
     nodes: list[Node] = list(range(len(correlations)))
     for _ in range(doublings):
-        nodes = merged(nodes, correlations)
+        nodes = merge_pairs(nodes, correlations)
     return [leaves(node) for node in nodes]
 
 
@@ -63,6 +63,6 @@ def deep_tree(correlations: Array) -> LpNestedTree:
     """Pairs of pairs of pairs, up to the root."""
     nodes: list[Node] = list(range(len(correlations)))
     while len(nodes) > 1:
-        nodes = merged(nodes, correlations)
+        nodes = merge_pairs(nodes, correlations)
     (root,) = nodes
     return LpNestedTree(root)

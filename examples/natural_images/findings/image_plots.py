@@ -23,7 +23,7 @@ TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 3, 5, 10)  # of the colour bar
 REACH = 3.2  # range of the normal scores shown
 
 
-def scaled(patches: Array) -> Array:
+def rescale(patches: Array) -> Array:
     """Square patches ``(N, size, size)``, each scaled to a maximum absolute value of 1."""
     size = round(patches.shape[1] ** 0.5)
     return (patches / np.abs(patches).max(1, keepdims=True)).reshape(-1, size, size)
@@ -31,7 +31,7 @@ def scaled(patches: Array) -> Array:
 
 def mosaic(ax: Axes, patches: Array, title: str) -> None:
     """Patches side by side, row by row."""
-    shown = scaled(patches)
+    shown = rescale(patches)
     size, across = shown.shape[1], int(np.ceil(len(shown) ** 0.5))
     down = -(-len(shown) // across)
     sheet = np.ones((down * (size + 1) + 1, across * (size + 1) + 1))
@@ -96,7 +96,7 @@ def tree(found: LpNestedTree, exponents: Sequence[float], rows: Array) -> Figure
     for k, leaf in enumerate(order):  # in two rows, so that filters can be twice as wide
         left, bottom = place[leaf] - 0.95, -2.1 * (1 + k % 2)
         ax.plot([place[leaf]] * 2, [0, bottom + 1.9], color="0.85", linewidth=0.7, zorder=0)
-        ax.imshow(scaled(rows)[leaf], extent=(left, left + 1.9, bottom, bottom + 1.9), **GREYS)
+        ax.imshow(rescale(rows)[leaf], extent=(left, left + 1.9, bottom, bottom + 1.9), **GREYS)
     ax.set(xlim=(-1.2, len(order) + 0.2), ylim=(-4.4, centre(found.root)[1] + 1), aspect="equal")
     ax.set_axis_off()
     bar = picture.colorbar(
@@ -129,7 +129,7 @@ def pair(found: Factorization, chosen: tuple[int, int], rows: Array) -> Figure:
     """Two filters, and the dependence of their responses before and after the factorization."""
     picture, axes = plt.subplots(1, 4, figsize=(11, 3.8), width_ratios=[1, 1, 2.4, 2.4])
     for ax, leaf, word in zip(axes, chosen, ("first", "second"), strict=False):
-        ax.imshow(scaled(rows)[leaf], **GREYS)
+        ax.imshow(rescale(rows)[leaf], **GREYS)
         ax.set(xticks=[], yticks=[], title=f"{word} filter")
     stages = (("before", found.before), ("after", found.after))
     for ax, (word, values) in zip(axes[2:], stages, strict=True):

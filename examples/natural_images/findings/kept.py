@@ -15,7 +15,7 @@ from images_config import UsageError
 Row = dict[str, Any]
 
 
-def write_whole(content: bytes, path: Path) -> None:
+def write_atomic(content: bytes, path: Path) -> None:
     """Write a file atomically: it has all of its new content, or stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
@@ -38,7 +38,7 @@ def rounded(content: Any) -> Any:
 def write_json(content: Any, path: Path) -> None:
     """Write strict JSON: a NaN is an error."""
     text = json.dumps(rounded(content), indent=2, allow_nan=False)
-    write_whole(f"{text}\n".encode(), path)
+    write_atomic(f"{text}\n".encode(), path)
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
@@ -47,17 +47,17 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rounded(list(rows)))
-    write_whole(buffer.getvalue().encode(), path)
+    write_atomic(buffer.getvalue().encode(), path)
 
 
-def keep(content: dict[str, Any], path: Path) -> None:
+def save_fit(content: dict[str, Any], path: Path) -> None:
     """Save a finished fit: tensors and plain values."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_whole(buffer.getvalue(), path)
+    write_atomic(buffer.getvalue(), path)
 
 
-def kept(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+def load_fit(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Load a finished fit, or return None if there is none.
 
     Raises:

@@ -13,9 +13,9 @@ import torch
 from densities.source_trees import leaves, size_correlations
 from densities.unmixing import Unmixing
 from findings import image_plots
-from findings.kept import Row, rounded, write_csv, write_json, write_whole
+from findings.kept import Row, rounded, write_atomic, write_csv, write_json
 from findings.redundancy import Factorization
-from findings.rows_of_fits import flat
+from findings.rows_of_fits import flatten
 from findings.words import table
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def write_figure(picture: Figure, path: Path) -> None:
     drawn = io.BytesIO()
     picture.savefig(drawn, format="png", dpi=90, bbox_inches="tight", metadata={"Software": None})
     plt.close(picture)
-    write_whole(drawn.getvalue(), path)
+    write_atomic(drawn.getvalue(), path)
 
 
 def write_results(
@@ -78,9 +78,9 @@ def write_results(
     matplotlib.use("agg")
     results = rounded({**results, "versions": versions()})
     write_json(results, out / "results.json")
-    write_csv([flat(line) for line in results["models"]], out / "models.csv")
+    write_csv([flatten(line) for line in results["models"]], out / "models.csv")
     write_csv(rows, out / "fits.csv")
-    write_whole(f"{table(results)}\n".encode(), out / "table.md")
+    write_atomic(f"{table(results)}\n".encode(), out / "table.md")
     filters = {
         name: model.weight.numpy() @ whitening.matrix
         for name, model in models.items()

@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 Row = dict[str, Any]
 
 
-def exponents_of(model: Unmixing | None) -> Row:
+def exponent_columns(model: Unmixing | None) -> Row:
     """For nested models, the root's exponent and the range of those below it."""
     if model is None or not isinstance(model.sources, Nested):
         return {"root_exponent": None, "lowest_exponent": None, "highest_exponent": None}
@@ -27,7 +27,7 @@ def exponents_of(model: Unmixing | None) -> Row:
     }
 
 
-def model_lines(
+def model_rows(
     costs: Mapping[str, Array],
     fitted: Mapping[str, float],
     starts: Mapping[str, str],
@@ -44,7 +44,7 @@ def model_lines(
             "train_bits": fitted[name],
             "bits": bootstrap.estimate(costs[name]).to_json(),
             "gain_over_gaussian": bootstrap.estimate(costs["gaussian"] - costs[name]).to_json(),
-            **exponents_of(models.get(name)),
+            **exponent_columns(models.get(name)),
         }
         for name in EXPECTED
     ]
@@ -67,7 +67,7 @@ def steps(costs: Mapping[str, Array], bootstrap: TileBootstrap) -> list[Row]:
     return lines
 
 
-def flat(line: Row) -> Row:
+def flatten(line: Row) -> Row:
     """Flatten a row for a table: an interval becomes three columns."""
     row: Row = {}
     for key, value in line.items():

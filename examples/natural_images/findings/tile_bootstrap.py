@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Whole = NDArray[np.int64]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TileBootstrap:
     each photograph; each patch counts as often as its tile was drawn.
     """
 
-    def __init__(self, tiles: Whole, photographs: Whole, resamples: int, seed: int) -> None:
+    def __init__(self, tiles: IntArray, photographs: IntArray, resamples: int, seed: int) -> None:
         self.tiles, self.sizes = tiles, np.bincount(tiles)
         owner = np.zeros(len(self.sizes), int)
         owner[tiles] = photographs

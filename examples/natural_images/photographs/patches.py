@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_sample_images
 
 Array = NDArray[np.float64]
-Whole = NDArray[np.int64]
+IntArray = NDArray[np.int64]
 
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601)
 PERIOD, HELD_OUT = 3, 2  # a tile is held out where (row + column) % PERIOD == HELD_OUT
@@ -19,12 +19,12 @@ class Patches:
     """Patches, one per row, and their positions."""
 
     pixels: Array  # (N, size * size), row by row
-    photograph: Whole  # (N,)
-    corner: Whole  # (N, 2): the row and the column of the upper left pixel
-    tile: Whole  # (N, 2): the row and the column of its tile
+    photograph: IntArray  # (N,)
+    corner: IntArray  # (N, 2): the row and the column of the upper left pixel
+    tile: IntArray  # (N, 2): the row and the column of its tile
 
     @property
-    def tile_index(self) -> Whole:
+    def tile_index(self) -> IntArray:
         """The number of each patch's tile, counted by photograph, row and column."""
         places = np.column_stack([self.photograph, self.tile])
         return np.unique(places, axis=0, return_inverse=True)[1].reshape(-1)
@@ -46,7 +46,7 @@ def photographs(shrink: int, seed: int) -> list[Array]:
     return images
 
 
-def corners(shape: tuple[int, int], size: int, tile: int) -> Whole:
+def corners(shape: tuple[int, int], size: int, tile: int) -> IntArray:
     """The upper left pixel of every patch that lies within one tile, ``(N, 2)``."""
     rows, columns = (
         start[start // tile == (start + size - 1) // tile]
@@ -55,7 +55,7 @@ def corners(shape: tuple[int, int], size: int, tile: int) -> Whole:
     return np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
 
 
-def is_held_out(tile: Whole) -> NDArray[np.bool_]:
+def is_held_out(tile: IntArray) -> NDArray[np.bool_]:
     """Which of the tiles ``(N, 2)`` are held out: every third of a row, shifted row by row."""
     return tile.sum(1) % PERIOD == HELD_OUT
 
