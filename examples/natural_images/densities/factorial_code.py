@@ -68,7 +68,7 @@ def fit_mixture(y: Array) -> tuple[Array, Array]:
     """Weights and standard deviations by EM, starting from quantiles of the absolute values."""
     deviations = np.quantile(np.abs(y), np.linspace(0.2, 0.98, COMPONENTS), axis=0)
     weights = np.full_like(deviations, 1 / COMPONENTS)
-    least = 1e-3 * np.median(np.abs(y), axis=0)  # a component on one datum is unbounded
+    least = 1e-3 * np.median(np.abs(y), axis=0)  # else a component may collapse onto one point
     for _ in range(STEPS):
         terms = log_terms(y, weights, deviations)
         shares = np.exp(terms - np.logaddexp.reduce(terms, axis=0))
