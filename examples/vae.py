@@ -1,8 +1,8 @@
-"""A small VAE whose prior has directions: `python examples/vae.py [--help]`.
+"""A small VAE whose prior has preferred directions: `python examples/vae.py [--help]`.
 
-Pictures of a disk differ in its column and its row. A normal prior is the same in every direction,
-so two latents may hold any mixture of both (--p 2). ISA with exponents above 2 prefers codes along
-its axes: one latent comes to hold the column, the other one the row.
+Pictures of a disk differ only in its column and row. A normal prior (--p 2) is the same in every
+direction, so the two latents may hold any mixture of both. ISA with exponents above 2 prefers
+codes along its axes: one latent learns the column, the other the row.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from lpnested import ISA
 
-SIZE, RADIUS, SPAN = 12, 3.0, 6.0  # in pixels: a picture, its disk, the square of its centres
+SIZE, RADIUS, SPAN = 12, 3.0, 6.0  # in pixels: picture, disk, square of disk centres
 
 
 def draw_disks(places: Tensor) -> Tensor:
-    """Soft disks at places (x, y) from -1 to 1, y downwards: (..., 2) -> (..., 144)."""
+    """Soft disks centred at (x, y) in [-1, 1]^2, y downwards: (..., 2) -> (..., 144)."""
     ticks = torch.arange(SIZE) - (SIZE - 1) / 2
     x, y = (ticks - SPAN / 2 * places[..., k, None] for k in (0, 1))
     distance = torch.hypot(x[..., None, :], y[..., :, None])
@@ -41,19 +41,19 @@ class VAE(nn.Module):
         mean, log_std = self.encoder(x).chunk(2, -1)
         return Independent(Normal(mean, log_std.exp(), validate_args=False), 1)
 
-    def decode(self, z: Tensor) -> Distribution:  # p(x | z); targets may be grey
+    def decode(self, z: Tensor) -> Distribution:  # p(x | z); pixels may be grey
         return Independent(Bernoulli(logits=self.decoder(z), validate_args=False), 1)
 
 
 def elbo(x: Tensor, vae: VAE, prior: Distribution) -> Tensor:
-    """E_q[log p(x|z)] - KL(q(z|x) || p(z)) of each picture, estimated at one z ~ q(z|x)."""
+    """E_q[log p(x|z)] - KL(q(z|x) || p(z)) of each picture, estimated from one z ~ q(z|x)."""
     q = vae.encode(x)
     z = q.rsample()
     return vae.decode(z).log_prob(x) - (q.log_prob(z) - prior.log_prob(z))
 
 
 def train(vae: VAE, prior: Distribution, steps: int) -> None:
-    """Fresh pictures in every step; Ctrl-C ends it early and keeps what there is."""
+    """Train on fresh pictures at every step; Ctrl-C stops early and keeps the model."""
     optimizer = torch.optim.Adam(vae.parameters(), lr=5e-3)
     try:
         for _ in (bar := tqdm(range(steps), unit="step")):
@@ -67,13 +67,13 @@ def train(vae: VAE, prior: Distribution, steps: int) -> None:
 
 
 def colours(places: Tensor) -> Tensor:
-    """Red grows to the right, blue downwards: (..., 2) -> (..., 3)."""
+    """Red increases to the right, blue downwards: (..., 2) -> (..., 3)."""
     x, y = (places.clamp(-1, 1) + 1).unbind(-1)
     return torch.stack([0.1 + 0.42 * x, 0.6 - 0.12 * (x + y), 0.12 + 0.42 * y], -1)
 
 
 def tile(ax: plt.Axes, pictures: Tensor, title: str) -> None:
-    """36 pictures, each in the colour of the place where its disk is."""
+    """36 pictures, each in the colour of its disk's position."""
     x, ticks = pictures.view(36, SIZE, SIZE), torch.linspace(-1, 1, SIZE) * (SIZE - 1) / SPAN
     centres = torch.stack([x.sum(1) @ ticks, x.sum(2) @ ticks], -1) / x.sum((1, 2))[:, None]
     tinted = 1 - x[..., None] * (1 - colours(centres)[:, None, None])
@@ -84,7 +84,7 @@ def tile(ax: plt.Axes, pictures: Tensor, title: str) -> None:
 
 @torch.no_grad()
 def draw(vae: VAE, prior: Distribution) -> plt.Figure:
-    """Training pictures, the code of a grid of places, and decoded samples from the prior."""
+    """Training pictures, codes of a grid of positions, and decoded samples from the prior."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
     tile(left, draw_disks(2 * torch.rand(36, 2) - 1), "Training pictures")
     places = torch.cartesian_prod(*2 * [torch.linspace(-1, 1, 25)])
@@ -97,18 +97,18 @@ def draw(vae: VAE, prior: Distribution) -> plt.Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[1])
-    parser.add_argument("--p", type=float, default=4.0, help="of the prior (4); 2 is normal")
-    parser.add_argument("--steps", type=int, default=3000, help="of 64 pictures each (3000)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, pictures and noise (0)")
-    parser.add_argument("--out", type=Path, default="vae.png", help="the picture (vae.png)")
+    parser.add_argument("--p", type=float, default=4.0, help="prior exponents (4); 2 is normal")
+    parser.add_argument("--steps", type=int, default=3000, help="steps of 64 pictures each (3000)")
+    parser.add_argument("--seed", type=int, default=0, help="for weights, pictures and noise (0)")
+    parser.add_argument("--out", type=Path, default="vae.png", help="figure to write (vae.png)")
     args = parser.parse_args()
     if not (0 < args.p < torch.inf and args.steps > 0 and args.out.suffix == ".png"):
         parser.error("--p and --steps must be positive, and --out must end in .png")
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)  # the tensors are small: more threads are slower
+    torch.set_num_threads(1)  # with tensors this small, more threads are slower
     torch.manual_seed(args.seed)
     prior = ISA.unit_variance([2], p0=args.p, p=args.p)
-    # prior = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)  # as usual
+    # prior = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)  # the usual prior
     vae = VAE()
     train(vae, prior, args.steps)
     draw(vae, prior).savefig(args.out, dpi=100)

@@ -1,10 +1,9 @@
 """How well do Lp-nested distributions describe natural images?
 
-`python examples/natural_images/images.py [--help]`. Two photographs, patches without mean grey
-and white, held-out tiles; a Gaussian, ICA, ISA, spherical and nested densities, each with a
-learned matrix in front of it; and how much redundancy is left when the fitted densities are
-factorized. PROTOCOL.md says what was fixed before the run whose results are in `results/`, and
-README.md what came out.
+`python examples/natural_images/images.py [--help]` fits a Gaussian, ICA, ISA, spherical and nested
+densities, each preceded by a learned matrix, to whitened patches of two photographs. It scores
+them on held-out tiles, and measures how much redundancy remains when they are factorized.
+PROTOCOL.md records what was fixed before the run in `results/`; README.md describes its results.
 """
 
 import os
@@ -14,17 +13,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Waiting threads sleep: spinning ones slow each other down on a busy machine.
+# Let waiting threads sleep: on a busy machine, spinning threads slow each other down.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from densities.candidates import FITS, TITLES, fit, gaussian_scores, own_start, scores, start_of
+from densities.candidates import (
+    FITS,
+    TITLES,
+    build_model,
+    fit,
+    gaussian_scores,
+    initial_matrix,
+    scores,
+)
 from densities.unmixing import Unmixing
-from findings.kept import Row, keep, kept
+from findings.kept import Row, load_fit, save_fit
 from findings.published import summary, write_results
 from findings.redundancy import FACTORIZED, Factorization, redundancy
-from findings.rows_of_fits import model_lines, steps
+from findings.rows_of_fits import model_rows, steps
 from findings.tile_bootstrap import TileBootstrap
 from images_config import Config, UsageError, parse
 from numpy.typing import NDArray
@@ -35,7 +42,7 @@ Array = NDArray[np.float64]
 
 
 def load(config: Config) -> Split:
-    """White patches: a function of the settings."""
+    """Whitened patches, determined by the settings."""
     totals = (config.train, config.test)
     try:
         return split(config.size, config.tile, config.shrink, totals, config.seed)
@@ -43,21 +50,21 @@ def load(config: Config) -> Split:
         raise UsageError(f"--train, --test: {error}") from error
 
 
-def weight_to_start_from(start: str, data: Split, config: Config, best: dict[str, Row]) -> Array:
-    """That of another model's best fit, or one of its own."""
+def initial_weight(start: str, data: Split, config: Config, best: dict[str, Row]) -> Array:
+    """The matrix of another model's best fit, or one that needs no model."""
     if start in best:
         weight: Array = best[start]["state"]["weight"].numpy()
         return weight
-    return own_start(start, data.x, config.seed)
+    return initial_matrix(start, data.x, config.seed)
 
 
-def finish(name: str, data: Split, config: Config, weight: Array, bar: tqdm) -> Row:
-    """One fit, as it is kept."""
+def run_fit(name: str, data: Split, config: Config, weight: Array, bar: tqdm) -> Row:
+    """Fit a model; returns what is saved of the fit."""
     begun = bar.n
     found = fit(name, weight, data.x, config.components, config.iterations, bar.update)
     bar.update(begun + config.iterations - bar.n)  # it may have converged before its last step
     return {
-        "settings": config.of_a_fit(),
+        "settings": config.fit_settings(),
         "state": found.model.state_dict(),
         "structure": found.structure,
         "train": found.train,
@@ -69,18 +76,18 @@ def finish(name: str, data: Split, config: Config, weight: Array, bar: tqdm) -> 
     }
 
 
-def gather(config: Config, data: Split) -> tuple[list[Row], dict[str, Row]]:
-    """All fits, read where they are finished; their table, and the best fit of each model."""
+def run_fits(config: Config, data: Split) -> tuple[list[Row], dict[str, Row]]:
+    """Run or load all fits; returns their table, and the best fit of each model."""
     rows, best = list[Row](), dict[str, Row]()
     with tqdm(total=len(FITS) * config.iterations, unit="step") as bar:
         for name, start in FITS:
             bar.set_description(f"{name} from {start}")
-            path = config.parts / f"{name}-from-{start}.pt"
-            content = kept(path, config.of_a_fit())
+            path = config.fits_folder / f"{name}-from-{start}.pt"
+            content = load_fit(path, config.fit_settings())
             if content is None:
-                weight = weight_to_start_from(start, data, config, best)
-                content = finish(name, data, config, weight, bar)
-                keep(content, path)
+                weight = initial_weight(start, data, config, best)
+                content = run_fit(name, data, config, weight, bar)
+                save_fit(content, path)
             else:
                 bar.update(config.iterations)
             costs = {
@@ -94,10 +101,10 @@ def gather(config: Config, data: Split) -> tuple[list[Row], dict[str, Row]]:
     return rows, best
 
 
-def rebuilt(name: str, content: Row, data: Split, config: Config) -> Unmixing:
-    """The model of a finished fit, in double precision."""
+def rebuild(name: str, content: Row, data: Split, config: Config) -> Unmixing:
+    """Rebuild the model of a finished fit, in double precision."""
     rows, eye = torch.as_tensor(data.x[:2]), np.eye(data.x.shape[1])
-    model = start_of(name, content["structure"], eye, rows, config.components)
+    model = build_model(name, content["structure"], eye, rows, config.components)
     model.load_state_dict(content["state"])
     return model.double().requires_grad_(False)
 
@@ -105,7 +112,7 @@ def rebuilt(name: str, content: Row, data: Split, config: Config) -> Unmixing:
 def factorize_all(
     config: Config, data: Split, models: dict[str, Unmixing]
 ) -> tuple[list[Row], Factorization]:
-    """What factorization leaves of the redundancy, model by model; the last one's sources."""
+    """The redundancy before and after factorization, for each model; the last model's sources."""
     generator = np.random.default_rng([config.seed, 2])
     x, chosen = (
         np.sort(generator.choice(len(rows), config.factorized, replace=False))
@@ -123,10 +130,10 @@ def factorize_all(
     return lines, found
 
 
-def measure(
+def evaluate(
     config: Config, data: Split, best: dict[str, Row], models: dict[str, Unmixing]
 ) -> tuple[dict[str, Any], Factorization]:
-    """Everything that is said of the models, and the sources of the last one."""
+    """All results for the models, and the sources of the last one."""
     tiles, owners = data.held_out.tile_index, data.held_out.photograph
     bootstrap = TileBootstrap(tiles, owners, config.resamples, config.seed)
     costs = {name: data.bits(content["test"].numpy()) for name, content in best.items()}
@@ -144,25 +151,25 @@ def measure(
     return {
         "config": config.to_json(),
         "data": facts,
-        "models": model_lines(costs, fitted, starts, models, bootstrap),
+        "models": model_rows(costs, fitted, starts, models, bootstrap),
         "steps": steps(costs, bootstrap),
         "redundancy": redundancies,
     }, sources
 
 
 def run(config: Config) -> str:
-    """Everything, from the photographs to the summary."""
+    """Run everything, from the photographs to the summary."""
     began = time.monotonic()
     data = load(config)
-    rows, best = gather(config, data)
-    models = {name: rebuilt(name, content, data, config) for name, content in best.items()}
-    results, sources = measure(config, data, best, models)
+    rows, best = run_fits(config, data)
+    models = {name: rebuild(name, content, data, config) for name, content in best.items()}
+    results, sources = evaluate(config, data, best, models)
     write_results(results, rows, models, sources, data.whitening, config.out)
     return summary(results, config.out, time.monotonic() - began)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status: 0 done, 1 diverged, 2 wrong use, 130 Ctrl-C."""
+    """Exit status: 0 success, 1 divergence, 2 usage error, 130 Ctrl-C."""
     config: Config | None = None
     try:
         config = parse(argv)
@@ -172,12 +179,12 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except FloatingPointError as error:
-        print(f"error: {error}; finished fits are kept", file=sys.stderr)
+        print(f"error: {error}; finished fits are saved", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        folder: Path | str = config.parts if config else "no folder yet"
+        folder: Path | str = config.fits_folder if config else "no folder yet"
         print(
-            f"stopped; finished fits are in {folder}, the same command goes on from there",
+            f"stopped; finished fits are in {folder}, and the same command resumes from there",
             file=sys.stderr,
         )
         return 130

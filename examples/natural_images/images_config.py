@@ -7,64 +7,64 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-FREE = ("preset", "resamples", "factorized", "out", "fits")  # these change no number of a fit
+NOT_IN_FITS = ("preset", "resamples", "factorized", "out", "fits")  # do not affect a fit
 
 
 class UsageError(Exception):
-    """A mistake in the flags, or in a file they name; the message is for the user."""
+    """A mistake in the flags or in a file they name; the message is for the user."""
 
 
 @dataclass(frozen=True)
 class Config:
     """How well do Lp-nested distributions, and others, describe patches of two photographs?
 
-    Without arguments: the whole comparison, under ten minutes on two cores. Every finished fit is
-    kept, so after Ctrl-C the same command goes on. Written at the end, to the folder --out: a
-    table, the rows behind it, and figures.
+    Without arguments, this runs the whole comparison, in under ten minutes on two cores. Finished
+    fits are saved, so the same command resumes after Ctrl-C. At the end, a table, the rows behind
+    it, and figures are written to the folder --out.
     """
 
     preset: Literal["whole", "smoke"] = "whole"
-    """Defaults of all other flags. smoke: a quarter of a minute, to see that everything works."""
+    """Defaults of all other flags. smoke: checks in 15 seconds that everything works."""
     size: int = 8
-    """Pixels along a side of a patch; 12 is the other size that was planned."""
+    """Side length of a patch in pixels; the other planned size is 12."""
     tile: int = 32
-    """Pixels along a side of a tile. Every third tile is held out; no patch leaves its tile."""
+    """Side length of a tile in pixels. Every third tile is held out; no patch leaves its tile."""
     shrink: int = 2
-    """The photographs are averaged over squares of so many pixels."""
+    """Side length, in pixels, of the squares over which the photographs are averaged."""
     train: int = 20_000
-    """Patches to fit to, half of them of each photograph."""
+    """Number of patches to fit to, half from each photograph."""
     test: int = 10_000
-    """Patches held out, half of them of each photograph."""
+    """Number of held-out patches, half from each photograph."""
     components: int = 6
-    """Of each mixture of scales: the radii, and the sources of ICA."""
+    """Components of each scale mixture: of the radii, and of the sources of ICA."""
     iterations: int = 200
-    """Of L-BFGS, at most, in a fit."""
+    """Maximum number of L-BFGS iterations in a fit."""
     resamples: int = 10_000
-    """Of the held-out tiles, for the intervals."""
+    """Bootstrap resamples of the held-out tiles, for the intervals."""
     factorized: int = 4000
-    """Patches of either kind that the fitted densities are factorized on."""
+    """Number of patches of each part, fitted and held out, to factorize."""
     seed: int = 0
-    """Of patches, starts and resamples."""
+    """Seed of patches, starts and resamples."""
     threads: int = 2
-    """Of torch; sums over other numbers of threads are rounded otherwise."""
+    """Number of torch threads; it affects how sums are rounded."""
     out: Path = Path("runs/natural_images")
-    """Folder of the results."""
+    """Folder for the results."""
     fits: Path | None = None
-    """Folder of finished fits, from which the same command goes on; by default OUT/fits."""
+    """Folder for finished fits, from which the same command resumes; by default OUT/fits."""
 
     @property
-    def parts(self) -> Path:
-        """Where finished fits are."""
+    def fits_folder(self) -> Path:
+        """The folder of finished fits."""
         return self.fits or self.out / "fits"
 
     def to_json(self) -> dict[str, Any]:
-        """All that changes a number; not where files are."""
+        """All settings that affect the results, so not the folders."""
         values = dataclasses.asdict(self)
         return {key: value for key, value in values.items() if key not in ("out", "fits")}
 
-    def of_a_fit(self) -> dict[str, Any]:
-        """All that changes a number of a fit."""
-        return {key: value for key, value in self.to_json().items() if key not in FREE}
+    def fit_settings(self) -> dict[str, Any]:
+        """All settings that affect a fit."""
+        return {key: value for key, value in self.to_json().items() if key not in NOT_IN_FITS}
 
 
 PRESETS = {
@@ -85,13 +85,13 @@ PRESETS = {
 
 
 def parse(argv: Sequence[str]) -> Config:
-    """Read the flags over their preset."""
-    import tyro  # only where flags are parsed
+    """Read the flags, with defaults from their preset."""
+    import tyro  # needed only to parse flags
 
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--preset", default="whole")
     name = early.parse_known_args(argv)[0].preset
-    default = PRESETS.get(name, PRESETS["whole"])  # tyro refuses an unknown name
+    default = PRESETS.get(name, PRESETS["whole"])  # tyro rejects an unknown name
     config = tyro.cli(Config, args=argv, default=default)
     check(config)
     return config
@@ -104,14 +104,14 @@ def require(condition: bool, key: str, wanted: str, got: object) -> None:
 
 
 def check(config: Config) -> None:
-    """Raise a UsageError that names the first flag with a value that cannot work."""
+    """Raise a UsageError that names the first flag with an invalid value."""
     for key in ("shrink", "components", "iterations", "resamples", "threads"):
         require(getattr(config, key) > 0, key, "1 or more", getattr(config, key))
     require(config.seed >= 0, "seed", "0 or more", config.seed)
     require(config.size >= 3, "size", "3 or more", config.size)
     least = f"at least --size, {config.size}"
     require(config.tile >= config.size, "tile", least, config.tile)
-    require(config.tile * config.shrink <= 128, "tile", "smaller, for enough of them", config.tile)
+    require(config.tile * config.shrink <= 128, "tile", "smaller, for enough tiles", config.tile)
     dim = config.size**2
     for key in ("train", "test"):
         value = getattr(config, key)
@@ -119,6 +119,5 @@ def check(config: Config) -> None:
     fewest = min(config.train, config.test)
     value = config.factorized
     require(4 <= value <= fewest, "factorized", f"between 4 and {fewest}", value)
-    for key in ("out", "parts"):
-        path = getattr(config, key)
+    for key, path in (("out", config.out), ("fits", config.fits_folder)):
         require(not path.exists() or path.is_dir(), key, "a folder", f"the file {path}")

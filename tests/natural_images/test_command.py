@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from densities.candidates import EXPECTED, FITS
-from findings.kept import kept
+from findings.kept import load_fit
 from findings.published import FILES
 from findings.redundancy import FACTORIZED
 from findings.words import table
@@ -86,23 +86,25 @@ def test_the_table_is_that_of_the_results(whole, results):
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     whole, tmp_path, monkeypatch, capsys
 ):
-    done, keep = [], images.keep
+    done, save_fit = [], images.save_fit
 
     def until(content, path):
         if len(done) == 7:
             raise KeyboardInterrupt
-        keep(content, path)
+        save_fit(content, path)
         done.append(path.name)
 
     argv = [*QUICK, "--out", str(tmp_path)]
-    monkeypatch.setattr(images, "keep", until)
+    monkeypatch.setattr(images, "save_fit", until)
     assert images.main(argv) == 130
     assert f"finished fits are in {tmp_path / 'fits'}" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "fits").iterdir()) == sorted(done)
     assert not (tmp_path / "results.json").exists()
 
     again = []
-    monkeypatch.setattr(images, "keep", lambda content, path: again.append(keep(content, path)))
+    monkeypatch.setattr(
+        images, "save_fit", lambda content, path: again.append(save_fit(content, path))
+    )
     assert images.main(argv) == 0
     assert len(again) == len(FITS) - 7
     assert made(tmp_path) == made(whole)
@@ -112,15 +114,15 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
 def test_fits_of_other_settings_are_refused_by_name(whole, tmp_path, capsys):
     argv = [*QUICK, "--seed", "1", "--out", str(tmp_path), "--fits", str(whole / "fits")]
     assert images.main(argv) == 2
-    assert "other settings: seed 0 then, 1 now" in capsys.readouterr().err
+    assert "other settings: seed was 0, now 1" in capsys.readouterr().err
 
 
 def test_a_spoiled_fit_is_named(tmp_path):
     path = tmp_path / "ica-from-rotation.pt"
     path.write_bytes(b"half a file")
-    with pytest.raises(UsageError, match=r"ica-from-rotation\.pt is no finished fit"):
-        kept(path, {})
-    assert kept(tmp_path / "other.pt", {}) is None
+    with pytest.raises(UsageError, match=r"ica-from-rotation\.pt is not a saved fit"):
+        load_fit(path, {})
+    assert load_fit(tmp_path / "other.pt", {}) is None
 
 
 @pytest.mark.parametrize(
@@ -140,6 +142,12 @@ def test_mistakes_are_refused_by_name(argv, message, capsys, tmp_path):
     assert message in capsys.readouterr().err
 
 
+def test_a_file_in_place_of_the_fits_is_refused_by_name(tmp_path, capsys):
+    (tmp_path / "fits").touch()
+    assert images.main(["--out", str(tmp_path)]) == 2
+    assert "--fits must be a folder" in capsys.readouterr().err
+
+
 def test_help_teaches(capsys):
     with pytest.raises(SystemExit) as stop:
         images.main(["--help"])
@@ -152,13 +160,13 @@ def test_flags_override_their_preset():
     assert parse([]) == PRESETS["whole"] == Config()
     config = parse(["--preset", "smoke", "--size", "5"])
     assert config.size == 5 and config.iterations == PRESETS["smoke"].iterations
-    assert config.parts == config.out / "fits"
+    assert config.fits_folder == config.out / "fits"
 
 
 def test_a_kept_fit_gives_the_model_that_was_scored(whole):
     config = parse([*QUICK, "--out", str(whole)])
     data = images.load(config)
-    content = kept(whole / "fits" / "nested-deep-from-ica.pt", config.of_a_fit())
-    model = images.rebuilt("nested-deep", content, data, config)
+    content = load_fit(whole / "fits" / "nested-deep-from-ica.pt", config.fit_settings())
+    model = images.rebuild("nested-deep", content, data, config)
     found = model(torch.as_tensor(data.y)).numpy()
     assert np.allclose(found, content["test"].numpy(), rtol=1e-12)

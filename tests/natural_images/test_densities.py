@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from densities.candidates import EXPECTED, FITS, OWN, gaussian_scores, own_start, scores, start_of
+from densities.candidates import (
+    EXPECTED,
+    FITS,
+    MATRICES,
+    build_model,
+    gaussian_scores,
+    initial_matrix,
+    scores,
+)
 from densities.factorial_code import fit_factorial_code
 from densities.scale_mixtures import LogNormals
 from densities.source_models import Independent, Nested, Subspaces
@@ -125,12 +133,12 @@ def test_the_scale_of_the_radius_is_fixed(sources):
 
 
 def test_an_elliptical_density_does_not_see_a_rotation(data):
-    model = start_of(
+    model = build_model(
         "l2-spherical", LpNestedTree.flat(15).root, np.eye(15), torch.tensor(data.x), 3
     )
     before = scores(model, data.x)
     with torch.no_grad():
-        model.weight.copy_(torch.tensor(own_start("rotation", data.x, 0)) @ model.weight)
+        model.weight.copy_(torch.tensor(initial_matrix("rotation", data.x, 0)) @ model.weight)
     assert np.allclose(scores(model, data.x), before)
 
 
@@ -219,7 +227,7 @@ def test_a_factorial_code_takes_mixtures_where_they_are_better():
 def test_every_model_is_expected_somewhere_and_starts_from_what_is_there():
     assert set(EXPECTED) == {"gaussian", *(name for name, _ in FITS)}
     assert len(set(FITS)) == len(FITS)
-    there = set(OWN)
+    there = set(MATRICES)
     for name, start in FITS:
         assert start in there, (name, start)
         there.add(name)
@@ -236,7 +244,7 @@ def test_spherical_models_have_as_many_steps_as_the_nested_ones_that_begin_where
 
 def test_starts_are_scaled_as_the_radius_asks():
     x = torch.randn(500, 5, dtype=torch.float64) * 7
-    model = start_of("lp-spherical", LpNestedTree.flat(5).root, np.eye(5), x, 4)
+    model = build_model("lp-spherical", LpNestedTree.flat(5).root, np.eye(5), x, 4)
     log_r = functional.log_norm(
         model.unmix(x), model.sources.log_exponents.exp(), model.sources.tree
     )

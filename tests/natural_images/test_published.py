@@ -10,7 +10,7 @@ import pytest
 from densities.candidates import EXPECTED, TITLES
 from findings.kept import rounded
 from findings.published import FILES
-from findings.rows_of_fits import flat
+from findings.rows_of_fits import flatten
 from findings.words import table, words
 from images_config import PRESETS, UsageError
 
@@ -39,7 +39,7 @@ def test_what_is_published_is_the_whole_comparison(results):
 def test_the_tables_of_rows_agree_with_the_results(results):
     with (RESULTS / "models.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    expected = [{key: str(value) for key, value in flat(x).items()} for x in results["models"]]
+    expected = [{key: str(value) for key, value in flatten(x).items()} for x in results["models"]]
     assert rows == expected
     with (RESULTS / "fits.csv").open(newline="", encoding="utf-8") as file:
         fits = {(row["model"], row["start"]): row for row in csv.DictReader(file)}
@@ -62,7 +62,7 @@ def test_the_words_follow_the_numbers(results):
     changed["steps"][2] |= {"outcome": "the other way"}
     other = words(changed)
     assert "9.876" in other and "9.876" not in said
-    assert "isa to l2-spherical it is the other way" in other
+    assert "the step from isa to l2-spherical goes the other way" in other
 
 
 def test_every_link_leads_to_a_file():

@@ -1,4 +1,4 @@
-"""The models that are compared, what each starts from, and one fit."""
+"""The models to compare, the starts of their fits, and the fit itself."""
 
 import warnings
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from lpnested import LpNestedTree
 
-OWN = ("whitening", "rotation", "fastica")  # matrices to start from that need no model
-# Every fit, in order: a model, and what it starts from: one of those, or the best fit so far of a
-# model. The last ones go on with what they have found: else the nested models, which begin where
-# the spherical one ends, would win by their steps alone.
+MATRICES = ("whitening", "rotation", "fastica")  # starts that need no other model
+# Every fit, in order: a model and its start, which is one of these or a model's best fit so far.
+# The last fits continue from the model's own best: otherwise the nested models, which begin where
+# the spherical one ends, could win simply by having more steps.
 FITS = (
     ("l2-spherical", "whitening"),
-    *(("lp-spherical", start) for start in OWN),
-    *(("ica", start) for start in (*OWN, "lp-spherical")),
+    *(("lp-spherical", start) for start in MATRICES),
+    *(("ica", start) for start in (*MATRICES, "lp-spherical")),
     *(("isa", start) for start in ("rotation", "ica", "lp-spherical")),
     *(("nested-pairs", start) for start in ("ica", "lp-spherical")),
     *(("nested-quadruples", start) for start in ("ica", "lp-spherical")),
@@ -41,7 +41,7 @@ TITLES = {
     "nested-quadruples": "Lp-nested, quadruples",
     "nested-deep": "Lp-nested, deep tree",
 }
-EXPECTED = tuple(TITLES)  # the order that was written down: from the worst to the best
+EXPECTED = tuple(TITLES)  # the order in PROTOCOL.md, from worst to best
 
 DOUBLINGS = {"isa": 2, "nested-pairs": 1, "nested-quadruples": 2}
 Array = NDArray[np.float64]
@@ -53,26 +53,26 @@ class Fit:
 
     model: Unmixing
     structure: Any  # the groups or the tree of its sources
-    train: float  # mean log density of the patches it was fitted to
+    train: float  # mean log density of the training patches
     effort: Effort
 
 
-def own_start(start: str, x: Array, seed: int) -> Array:
-    """A matrix to start from that needs no other model."""
+def initial_matrix(start: str, x: Array, seed: int) -> Array:
+    """An initial matrix that needs no other model."""
     dim = x.shape[1]
     if start == "whitening":
         return np.eye(dim)
     if start == "rotation":
         normal = np.random.default_rng([seed, dim]).standard_normal((dim, dim))
         return np.linalg.qr(normal)[0]
-    with warnings.catch_warnings():  # where it stops is a start as good as any
+    with warnings.catch_warnings():  # a start need not have converged
         warnings.simplefilter("ignore", ConvergenceWarning)
         fast = FastICA(whiten=False, fun="logcosh", max_iter=200, tol=1e-3, random_state=seed)
         return np.asarray(fast.fit(x).components_, float)
 
 
-def structure_of(name: str, z: Array) -> Any:
-    """The groups or the tree of a model, from the sources that it starts from: nested lists."""
+def find_structure(name: str, z: Array) -> Any:
+    """The groups or the tree of a model, as nested tuples, found from its initial sources."""
     if name in ("ica", "gaussian"):
         return z.shape[1]
     if name in ("l2-spherical", "lp-spherical"):
@@ -84,8 +84,8 @@ def structure_of(name: str, z: Array) -> Any:
     return tuple(found) if name == "isa" else grouped_tree(found).root
 
 
-def sources_of(name: str, structure: Any, components: int) -> nn.Module:
-    """The density of the sources, before anything is learned."""
+def make_sources(name: str, structure: Any, components: int) -> nn.Module:
+    """The density of the sources, before fitting."""
     if name == "ica":
         return Independent(structure, components)
     if name == "isa":
@@ -93,9 +93,9 @@ def sources_of(name: str, structure: Any, components: int) -> nn.Module:
     return Nested(LpNestedTree(structure), components, 2.0 if name == "l2-spherical" else None)
 
 
-def start_of(name: str, structure: Any, weight: Array, x: Tensor, components: int) -> Unmixing:
-    """The model as its fit begins, sources scaled as its radii ask for."""
-    sources = sources_of(name, structure, components).to(x)
+def build_model(name: str, structure: Any, weight: Array, x: Tensor, components: int) -> Unmixing:
+    """The model before fitting, with its sources scaled to suit its radii."""
+    sources = make_sources(name, structure, components).to(x)
     rows = torch.as_tensor(weight).to(x)
     return Unmixing(sources.start(x @ rows.T).unsqueeze(-1) * rows, sources)  # type: ignore[operator]
 
@@ -109,8 +109,8 @@ def fit(
     tick: Callable[[int], object] = lambda _: None,
 ) -> Fit:
     """Fit a model in single precision."""
-    structure, rows = structure_of(name, x @ weight.T), torch.as_tensor(x).float()
-    model = start_of(name, structure, weight, rows, components)
+    structure, rows = find_structure(name, x @ weight.T), torch.as_tensor(x).float()
+    model = build_model(name, structure, weight, rows, components)
     effort = maximise(model, rows, iterations, tick)
     return Fit(model, structure, float(scores(model, x).mean()), effort)
 
@@ -123,5 +123,5 @@ def scores(model: Unmixing, x: Array) -> Array:
 
 
 def gaussian_scores(z: Array) -> Array:
-    """Of the normal distribution with the moments that the whitening was fitted to."""
+    """The log density of each whitened row under the Gaussian, here a standard normal."""
     return -0.5 * (z**2 + np.log(2 * np.pi)).sum(1)

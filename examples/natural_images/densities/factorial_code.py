@@ -1,4 +1,4 @@
-"""What a code costs whose coordinates are described one by one: the best density for each."""
+"""Factorial codes: the best one-dimensional density for each coordinate."""
 
 from dataclasses import dataclass
 
@@ -11,50 +11,50 @@ from lpnested import GeneralizedNormal
 Array = NDArray[np.float64]
 
 EXPONENTS = np.geomspace(0.15, 6.0, 75)
-COMPONENTS, STEPS = 6, 60  # of the mixtures, and of EM
+COMPONENTS, STEPS = 6, 60  # components of the mixtures, steps of EM
 
 
 @dataclass(frozen=True)
 class FactorialCode:
-    """For each coordinate a generalized normal or a mixture of normals with mean zero.
+    """A generalized normal or a mixture of zero-mean normals for each coordinate.
 
-    It is the one of higher likelihood on the coordinates that it was fitted to.
+    Whichever of the two has the higher likelihood on the data that it was fitted to.
     """
 
     p: Array  # (n,)
-    scale: Array  # (n,): of the generalized normal
+    scale: Array  # (n,): scale of the generalized normal
     weights: Array  # (COMPONENTS, n)
     deviations: Array  # (COMPONENTS, n)
     is_mixture: NDArray[np.bool_]  # (n,)
 
     def log_prob(self, y: Array) -> Array:
-        """The sum over the coordinates, ``(N, n) -> (N,)``."""
+        """The log density, summed over the coordinates, ``(N, n) -> (N,)``."""
         power = power_log_prob(y, self.p, self.scale)
         mixture = mixture_log_prob(y, self.weights, self.deviations)
         return np.where(self.is_mixture, mixture, power).sum(1)
 
 
 def power_log_prob(y: Array, p: Array, scale: Array) -> Array:
-    """Of generalized normals, coordinate by coordinate."""
+    """The log densities of generalized normals, coordinate by coordinate."""
     parameters = (torch.as_tensor(values) for values in (np.zeros_like(p), scale, p))
     return GeneralizedNormal(*parameters).log_prob(torch.as_tensor(y)).numpy()
 
 
 def mixture_log_prob(y: Array, weights: Array, deviations: Array) -> Array:
-    """Of mixtures of normals with mean zero, coordinate by coordinate."""
+    """The log densities of mixtures of zero-mean normals, coordinate by coordinate."""
     return np.asarray(np.logaddexp.reduce(log_terms(y, weights, deviations), axis=0))
 
 
 def log_terms(y: Array, weights: Array, deviations: Array) -> Array:
-    """The logarithm of what each component adds, ``(COMPONENTS, N, n)``."""
+    """The log contribution of each component, ``(COMPONENTS, N, n)``."""
     z = y / deviations[:, None]
-    with np.errstate(divide="ignore"):  # a component may have died out
+    with np.errstate(divide="ignore"):  # a weight may have become zero
         height = np.log(weights) - np.log(deviations) - 0.5 * np.log(2 * np.pi)
     return np.asarray(height[:, None] - 0.5 * z**2)
 
 
 def fit_power(y: Array) -> tuple[Array, Array]:
-    """Exponents, from a grid, and scales of greatest likelihood."""
+    """Maximum-likelihood exponents, from a grid, and scales."""
     scales = np.stack([(p * (np.abs(y) ** p).mean(0)) ** (1 / p) for p in EXPONENTS])
     found = [
         power_log_prob(y, np.full_like(scale, p), scale).mean(0)
@@ -65,10 +65,10 @@ def fit_power(y: Array) -> tuple[Array, Array]:
 
 
 def fit_mixture(y: Array) -> tuple[Array, Array]:
-    """Weights and deviations by EM, from quantiles of the sizes."""
+    """Weights and standard deviations by EM, starting from quantiles of the absolute values."""
     deviations = np.quantile(np.abs(y), np.linspace(0.2, 0.98, COMPONENTS), axis=0)
     weights = np.full_like(deviations, 1 / COMPONENTS)
-    least = 1e-3 * np.median(np.abs(y), axis=0)  # a component on one datum has no likelihood
+    least = 1e-3 * np.median(np.abs(y), axis=0)  # else a component may collapse onto one point
     for _ in range(STEPS):
         terms = log_terms(y, weights, deviations)
         shares = np.exp(terms - np.logaddexp.reduce(terms, axis=0))

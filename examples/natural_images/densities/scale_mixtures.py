@@ -1,4 +1,4 @@
-"""Mixtures of scales with a fixed centre: the radii of the models, as modules that learn."""
+"""Scale mixtures with a fixed centre: the radii of the models, as modules with parameters."""
 
 import math
 
@@ -8,15 +8,15 @@ from torch.distributions import Categorical, LogNormal, MixtureSameFamily
 
 from lpnested import GeneralizedGamma
 
-REACH = 12.0  # standard deviations of a component, beyond which there is nothing to find
+REACH = 12.0  # bisection starts this many of a component's standard deviations out
 BISECTIONS = 60
 
 
 class ScaleMixture(nn.Module):
     """Weights and logarithms of scales, ``(*batch, components)``.
 
-    The mean of the logarithms is zero, whatever the parameters are: the matrix in front of a
-    density has a scale already, and two would leave the likelihood flat.
+    The mean of the logarithms is always zero: the matrix before a density already sets the scale,
+    and setting it twice would leave the likelihood flat in one direction.
     """
 
     def __init__(self, batch: tuple[int, ...], components: int) -> None:
@@ -26,12 +26,12 @@ class ScaleMixture(nn.Module):
 
     @property
     def log_scales(self) -> Tensor:
-        """Around zero."""
+        """Logarithms of the scales, with mean zero."""
         weights = self.logits.softmax(-1)
         return self.places - (weights * self.places).sum(-1, keepdim=True)
 
     def spread(self, log_r: Tensor) -> None:
-        """Start at equally many quantiles of each column of ``log_r``, ``(N, *batch)``."""
+        """Place the components at evenly spaced quantiles of ``log_r``, ``(N, *batch)``."""
         components = self.logits.shape[-1]
         levels = torch.linspace(0.05, 0.95, components + 2, dtype=log_r.dtype)[1:-1]
         with torch.no_grad():
@@ -39,10 +39,10 @@ class ScaleMixture(nn.Module):
 
 
 class LogNormalMixture(MixtureSameFamily):
-    """A mixture of log-normal variables that knows its quantiles, as radial transforms ask."""
+    """A mixture of log-normals with an ``icdf``, which radial transforms require."""
 
     def icdf(self, value: Tensor) -> Tensor:
-        """By bisection of the logarithm, to the precision of its dtype."""
+        """Quantiles, by bisection in the logarithm to the precision of the dtype."""
         parts = self.component_distribution
         low = (parts.loc - REACH * parts.scale).amin(-1).expand_as(value)
         high = (parts.loc + REACH * parts.scale).amax(-1).expand_as(value)
@@ -61,7 +61,7 @@ class LogNormals(ScaleMixture):
         self.log_widths = nn.Parameter(torch.zeros(components))
 
     def spread(self, log_r: Tensor) -> None:
-        """Start at quantiles of ``log_r``, each half as wide as all."""
+        """Start at quantiles of ``log_r``, each component half as wide as ``log_r``."""
         super().spread(log_r)
         with torch.no_grad():
             self.log_widths.fill_(log_r.std().log() - math.log(2))

@@ -1,4 +1,4 @@
-"""The densities of the sources z = W x: modules whose call is the log density of each row."""
+"""Densities of the sources z = W x: modules that return the log density of each row."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lpnested import LpNested, LpNestedTree, LpSpherical, functional
 
-START = 1.3  # of exponents
+START = 1.3  # initial value of exponents
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -20,9 +20,9 @@ def log_size(z: Tensor) -> Tensor:
 
 
 class Independent(nn.Module):
-    """ICA: every source is a mixture of normals with mean zero.
+    """ICA: every source is a mixture of zero-mean normals.
 
-    Written out, as it is the one density here with a term for each source and component.
+    Written out, as it is the only density here with a term for each source and component.
     """
 
     def __init__(self, dim: int, components: int) -> None:
@@ -30,7 +30,7 @@ class Independent(nn.Module):
         self.mixture = ScaleMixture((dim,), components)
 
     def start(self, z: Tensor) -> Tensor:
-        """Set the parameters for sources ``(N, dim)``; returns the factor that they need."""
+        """Initialize from sources ``(N, dim)``; returns the factor by which to scale them."""
         log_r = log_size(z)
         self.mixture.spread(log_r)
         return (-log_r.mean(0)).exp()
@@ -50,7 +50,7 @@ class Independent(nn.Module):
 class Subspaces(nn.Module):
     """ISA: every group of sources is Lp-spherical, a p-generalized normal of random scale.
 
-    Groups of one size are one batch.
+    Groups of equal size form one batch.
     """
 
     def __init__(self, groups: Sequence[Sequence[int]], components: int) -> None:
@@ -61,7 +61,7 @@ class Subspaces(nn.Module):
         self.log_p = nn.ParameterList(torch.full((len(b),), START).log() for b in self.batches)
 
     def start(self, z: Tensor) -> Tensor:
-        """Set the parameters for sources ``(N, dim)``; returns the factor that they need."""
+        """Initialize from sources ``(N, dim)``; returns the factor by which to scale them."""
         factor = torch.ones_like(z[0])
         for groups, mixture, log_p in zip(self.batches, self.mixtures, self.log_p, strict=True):
             tree = LpNestedTree.flat(groups.shape[1])
@@ -83,7 +83,7 @@ class Subspaces(nn.Module):
 class Nested(nn.Module):
     """An Lp-nested symmetric density whose radius is a mixture of log-normals.
 
-    With a flat tree it is Lp-spherical; with its exponent fixed at 2, elliptical in x.
+    With a flat tree it is Lp-spherical; with the exponent also fixed at 2, elliptical in x.
     """
 
     def __init__(self, tree: LpNestedTree, components: int, exponent: float | None = None) -> None:
@@ -94,7 +94,7 @@ class Nested(nn.Module):
         self.mixture = LogNormals(components)
 
     def start(self, z: Tensor) -> Tensor:
-        """Set the parameters for sources ``(N, dim)``; returns the factor that they need."""
+        """Initialize from sources ``(N, dim)``; returns the factor by which to scale them."""
         log_r = functional.log_norm(z, self.log_exponents.detach().exp(), self.tree)
         self.mixture.spread(log_r)
         return (-log_r.mean()).exp().expand(z.shape[1])

@@ -1,4 +1,4 @@
-"""Which sources go together: a tree from the correlations of their sizes."""
+"""Trees of sources, built from the correlations of their log sizes."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from lpnested import LpNestedTree
 Array = NDArray[np.float64]
 Node = int | tuple["Node", ...]
 
-TINY = 1e-6  # of a source's typical size: what is smaller counts as this
+TINY = 1e-6  # relative to a source's typical size; keeps the logarithm finite
 
 
 def size_correlations(z: Array) -> Array:
     """The correlations of log |z_i| and log |z_j|, ``(N, n) -> (n, n)``.
 
-    Zero under independence, and unlike those of z_i and z_j they see that two sources are large
-    together.
+    They vanish under independence and, unlike the correlations of z_i and z_j, reveal that two
+    sources tend to be large together.
     """
     sizes = np.abs(z)
     typical = np.median(sizes, axis=0)
@@ -31,8 +31,8 @@ def leaves(node: Node) -> tuple[int, ...]:
     return tuple(leaf for child in node for leaf in leaves(child))
 
 
-def merged(nodes: Sequence[Node], correlations: Array) -> list[Node]:
-    """Join nodes in pairs, those with the highest mean correlation first; one may be left over."""
+def merge_pairs(nodes: Sequence[Node], correlations: Array) -> list[Node]:
+    """Join nodes in pairs, the highest mean correlation first; one node may be left over."""
     under = [list(leaves(node)) for node in nodes]
     means = np.array([[correlations[np.ix_(a, b)].mean() for b in under] for a in under])
     rows, columns = np.triu_indices(len(nodes), 1)
@@ -47,10 +47,10 @@ def merged(nodes: Sequence[Node], correlations: Array) -> list[Node]:
 
 
 def groups(correlations: Array, doublings: int) -> list[tuple[int, ...]]:
-    """Pairs after one doubling, quadruples after two; what is left over is in smaller groups."""
+    """Pairs after one doubling, quadruples after two; leftover sources form smaller groups."""
     nodes: list[Node] = list(range(len(correlations)))
     for _ in range(doublings):
-        nodes = merged(nodes, correlations)
+        nodes = merge_pairs(nodes, correlations)
     return [leaves(node) for node in nodes]
 
 
@@ -63,6 +63,6 @@ def deep_tree(correlations: Array) -> LpNestedTree:
     """Pairs of pairs of pairs, up to the root."""
     nodes: list[Node] = list(range(len(correlations)))
     while len(nodes) > 1:
-        nodes = merged(nodes, correlations)
+        nodes = merge_pairs(nodes, correlations)
     (root,) = nodes
     return LpNestedTree(root)

@@ -1,4 +1,4 @@
-"""A matrix in front of a density of sources, and its maximum likelihood by L-BFGS."""
+"""A matrix followed by a density of sources, fitted by maximum likelihood with L-BFGS."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-CHUNK = 10  # iterations between two ticks of the bar
-HISTORY = 20  # pairs that L-BFGS keeps
+CHUNK = 10  # iterations between updates of the progress bar
+HISTORY = 20  # update pairs kept by L-BFGS
 
 
 class Unmixing(nn.Module):
-    """The density of x whose sources z = W x have that density: log p(W x) + log |det W|."""
+    """The density of x, given that of its sources z = W x: log p(W x) + log |det W|."""
 
     def __init__(self, weight: Tensor, sources: nn.Module) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Unmixing(nn.Module):
 
 @dataclass(frozen=True)
 class Effort:
-    """What a fit took."""
+    """The cost of a fit."""
 
     iterations: int
     evaluations: int
@@ -42,10 +42,10 @@ class Effort:
 def maximise(
     model: Unmixing, x: Tensor, iterations: int, tick: Callable[[int], object] = lambda _: None
 ) -> Effort:
-    """Fit all parameters to the rows of x. `tick` is told of every few iterations.
+    """Fit all parameters to the rows of x. `tick` receives the number of iterations just done.
 
     Raises:
-        FloatingPointError: Where the likelihood is no longer finite.
+        FloatingPointError: If the likelihood is no longer finite.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.LBFGS(
@@ -73,5 +73,5 @@ def maximise(
         before, done = done, int(state["n_iter"])
         tick(done - before)
         if done - before < optimiser.param_groups[0]["max_iter"]:
-            break  # a tolerance is reached
+            break  # converged to a tolerance
     return Effort(done, int(state["func_evals"]))

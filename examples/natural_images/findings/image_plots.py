@@ -1,4 +1,4 @@
-"""The figures: what the models cost, filters, a fitted tree, and a pair of filters."""
+"""The figures: costs of the models, filters, a fitted tree, and a pair of filters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,19 +19,19 @@ from lpnested import LpNestedTree
 
 Array = NDArray[np.float64]
 GREYS = {"cmap": "gray", "vmin": -1.0, "vmax": 1.0, "interpolation": "nearest"}
-TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 3, 5, 10)  # of exponents
-REACH = 3.2  # of normal scores
+TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 3, 5, 10)  # of the colour bar of exponents
+REACH = 3.2  # range of the normal scores shown
 
 
-def scaled(patches: Array) -> Array:
-    """Square patches ``(N, size, size)``, each scaled to a largest absolute value of 1."""
+def rescale(patches: Array) -> Array:
+    """Square patches ``(N, size, size)``, each scaled to a maximum absolute value of 1."""
     size = round(patches.shape[1] ** 0.5)
     return (patches / np.abs(patches).max(1, keepdims=True)).reshape(-1, size, size)
 
 
 def mosaic(ax: Axes, patches: Array, title: str) -> None:
     """Patches side by side, row by row."""
-    shown = scaled(patches)
+    shown = rescale(patches)
     size, across = shown.shape[1], int(np.ceil(len(shown) ** 0.5))
     down = -(-len(shown) // across)
     sheet = np.ones((down * (size + 1) + 1, across * (size + 1) + 1))
@@ -44,7 +44,7 @@ def mosaic(ax: Axes, patches: Array, title: str) -> None:
 
 
 def filters(columns: Sequence[tuple[str, Array]]) -> Figure:
-    """For each model its filters, above, and below what each source adds to a patch."""
+    """The filters of each model, and below them what each source adds to a patch."""
     picture, axes = plt.subplots(2, len(columns), figsize=(4.2 * len(columns), 8.6), squeeze=False)
     for (title, rows), (upper, lower) in zip(columns, axes.T, strict=True):
         mosaic(upper, rows, f"{title}: filters")
@@ -54,7 +54,7 @@ def filters(columns: Sequence[tuple[str, Array]]) -> Figure:
 
 
 def costs(lines: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]]) -> Figure:
-    """Bits per component, and what each model gains on the one before it."""
+    """Bits per component, and the gain of each model over the one before it."""
     picture, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
     names = [line["title"] for line in lines]
     for ax, found, first in ((left, lines, 0), (right, steps, 1)):
@@ -76,10 +76,10 @@ def costs(lines: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]]) -> F
 
 
 def tree(found: LpNestedTree, exponents: Sequence[float], rows: Array) -> Figure:
-    """A fitted tree: a filter at every leaf, a coloured mark at every inner node."""
+    """A fitted tree: a filter at every leaf, a coloured dot at every inner node."""
     order = leaves(found.root)
     place = {leaf: float(k) for k, leaf in enumerate(order)}
-    rise = max(1.5, 0.05 * len(order))  # from a node to one of twice as many leaves
+    rise = max(1.5, 0.05 * len(order))  # height between a node and one with twice as many leaves
 
     def centre(node: Node) -> tuple[float, float]:
         under = leaves(node)
@@ -93,10 +93,10 @@ def tree(found: LpNestedTree, exponents: Sequence[float], rows: Array) -> Figure
             below, bottom = centre(child)
             ax.plot([x, below, below], [y, y, bottom], color="0.7", linewidth=0.9, zorder=1)
         ax.scatter(x, y, s=60, color=shades(scale(p)), edgecolor="0.3", linewidth=0.6, zorder=2)
-    for k, leaf in enumerate(order):  # in two rows, so that they can be twice as wide
+    for k, leaf in enumerate(order):  # in two rows, so that filters can be twice as wide
         left, bottom = place[leaf] - 0.95, -2.1 * (1 + k % 2)
         ax.plot([place[leaf]] * 2, [0, bottom + 1.9], color="0.85", linewidth=0.7, zorder=0)
-        ax.imshow(scaled(rows)[leaf], extent=(left, left + 1.9, bottom, bottom + 1.9), **GREYS)
+        ax.imshow(rescale(rows)[leaf], extent=(left, left + 1.9, bottom, bottom + 1.9), **GREYS)
     ax.set(xlim=(-1.2, len(order) + 0.2), ylim=(-4.4, centre(found.root)[1] + 1), aspect="equal")
     ax.set_axis_off()
     bar = picture.colorbar(
@@ -109,12 +109,12 @@ def tree(found: LpNestedTree, exponents: Sequence[float], rows: Array) -> Figure
 
 
 def normal_scores(values: Array) -> Array:
-    """Each column by its ranks to a standard normal one, which leaves the dependence alone."""
+    """Transform each column to a standard normal by its ranks; only the dependence is left."""
     return np.asarray(norm.ppf((rankdata(values, axis=0) - 0.5) / len(values)))
 
 
 def contours(ax: Axes, pair: Array, title: str) -> None:
-    """Lines of equal density of two normal scores, and dotted what they are by independence."""
+    """Density contours of two normal scores; dotted, those under independence."""
     edges = np.linspace(-REACH, REACH, 101)
     middles = (edges[1:] + edges[:-1]) / 2
     joint = gaussian_filter(np.histogram2d(*normal_scores(pair).T, bins=[edges, edges])[0], 4.0)
@@ -126,10 +126,10 @@ def contours(ax: Axes, pair: Array, title: str) -> None:
 
 
 def pair(found: Factorization, chosen: tuple[int, int], rows: Array) -> Figure:
-    """Two filters, and how their responses depend before and after the factorization."""
+    """Two filters, and the dependence of their responses before and after the factorization."""
     picture, axes = plt.subplots(1, 4, figsize=(11, 3.8), width_ratios=[1, 1, 2.4, 2.4])
     for ax, leaf, word in zip(axes, chosen, ("first", "second"), strict=False):
-        ax.imshow(scaled(rows)[leaf], **GREYS)
+        ax.imshow(rescale(rows)[leaf], **GREYS)
         ax.set(xticks=[], yticks=[], title=f"{word} filter")
     stages = (("before", found.before), ("after", found.after))
     for ax, (word, values) in zip(axes[2:], stages, strict=True):

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all: JSON, CSV, text, and finished fits."""
+"""Atomic writing of files (JSON, CSV, text), and saved fits."""
 
 import csv
 import io
@@ -15,8 +15,8 @@ from images_config import UsageError
 Row = dict[str, Any]
 
 
-def write_whole(content: bytes, path: Path) -> None:
-    """The file appears with all of its content, or stays as it was."""
+def write_atomic(content: bytes, path: Path) -> None:
+    """Write a file atomically: it has all of its new content, or stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
     try:
@@ -27,7 +27,7 @@ def write_whole(content: bytes, path: Path) -> None:
 
 
 def rounded(content: Any) -> Any:
-    """All floats in nested lists and dicts to six significant digits."""
+    """Round all floats in nested lists and dicts to six significant digits."""
     if isinstance(content, float):
         return float(f"{content:.6g}")
     if isinstance(content, dict):
@@ -36,42 +36,42 @@ def rounded(content: Any) -> Any:
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Strict JSON: a NaN would be an error."""
+    """Write strict JSON: a NaN is an error."""
     text = json.dumps(rounded(content), indent=2, allow_nan=False)
-    write_whole(f"{text}\n".encode(), path)
+    write_atomic(f"{text}\n".encode(), path)
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """A table with the keys of the first row as its head."""
+    """Write a table whose header is the keys of the first row."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rounded(list(rows)))
-    write_whole(buffer.getvalue().encode(), path)
+    write_atomic(buffer.getvalue().encode(), path)
 
 
-def keep(content: dict[str, Any], path: Path) -> None:
-    """A finished fit: tensors and plain values."""
+def save_fit(content: dict[str, Any], path: Path) -> None:
+    """Save a finished fit: tensors and plain values."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_whole(buffer.getvalue(), path)
+    write_atomic(buffer.getvalue(), path)
 
 
-def kept(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """A fit that was finished before, if there is one.
+def load_fit(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Load a finished fit, or return None if there is none.
 
     Raises:
-        UsageError: Where the file is no such fit, or one of other settings.
+        UsageError: If the file is not a saved fit, or has other settings.
     """
     if not path.is_file():
         return None
     try:
         content: dict[str, Any] = torch.load(path, weights_only=True)
         found = content["settings"]
-    except Exception as error:  # whatever pickle, zip files and missing keys raise
-        raise UsageError(f"{path} is no finished fit ({error!r}); delete it") from error
+    except Exception as error:  # anything that pickle, zip files or missing keys raise
+        raise UsageError(f"{path} is not a saved fit ({error!r}); delete it") from error
     changed = sorted(key for key in settings if found.get(key) != settings[key])
     if changed:
-        told = ", ".join(f"{key} {found.get(key)} then, {settings[key]} now" for key in changed)
-        raise UsageError(f"{path} has other settings: {told}. Delete it, or give other --fits")
+        changes = ", ".join(f"{key} was {found.get(key)}, now {settings[key]}" for key in changed)
+        raise UsageError(f"{path} has other settings: {changes}. Delete it, or change --fits")
     return content

@@ -1,4 +1,4 @@
-"""What images.py writes, the words for it, and the summary."""
+"""The files that images.py writes, and the summary that it prints."""
 
 import io
 import platform
@@ -13,9 +13,9 @@ import torch
 from densities.source_trees import leaves, size_correlations
 from densities.unmixing import Unmixing
 from findings import image_plots
-from findings.kept import Row, rounded, write_csv, write_json, write_whole
+from findings.kept import Row, rounded, write_atomic, write_csv, write_json
 from findings.redundancy import Factorization
-from findings.rows_of_fits import flat
+from findings.rows_of_fits import flatten
 from findings.words import table
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -25,10 +25,10 @@ import lpnested
 
 FILES = {
     "results.json": "settings, versions, every model with its interval, the order, the redundancy",
-    "models.csv": "the models, a line each",
+    "models.csv": "the models, one per line",
     "fits.csv": "every fit from every start",
-    "table.md": "the same as tables to read",
-    "costs.png": "bits per component, and what each model gains",
+    "table.md": "the same, as readable tables",
+    "costs.png": "bits per component, and the gain of each model",
     "filters.png": "filters of ICA and of the deep tree",
     "tree.png": "the deep tree with its exponents and filters",
     "pair.png": "a pair of filters before and after the factorization",
@@ -36,7 +36,7 @@ FILES = {
 
 
 def versions() -> dict[str, str]:
-    """Of all that makes the numbers."""
+    """Versions of everything that affects the numbers."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
 
 
 def most_dependent_pair(found: Factorization, model: Unmixing) -> tuple[int, int]:
-    """Of the pairs at the bottom of a tree that whose sizes are most correlated."""
+    """Of the pairs at the bottom of the tree, the one whose log sizes are most correlated."""
     pairs = [
         node
         for node in model.sources.tree.nodes
@@ -59,11 +59,11 @@ def most_dependent_pair(found: Factorization, model: Unmixing) -> tuple[int, int
 
 
 def write_figure(picture: Figure, path: Path) -> None:
-    """As a small PNG that holds no date."""
+    """Save a figure as a small PNG without a date."""
     drawn = io.BytesIO()
     picture.savefig(drawn, format="png", dpi=90, bbox_inches="tight", metadata={"Software": None})
     plt.close(picture)
-    write_whole(drawn.getvalue(), path)
+    write_atomic(drawn.getvalue(), path)
 
 
 def write_results(
@@ -74,13 +74,13 @@ def write_results(
     whitening: Whitening,
     out: Path,
 ) -> None:
-    """Tables, and figures of the models: `sources` are those of the deep tree."""
+    """Write the tables and figures; `sources` are those of the deep tree."""
     matplotlib.use("agg")
     results = rounded({**results, "versions": versions()})
     write_json(results, out / "results.json")
-    write_csv([flat(line) for line in results["models"]], out / "models.csv")
+    write_csv([flatten(line) for line in results["models"]], out / "models.csv")
     write_csv(rows, out / "fits.csv")
-    write_whole(f"{table(results)}\n".encode(), out / "table.md")
+    write_atomic(f"{table(results)}\n".encode(), out / "table.md")
     filters = {
         name: model.weight.numpy() @ whitening.matrix
         for name, model in models.items()
@@ -99,8 +99,8 @@ def write_results(
 
 
 def summary(results: dict[str, Any], out: Path, seconds: float) -> str:
-    """The models as a table, and where the files are."""
-    lines = ["", "bits per component of held-out tiles [95 %]   gain on the line above", ""]
+    """The models as a table, and a list of the files."""
+    lines = ["", "bits per component of held-out tiles [95 %]   gain over the line above", ""]
     gains: list[dict[str, Any] | None] = [None, *results["steps"]]
     for line, step in zip(results["models"], gains, strict=True):
         value = line["bits"]
@@ -110,7 +110,7 @@ def summary(results: dict[str, Any], out: Path, seconds: float) -> str:
             head += f"  {gain['mean']:+.4f} [{gain['low']:+.4f}, {gain['high']:+.4f}]"
             head += f"  {step['outcome']}"
         lines.append(head)
-    lines.append("\na factorial code before and after, and mean |corr log size|")
+    lines.append("\nfactorial code before and after factorization, and mean |corr| of log sizes")
     for line in results["redundancy"]:
         before, after = line["before"]["mean"], line["after"]["mean"]
         lines.append(

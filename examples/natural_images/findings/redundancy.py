@@ -1,4 +1,4 @@
-"""What a nested radial factorization leaves of the redundancy of the sources."""
+"""The redundancy of the sources before and after nested radial factorization."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,18 +20,18 @@ FACTORIZED = ("lp-spherical", "nested-quadruples", "nested-deep")
 
 @dataclass(frozen=True)
 class Factorization:
-    """Sources of held-out patches, and what becomes of them."""
+    """The sources of some patches, before and after the factorization."""
 
     before: Array  # (N, n)
     after: Array  # (N, n)
-    log_det: Array  # (N,): of the map from one to the other
+    log_det: Array  # (N,): of the map from before to after
 
 
 def factorize(model: Unmixing, x: Array) -> Factorization:
-    """Map sources to coordinates that are independent if the model's density is theirs.
+    """Map the sources to coordinates that are independent if the model is correct.
 
-    Radii of the whole vector and then of its parts are changed, from the root down, and no
-    direction: Sinz, Simoncelli and Bethge, "Hierarchical modeling of local image features through
+    From the root down, it changes the radius of the whole vector and then of its parts, but no
+    directions: Sinz, Simoncelli and Bethge, "Hierarchical modeling of local image features through
     Lp-nested symmetric distributions", 2009.
     """
     with torch.no_grad():
@@ -43,7 +43,7 @@ def factorize(model: Unmixing, x: Array) -> Factorization:
 
 
 def mean_size_correlation(y: Array) -> float:
-    """The mean of the absolute values of corr(log |y_i|, log |y_j|) over all pairs."""
+    """The mean of |corr(log |y_i|, log |y_j|)| over all pairs."""
     found = size_correlations(y)
     return float(np.abs(found[np.triu_indices(len(found), 1)]).mean())
 
@@ -51,14 +51,14 @@ def mean_size_correlation(y: Array) -> float:
 def redundancy(
     model: Unmixing, x: Array, y: Array, whitening: Whitening, bootstrap: TileBootstrap
 ) -> tuple[dict[str, Any], Factorization]:
-    """A factorial code of the sources before and after, fitted to x and measured on y.
+    """Factorial codes of the sources before and after, fitted to x and scored on y.
 
     Args:
         model: A fitted nested model.
-        x: White patches that it was fitted to, ``(N, n)``.
-        y: White patches held out, ``(M, n)``.
-        whitening: How they became white.
-        bootstrap: Of the tiles of y.
+        x: Whitened patches that it was fitted to, ``(N, n)``.
+        y: Held-out whitened patches, ``(M, n)``.
+        whitening: The whitening of both.
+        bootstrap: Resamples the tiles of y.
     """
     fitted, held_out = factorize(model, x), factorize(model, y)
     log_det = float(model.log_det())

@@ -1,4 +1,4 @@
-"""The rows of the tables: every model, and the order that came out."""
+"""The rows of the tables: every model, and every step of the order."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -15,8 +15,8 @@ Array = NDArray[np.float64]
 Row = dict[str, Any]
 
 
-def exponents_of(model: Unmixing | None) -> Row:
-    """Of nested models the root's exponent, and the range of those below."""
+def exponent_columns(model: Unmixing | None) -> Row:
+    """For nested models, the root's exponent and the range of those below it."""
     if model is None or not isinstance(model.sources, Nested):
         return {"root_exponent": None, "lowest_exponent": None, "highest_exponent": None}
     root, *below = model.sources.log_exponents.detach().exp().tolist()
@@ -27,14 +27,14 @@ def exponents_of(model: Unmixing | None) -> Row:
     }
 
 
-def model_lines(
+def model_rows(
     costs: Mapping[str, Array],
     fitted: Mapping[str, float],
     starts: Mapping[str, str],
     models: Mapping[str, Unmixing],
     bootstrap: TileBootstrap,
 ) -> list[Row]:
-    """A line for each model, in the order that was expected."""
+    """A row for each model, in the expected order."""
     return [
         {
             "model": name,
@@ -44,21 +44,21 @@ def model_lines(
             "train_bits": fitted[name],
             "bits": bootstrap.estimate(costs[name]).to_json(),
             "gain_over_gaussian": bootstrap.estimate(costs["gaussian"] - costs[name]).to_json(),
-            **exponents_of(models.get(name)),
+            **exponent_columns(models.get(name)),
         }
         for name in EXPECTED
     ]
 
 
 def outcome(difference: Mapping[str, float]) -> str:
-    """What an interval of a difference says of the order that was expected."""
+    """What the interval of a difference says about the expected order."""
     if difference["low"] > 0:
         return "as expected"
     return "the other way" if difference["high"] < 0 else "undecided"
 
 
 def steps(costs: Mapping[str, Array], bootstrap: TileBootstrap) -> list[Row]:
-    """Each model against the one before it in the order that was expected, patch by patch."""
+    """Each model against the one before it in the expected order, patch by patch."""
     lines = []
     for worse, better in pairwise(EXPECTED):
         difference = bootstrap.estimate(costs[worse] - costs[better]).to_json()
@@ -67,8 +67,8 @@ def steps(costs: Mapping[str, Array], bootstrap: TileBootstrap) -> list[Row]:
     return lines
 
 
-def flat(line: Row) -> Row:
-    """Without nesting, for a table: an interval becomes three columns."""
+def flatten(line: Row) -> Row:
+    """Flatten a row for a table: an interval becomes three columns."""
     row: Row = {}
     for key, value in line.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Intervals of means over held-out patches, by resampling the tiles that they are from."""
+"""Intervals for means over held-out patches, by resampling the tiles that they come from."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Whole = NDArray[np.int64]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -18,18 +18,18 @@ class Estimate:
     high: float
 
     def to_json(self) -> dict[str, float]:
-        """Plain values."""
+        """The estimate as a dictionary of plain values."""
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
 
 class TileBootstrap:
-    """The same resampled tiles for every question, so that two answers are paired.
+    """A bootstrap that uses the same resampled tiles for every estimate, so estimates are paired.
 
-    Patches of a tile overlap and look alike, so it is tiles that are drawn, with replacement and
-    within each photograph, and all patches of a drawn tile count as often as it was drawn.
+    Patches of a tile overlap and look alike, so whole tiles are drawn, with replacement and within
+    each photograph; each patch counts as often as its tile was drawn.
     """
 
-    def __init__(self, tiles: Whole, photographs: Whole, resamples: int, seed: int) -> None:
+    def __init__(self, tiles: IntArray, photographs: IntArray, resamples: int, seed: int) -> None:
         self.tiles, self.sizes = tiles, np.bincount(tiles)
         owner = np.zeros(len(self.sizes), int)
         owner[tiles] = photographs
@@ -41,11 +41,11 @@ class TileBootstrap:
             self.counts[:, mine] = generator.multinomial(len(mine), even, size=resamples)
 
     def means(self, values: Array) -> Array:
-        """The mean of all drawn patches, in each resample."""
+        """The mean over all drawn patches, for each resample."""
         sums = np.bincount(self.tiles, values, len(self.sizes))
         return np.asarray(self.counts @ sums / (self.counts @ self.sizes))
 
     def estimate(self, values: Array) -> Estimate:
-        """Of one value for each patch; for a paired difference, of their differences."""
+        """Estimate from one value per patch; for a paired comparison, pass the differences."""
         low, high = np.quantile(self.means(values), [0.025, 0.975])
         return Estimate(float(values.mean()), float(low), float(high))

@@ -1,4 +1,4 @@
-"""Both kinds of tiles, white: what is fitted to, and what is held out."""
+"""Whitened patches, to fit to and held out."""
 
 from dataclasses import dataclass
 
@@ -12,31 +12,31 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Split:
-    """Patches of both kinds of tiles, and their white coordinates."""
+    """Patches to fit to and held out, and their whitened coordinates."""
 
     fitted: Patches
     held_out: Patches
-    whitening: Whitening  # of the patches that are fitted to
-    x: Array  # (N, dim): the white coordinates of those
-    y: Array  # (M, dim): and of those held out
+    whitening: Whitening  # fitted to the patches of `fitted`
+    x: Array  # (N, dim): whitened coordinates of `fitted`
+    y: Array  # (M, dim): and of `held_out`
 
     def bits(self, log_prob: Array) -> Array:
-        """Bits per component, from log densities of white coordinates."""
+        """Bits per component, from log densities of whitened coordinates."""
         return bits(log_prob, self.whitening)
 
 
 def split(size: int, tile: int, shrink: int, totals: tuple[int, int], seed: int) -> Split:
-    """A function of the settings.
+    """Draw and whiten patches, to fit to and held out.
 
     Args:
-        size: Pixels along a side of a patch.
-        tile: Pixels along a side of a tile.
-        shrink: The photographs are averaged over squares of so many pixels.
-        totals: Patches to fit to, and held out.
-        seed: Of everything random.
+        size: Side length of a patch in pixels.
+        tile: Side length of a tile in pixels.
+        shrink: Side length, in pixels, of the squares over which the photographs are averaged.
+        totals: Numbers of patches to fit to and held out.
+        seed: Seed of the noise and the patches.
 
     Raises:
-        ValueError: Where the photographs have not so many patches.
+        ValueError: If the photographs have too few patches.
     """
     images = photographs(shrink, seed)
     fitted = draw(images, size, tile, totals[0], held_out=False, seed=seed)

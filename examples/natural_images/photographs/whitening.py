@@ -1,4 +1,4 @@
-"""Without their mean grey, and white: fitted to some patches, applied to any."""
+"""Removal of the mean grey, and whitening: fitted to some patches, applied to any."""
 
 import math
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Whitening:
-    """An affine map of the patches without their mean grey to coordinates of unit covariance."""
+    """Remove the mean grey of patches and map them to coordinates of unit covariance."""
 
-    mean: Array  # (pixels,): of the patches without their mean grey
+    mean: Array  # (pixels,): mean of the patches without their mean grey
     matrix: Array  # (pixels - 1, pixels)
-    log_det: float  # of the map on the plane of patches with a mean grey of zero
+    log_det: float  # of the map, restricted to patches of zero mean grey
 
     def __call__(self, pixels: Array) -> Array:
-        """White coordinates, ``(N, pixels - 1)``."""
+        """Whitened coordinates, ``(N, pixels - 1)``."""
         return (pixels - self.mean) @ self.matrix.T
 
 
 def without_mean_grey(pixels: int) -> Array:
-    """An orthonormal basis of the patches whose mean grey is zero, ``(pixels - 1, pixels)``."""
+    """An orthonormal basis of the patches of zero mean grey, ``(pixels - 1, pixels)``."""
     spanning = np.concatenate([np.ones((pixels, 1)), np.eye(pixels)[:, :-1]], 1)
     return np.linalg.qr(spanning)[0][:, 1:].T
 
@@ -39,8 +39,8 @@ def fit_whitening(pixels: Array) -> Whitening:
 
 
 def bits(log_prob: Array, whitening: Whitening) -> Array:
-    """Bits per component of patches, from the log densities of their white coordinates.
+    """Bits per component of patches, from the log densities of their whitened coordinates.
 
-    They are differential: densities of grey levels, on the patches without their mean grey.
+    They are differential, for grey levels of patches without their mean grey.
     """
     return -(log_prob + whitening.log_det) / (len(whitening.matrix) * math.log(2))
