@@ -22,11 +22,10 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
+import lpnested  # noqa: E402
 from backends import BACKENDS, KERNELS, using  # noqa: E402
 from problems import Conditioned  # noqa: E402
 from units import SUBJECTS, Subject, worst  # noqa: E402
-
-import lpnested  # noqa: E402
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 Largest = dict[str, dict[str, float]]  # by quantity, and by "backend, dtype"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from gpu_rows import plan
 from peers import NORMAL, OURS
 from tables import duration, spread, table

@@ -13,13 +13,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from peers import FORWARD, IN_BOTH, IN_VALUE, MODES, NORMAL, OURS, Problem, contenders
-from targets import FOURS, GAMMA, LARGE, MANY, SMALL
-from timing import Contender, Row, interleave, machine, one_line
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.benchmark import timer
+
+from peers import FORWARD, IN_BOTH, IN_VALUE, MODES, NORMAL, OURS, Problem, contenders
+from targets import FOURS, GAMMA, LARGE, MANY, SMALL
+from timing import Contender, Row, interleave, machine, one_line
 
 EAGER, GRAPH, COMPILED, LAUNCHES = "eager", "CUDA graph", "compiled", "launches"
 SAMPLE = "sample"

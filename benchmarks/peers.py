@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timing import Contender
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from lpnested import ISA, GeneralizedGamma, LpNested, LpNestedTree
 from lpnested.tree import Nested
+from timing import Contender
 
 FORWARD, IN_VALUE, IN_BOTH = "forward", "+ backward in value", "+ in exponents"
 MODES = (FORWARD, IN_VALUE, IN_BOTH)

@@ -15,15 +15,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import tables
 import torch
-from peers import IN_VALUE, MODES, NAIVE, NORMAL, OURS, RECURSION, Problem, contenders
-from targets import CASES, FOURS, GAMMA, LARGE, MANY, SMALL, WIDE
-from timing import Row, interleave, machine, one_line, peak, spread
 from torch.distributions import Gamma, Independent, Normal
 from torch.utils.benchmark import timer
 
+import tables
 from lpnested import ISA
+from peers import IN_VALUE, MODES, NAIVE, NORMAL, OURS, RECURSION, Problem, contenders
+from targets import CASES, FOURS, GAMMA, LARGE, MANY, SMALL, WIDE
+from timing import Row, interleave, machine, one_line, peak, spread
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

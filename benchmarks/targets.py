@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
 from peers import IN_VALUE, MODES, NAIVE, NORMAL, OURS, RECURSION, Problem
 from timing import Row
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from backends import BACKENDS, using
 from hypothesis import HealthCheck, Phase, settings
 from torch.distributions import Distribution
+
+from backends import BACKENDS, using
 
 torch.set_num_threads(1)
 

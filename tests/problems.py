@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import hypothesis.strategies as st
 import torch
-from oracle import Node, breadth_first, leaves
 
 from lpnested import ISA, LpNestedTree
 from lpnested.strategies import distributions, exponents, trees, values
+from oracle import Node, breadth_first, leaves
 
 f64 = torch.float64
 

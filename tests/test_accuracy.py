@@ -6,18 +6,18 @@ compared wherever it and the value fit. Every backend is held to the same exact 
 """
 
 import hypothesis.strategies as st
-import oracle
-import problems
 import pytest
 import torch
-from backends import in_turn
 from hypothesis import example, given, settings
-from oracle import Real, mp, mpf
-from problems import Problem
 from torch import Tensor
 
+import oracle
+import problems
+from backends import in_turn
 from lpnested import GeneralizedGamma, LpNested, LpNestedTree, strategies
 from lpnested import functional as F
+from oracle import Real, mp, mpf
+from problems import Problem
 
 f32, f64 = torch.float32, torch.float64
 VALUE = {f64: 1e-12, f32: 2e-6}  # of max(1, |exact|)

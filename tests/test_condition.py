@@ -7,10 +7,11 @@ nodes, exponents in 0.1..200, coordinates in 1e-30..1e30 within a row, zero, or 
 
 import pytest
 import torch
-import units
-from backends import BACKENDS, using
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import units
+from backends import BACKENDS, using
 from problems import Conditioned
 
 LIMIT = 8

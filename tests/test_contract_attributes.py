@@ -9,12 +9,12 @@ import sys
 
 import pytest
 import torch
-from backends import once
-from cases import BATCHED, Case, each
 from torch import distributions as td
 from torch.distributions import constraints
 from torch.testing import assert_close
 
+from backends import once
+from cases import BATCHED, Case, each
 from lpnested import GeneralizedGamma, LpNested, LpNestedTree
 
 pytestmark = pytest.mark.usefixtures("backend")

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from backends import once
-from cases import NESTED, Case, each, named
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributions import Distribution
 from torch.testing import assert_close
 
+from backends import once
+from cases import NESTED, Case, each, named
 from lpnested import ISA
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("backend")]

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import NESTED, UNIVARIATE, Case, each, named
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.testing import assert_close
+
+from cases import NESTED, UNIVARIATE, Case, each, named
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from cases import CASES, NESTED, Case, each, named
 from torch.testing import assert_close
 
+from cases import CASES, NESTED, Case, each, named
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal
 
 pytestmark = pytest.mark.usefixtures("backend")

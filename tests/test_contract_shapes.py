@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from cases import BATCHED, Case, each
 from torch import distributions as td
 from torch.testing import assert_close
 
+from cases import BATCHED, Case, each
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpSpherical
 
 pytestmark = pytest.mark.usefixtures("backend")

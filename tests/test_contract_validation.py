@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import BATCHED, CUBE, NESTED, UNIVARIATE, Case, each
 from torch import distributions as td
 from torch.distributions import Distribution
 
+from cases import BATCHED, CUBE, NESTED, UNIVARIATE, Case, each
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpSpherical
 
 pytestmark = pytest.mark.usefixtures("backend")

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CASES, UNIVARIATE, Case, each, named
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cases import CASES, UNIVARIATE, Case, each, named
 from lpnested import ISA, GeneralizedNormal
 from lpnested.nn import Learnable
 from lpnested.ops import library

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from backends import once
-from cases import CASES, CUBE, NESTED, Case, each
-from oracle import log_norm_exponent_gradient, norm, norm_gradient
 from torch import distributions as td
 from torch.testing import assert_close
 
+from backends import once
+from cases import CASES, CUBE, NESTED, Case, each
 from lpnested import (
     ISA,
     GeneralizedGamma,
@@ -26,6 +25,7 @@ from lpnested import (
 )
 from lpnested import functional as F
 from lpnested.ops import library
+from oracle import log_norm_exponent_gradient, norm, norm_gradient
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 import torch
-from gamma_oracle import Real, mp
 from torch import Tensor, autograd, func
 from torch.testing import assert_close
 
+from gamma_oracle import Real, mp
 from lpnested import gamma_ratio as gr
 
 f64 = torch.float64

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from cases import CASES, CUBE, NESTED, ONE_CHILD, RAGGED, Case, each
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.distributions import Distribution
 
+from cases import CASES, CUBE, NESTED, ONE_CHILD, RAGGED, Case, each
 from lpnested import LpNestedTree
 from lpnested import functional as F
 

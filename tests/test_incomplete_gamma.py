@@ -9,10 +9,10 @@ from random import Random
 
 import pytest
 import torch
-from gamma_oracle import Real, log_tails, mp
 from torch import Tensor, autograd, func
 from torch.testing import assert_close
 
+from gamma_oracle import Real, log_tails, mp
 from lpnested import chunks
 from lpnested import incomplete_gamma as ig
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from backends import once
-from cases import CASES, Case, each, needs_gammas_without_memory
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.export import Dim
 from torch.testing import assert_close
 
+from backends import once
+from cases import CASES, Case, each, needs_gammas_without_memory
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
 from lpnested.nn import Learnable
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from backends import BACKENDS, using
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.library import opcheck
 from torch.testing import assert_close
 
+from backends import BACKENDS, using
 from lpnested import ISA, GeneralizedGamma, LpNested, LpNestedTree
 from lpnested import functional as F
 from lpnested.ops import calls

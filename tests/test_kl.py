@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
 import torch
-from oracle import LogDensity, mp, mpf
 from torch import Tensor
 from torch import distributions as td
 from torch.autograd.functional import hessian
 from torch.distributions import Distribution, Independent, kl_divergence
 
+import oracle
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
+from oracle import LogDensity, mp, mpf
 
 f32, f64 = torch.float32, torch.float64
 Real = Any

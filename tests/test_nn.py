@@ -9,9 +9,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from cases import needs_gammas_without_memory
 from torch.distributions import Gamma
 
+from cases import needs_gammas_without_memory
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree
 from lpnested.nn import Learnable
 

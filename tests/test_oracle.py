@@ -4,9 +4,10 @@ from collections.abc import Callable
 from itertools import product
 
 import numpy as np
-import oracle
 import pytest
 import scipy.stats
+
+import oracle
 from oracle import Node, mp, mpf
 
 CUBE = (0, (1, 2))  # eq. 6

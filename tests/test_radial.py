@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from oracle import mp, mpf
 from torch import Tensor
 from torch import distributions as td
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -21,6 +20,7 @@ from lpnested.radial import log_generator
 from lpnested.radial_draws import log_draw
 from lpnested.radial_moments import generator_mode, log_radial_moment, mean_log, radial_entropy
 from lpnested.radii import check_radial, dtype_of, is_bounded, parameters_of
+from oracle import mp, mpf
 
 f32, f64 = torch.float32, torch.float64
 EPS = {dtype: torch.finfo(dtype).eps for dtype in (f32, f64)}

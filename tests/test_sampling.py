@@ -7,14 +7,14 @@ are fixed, so a pass stays a pass until the sampler changes.
 import math
 
 import numpy as np
-import oracle
 import pytest
 import scipy.stats
 import torch
-from cases import NESTED, Case, each, named
 from torch import Tensor
 from torch import distributions as td
 
+import oracle
+from cases import NESTED, Case, each, named
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
 from lpnested import functional as F
 

@@ -3,18 +3,18 @@
 import math
 
 import numpy as np
-import oracle
 import pytest
 import scipy.stats
 import torch
-from oracle import LogDensity, mp, mpf
 from torch import Tensor
 from torch import distributions as td
 from torch.distributions import Distribution, kl_divergence
 from torch.testing import assert_close
 
+import oracle
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
 from lpnested import functional as F
+from oracle import LogDensity, mp, mpf
 
 pytestmark = pytest.mark.usefixtures("backend")
 

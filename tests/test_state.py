@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from cases import CASES, Case, each, named
 from torch import Tensor, nn
 from torch import distributions as td
 from torch.distributions import Distribution
 from torch.testing import assert_close
 
+from cases import CASES, Case, each, named
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
 
 pytestmark = pytest.mark.usefixtures("backend")

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
-from oracle import Node, leaves
 from torch.distributions import Distribution
 
 from lpnested import (
@@ -21,6 +20,7 @@ from lpnested import (
     LpSpherical,
 )
 from lpnested.strategies import distributions, exponents, radials, trees, values
+from oracle import Node, leaves
 
 FAMILIES = [GeneralizedNormal, GeneralizedGamma, ISA, LpSpherical, LpNested]
 CUBE = LpNestedTree((0, (1, 2)))

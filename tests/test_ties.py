@@ -9,26 +9,26 @@ from collections.abc import Callable
 from typing import Any
 
 import hypothesis.strategies as st
-import oracle
-import problems
 import pytest
 import torch
-from cases import Case, each
-from conditions import Norm
 from hypothesis import example, given, settings
-from oracle import Real, mp, mpf
-from problems import Conditioned, Problem
-from test_accuracy import FLOOR, GRADIENT, LARGEST, Setting, assert_near
-from test_condition import check
 from torch import Tensor
 from torch.distributions import Beta, Distribution, InverseGamma
 from torch.overrides import TorchFunctionMode
-from units import units
 
+import oracle
+import problems
+from cases import Case, each
+from conditions import Norm
 from lpnested import ISA, GeneralizedGamma, LpNestedTree
 from lpnested import functional as F
 from lpnested.precision import exp, saturate_cast
 from lpnested.radial import log_generator
+from oracle import Real, mp, mpf
+from problems import Conditioned, Problem
+from test_accuracy import FLOOR, GRADIENT, LARGEST, Setting, assert_near
+from test_condition import check
+from units import units
 
 pytestmark = pytest.mark.usefixtures("backend")
 

@@ -11,11 +11,8 @@ from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
-import oracle
-import problems
 import pytest
 import torch
-import transform_oracle
 from hypothesis import given, settings
 from scipy import stats
 from torch import Tensor, autograd, func
@@ -44,11 +41,14 @@ from torch.distributions import (
 )
 from torch.distributions.transforms import AffineTransform, ExpTransform
 from torch.testing import assert_close
-from transform_oracle import Radial, Real, mp, mpf
 
+import oracle
+import problems
+import transform_oracle
 from lpnested import ISA, GeneralizedGamma, GeneralizedNormal, LpNested, LpNestedTree, LpSpherical
 from lpnested.radial_map import radial_map
 from lpnested.transforms import NestedRadialFactorization, RadialTransform
+from transform_oracle import Radial, Real, mp, mpf
 
 f64 = torch.float64
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import roots
 
 import lpnested
 from lpnested import LpNestedTree, layout
 from lpnested.digits import parameter_repr, shortest_repr
 from lpnested.functional import log_surface_area, norm
 from lpnested.layout import layout_of
+from problems import roots
 
 
 @pytest.mark.parametrize(

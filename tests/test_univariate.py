@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from cases import needs_gammas_without_memory
-from gamma_oracle import Real, log_tails, mp
 from torch import Tensor, autograd, func, nn
 from torch import distributions as td
 from torch.distributions import Distribution
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cases import needs_gammas_without_memory
+from gamma_oracle import Real, log_tails, mp
 from lpnested import GeneralizedGamma, GeneralizedNormal
 
 f32, f64 = torch.float32, torch.float64

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import scipy.stats
 import torch
-from cases import NESTED, UNIVARIATE, Case, each
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from cases import NESTED, UNIVARIATE, Case, each
 from lpnested import ISA, LpNestedTree, precision
 from lpnested import functional as F
 from lpnested.ops import library

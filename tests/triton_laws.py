@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import problems
 import pytest
 import torch
-import units
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
-from triton_backend import serving
 
+import problems
+import units
 from lpnested import LpNestedTree
 from lpnested.ops import calls, gamma, norm, reference, triton_calls, triton_kernels, triton_sums
+from triton_backend import serving
 
 f32, f64 = torch.float32, torch.float64
 dtypes = pytest.mark.parametrize("dtype", [f32, f64], ids=str)

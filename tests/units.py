@@ -11,17 +11,17 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import problems
 import torch
-from conditions import Density, Known, Norm, Sphere, gamma, log_normal, total
 from hypothesis.strategies import SearchStrategy
-from oracle import Real, mpf
-from problems import Conditioned
 from torch import Tensor
 from torch.distributions import LogNormal
 
+import problems
+from conditions import Density, Known, Norm, Sphere, gamma, log_normal, total
 from lpnested import ISA, GeneralizedGamma, LpNested, LpNestedTree
 from lpnested import functional as F
+from oracle import Real, mpf
+from problems import Conditioned
 
 # Of (f / s)^p: beyond, log_prob is the lowest number and has no slope. Of f: below, a row counts
 # as the origin.

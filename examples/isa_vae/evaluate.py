@@ -13,6 +13,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import tyro
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+
 from config import Config, UsageError, check, require
 from data.pictures import Pictures
 from data.sources import load_data
@@ -23,8 +26,6 @@ from running.folders import load_trained
 from running.outputs import score, summary
 from running.process import exit_status, keep_freed_memory
 from running.scoring import choose_rows, encode, number
-from torch import Tensor
-from torch.distributions import Normal, kl_divergence
 
 SCORES = "scores.json"
 UDR_IMAGES = 2000

@@ -9,6 +9,8 @@ from typing import Literal
 
 import matplotlib
 import tyro
+from tqdm import tqdm
+
 from claims.questions import betas, first_look, looked_at
 from claims.verdicts import write_verdicts
 from config import UsageError
@@ -21,7 +23,6 @@ from running.folders import require_folder
 from running.process import exit_status
 from sweeps.experiments import experiments
 from sweeps.rows import Row, read_rows
-from tqdm import tqdm
 
 matplotlib.use("Agg")  # draws into files: no display needed
 from matplotlib import pyplot as plt

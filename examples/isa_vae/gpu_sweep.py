@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # a bare checkout has lpnested there
 
 import torch
+
 from card.choice import Choice, load_choice
 from card.closing import close
 from card.leave import PROTOCOL, REHEARSED, OutputFolder

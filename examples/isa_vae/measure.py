@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable
 
 import torch
-from data.dsprites_drawn import FACTORS, MIG_FACTORS, all_classes
-from data.pictures import pack, render_dsprites, unpack
-from metrics import disentanglement, mig_sampled, mixtures
-from models import VAE
-from objectives import elbo
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from data.dsprites_drawn import FACTORS, MIG_FACTORS, all_classes
+from data.pictures import pack, render_dsprites, unpack
 from lpnested import ISA
 from lpnested.nn import Learnable
+from metrics import disentanglement, mig_sampled, mixtures
+from models import VAE
+from objectives import elbo
 
 IMAGES = 737_280
 LATENTS, HIDDEN = 20, 1200  # as in the paper

@@ -46,16 +46,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import tyro
+from matplotlib import pyplot as plt
+from torch import Tensor
+from tqdm import tqdm
+
 from config import UsageError
 from disks.angle_figure import figure
 from disks.angles import LINEAR, Row, comparisons, overview, trend
 from disks.autoencoders import Arm, centres, draw_disks, factor_grid, score, train
 from disks.settings import NAME, Config, check, rounded, summary
-from matplotlib import pyplot as plt
 from running.files import lines_as_csv, versions, write_atomic, write_json, write_text
 from running.process import exit_status, keep_freed_memory
-from torch import Tensor
-from tqdm import tqdm
 
 DIVERGED = 1  # exit status
 SCORES = ("mig", "mig_posX", "mig_posY", "log_px", "kl", "active_units", "angle", "r2")

@@ -4,11 +4,11 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from config import Config
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import embedding_bag
 
+from config import Config
 from lpnested import ISA
 from lpnested.nn import Learnable
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from models import VAE
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from models import VAE
 
 Terms = dict[str, Tensor]
 

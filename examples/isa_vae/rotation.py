@@ -19,10 +19,11 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from matplotlib import pyplot as plt
+
 from config import UsageError, require
 from data.pictures import Pictures
 from data.sources import load_data
-from matplotlib import pyplot as plt
 from running.files import lines_as_csv, versions, write_atomic, write_json, write_text
 from running.folders import load_trained
 from running.process import exit_status, keep_freed_memory

@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import tyro
+
 from card.collecting import collect
 from config import UsageError, find_device, require
 from data.sources import load_data

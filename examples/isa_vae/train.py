@@ -13,6 +13,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
+from torch import Tensor
+from tqdm import tqdm
+
 from config import Config, UsageError, parse
 from data.pictures import Pictures, as_pixels
 from data.sources import load_data
@@ -31,8 +34,6 @@ from running.process import (
     exit_status,
     keep_freed_memory,
 )
-from torch import Tensor
-from tqdm import tqdm
 
 LOG_EVERY = 50  # steps between records of the terms; each record synchronises with the device
 DISCRIMINATOR_ADAM = {"lr": 1e-4, "betas": (0.5, 0.9)}  # Kim and Mnih 2018

@@ -18,6 +18,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
 from densities.candidates import (
     FITS,
     TITLES,
@@ -34,9 +37,7 @@ from findings.redundancy import FACTORIZED, Factorization, redundancy
 from findings.rows_of_fits import model_rows, steps
 from findings.tile_bootstrap import TileBootstrap
 from images_config import Config, UsageError, parse
-from numpy.typing import NDArray
 from photographs.split import Split, split
-from tqdm import tqdm
 
 Array = NDArray[np.float64]
 

@@ -4,10 +4,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-import factor_analysis
-import ica
 import matplotlib
 import torch
+
+import factor_analysis
+import ica
 from ica_fit import Config, draw
 from records import Row, read_csv, read_json, require
 

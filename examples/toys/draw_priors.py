@@ -4,11 +4,11 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from force import FILE, TABLE, unit_prior
-from records import Row, read_csv, read_json
 from torch import Tensor
 
+from force import FILE, TABLE, unit_prior
 from lpnested import LpNestedTree, functional, plot
+from records import Row, read_csv, read_json
 
 matplotlib.use("Agg")  # draws into files: no display needed
 from matplotlib import pyplot as plt

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 import tyro
+from torch import Tensor
+
 from factor_model import (
     free_energy,
     log_likelihood,
@@ -26,7 +28,6 @@ from factor_model import (
     split_weights,
 )
 from records import command, require, versions, write_json
-from torch import Tensor
 
 FILE = "factor_analysis.json"
 START_DEGREES = 30.0  # rotation of the initial weights when maximising the free energy

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 import tyro
-from records import Row, command, require, versions, write_csv, write_json
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 from tqdm import tqdm
 
 from lpnested import ISA
+from records import Row, command, require, versions, write_csv, write_json
 
 TABLE, FILE = "force.csv", "force.json"
 

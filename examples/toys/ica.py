@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from statistics import mean
 
 import tyro
+from torch import Tensor
+from tqdm import tqdm
+
 from ica_fit import Config, Point, draw, fit
 from ica_model import log_likelihood
 from records import Row, command, require, versions, write_csv, write_json
-from torch import Tensor
-from tqdm import tqdm
 
 TABLE, FILE = "ica.csv", "ica.json"
 PRUNED = 0.1  # a weight counts as pruned below this norm, a tenth of the true ones

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from ica_model import best_weights, free_energy
 from torch import Tensor
+
+from ica_model import best_weights, free_energy
 
 EVERY = 10  # EM steps between recorded points
 INNER = 5  # L-BFGS steps on q within an EM step

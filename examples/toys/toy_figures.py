@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import draw_models
-import draw_priors
 import tyro
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
-from records import RESULTS, command, write_atomic
 from tqdm import tqdm
+
+import draw_models
+import draw_priors
+from records import RESULTS, command, write_atomic
 
 Name = Literal["figure1", "figure2", "figure3", "figure4", "b3", "b4", "b5", "force"]
 

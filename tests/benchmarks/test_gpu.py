@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import gpu
-import gpu_rows
 import pytest
 import torch
-from peers import MODES, OURS
 from torch.autograd import DeviceType
+
+import gpu
+import gpu_rows
+from peers import MODES, OURS
 
 ROOT = Path(gpu.__file__).resolve().parents[1]
 CHOSEN = argparse.Namespace(device="cpu", tiny=True)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from peers import IN_BOTH, MODES, NAIVE, NORMAL, OURS, RECURSION, Problem, contenders
 from targets import CASES
 

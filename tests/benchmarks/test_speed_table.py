@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 import readme
 from peers import MODES, OURS
 

@@ -1,6 +1,7 @@
 """From rows to verdicts, tables and a picture."""
 
 import pytest
+
 import tables
 from peers import FORWARD, IN_VALUE, MODES, NORMAL, OURS, RECURSION
 from targets import CASES, column, targets

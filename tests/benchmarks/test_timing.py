@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from timing import LEAST, interleave, peak, spread
 
 

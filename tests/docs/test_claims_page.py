@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from claims.verdicts import write_verdicts
 from sweeps.experiments import PRIMARY, SECONDARY, WEIGHTED, experiments, second_look
 from sweeps.rows import Row, as_csv, read_rows

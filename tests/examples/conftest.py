@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from data.dsprites_drawn import all_classes, render_dsprites
 
 

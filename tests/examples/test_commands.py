@@ -11,14 +11,15 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+import torch
+
 import evaluate
 import figures
 import gpu_sweep
 import mechanism
-import pytest
 import rotation
 import sweep
-import torch
 import train
 from config import PRESETS
 from data.cars import draw_cars

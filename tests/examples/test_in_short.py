@@ -4,8 +4,9 @@ import json
 import re
 import shutil
 
-import in_short
 import pytest
+
+import in_short
 from claims.typical_scores import typical_scores
 from claims.verdicts import write_verdicts
 from config import UsageError

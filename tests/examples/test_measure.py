@@ -1,8 +1,9 @@
 """What the benchmarks time of the example is what they say."""
 
-import measure
 import pytest
 import torch
+
+import measure
 
 pytestmark = pytest.mark.slow
 

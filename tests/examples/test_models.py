@@ -8,7 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.special import gamma
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.testing import assert_close
+
 from config import PRESETS, Config
+from lpnested import ISA
 from models import (
     VAE,
     ConvDecoder,
@@ -19,13 +25,7 @@ from models import (
     make_prior,
 )
 from running.process import keep_freed_memory
-from scipy.special import gamma
 from sweeps.experiments import RELEASED_DEVIATION
-from torch import Tensor, nn
-from torch.distributions import Distribution
-from torch.testing import assert_close
-
-from lpnested import ISA
 
 pytestmark = pytest.mark.slow
 

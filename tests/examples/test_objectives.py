@@ -10,7 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.special import gammaln
+from torch import nn
+from torch.distributions import Independent, Normal
+from torch.testing import assert_close
+
 from config import PRESETS
+from lpnested import ISA
 from models import Discriminator
 from objectives import (
     aggregate,
@@ -23,13 +29,7 @@ from objectives import (
     shuffle_latents,
     tcvae,
 )
-from scipy.special import gammaln
-from torch import nn
-from torch.distributions import Independent, Normal
-from torch.testing import assert_close
 from train import make_state, update
-
-from lpnested import ISA
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 import train as script
 import usage
 from config import PRESETS, Config, UsageError, parse

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import vae
 from matplotlib import pyplot as plt
 from scipy import stats
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.testing import assert_close
 
+import vae
 from lpnested import ISA
 
 pytestmark = pytest.mark.usefixtures("one_thread")

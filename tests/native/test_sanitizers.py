@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import KERNELS
 
+from backends import KERNELS
 from lpnested.ops import library
 
 pytest.importorskip("hatchling")  # hatch_build.py is a hook of its

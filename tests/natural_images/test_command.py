@@ -3,10 +3,11 @@
 import csv
 import json
 
-import images
 import numpy as np
 import pytest
 import torch
+
+import images
 from densities.candidates import EXPECTED, FITS
 from findings.kept import load_fit
 from findings.published import FILES

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from torch.distributions import Categorical, MixtureSameFamily, Normal
+
 from densities.candidates import (
     EXPECTED,
     FITS,
@@ -21,10 +23,8 @@ from densities.scale_mixtures import LogNormals
 from densities.source_models import Independent, Nested, Subspaces
 from densities.source_trees import deep_tree, groups, leaves, size_correlations
 from densities.unmixing import Unmixing, maximise
-from photographs.split import split
-from torch.distributions import Categorical, MixtureSameFamily, Normal
-
 from lpnested import LpNestedTree, functional
+from photographs.split import split
 
 pytestmark = pytest.mark.slow
 

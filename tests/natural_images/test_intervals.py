@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from findings.rows_of_fits import outcome
 from findings.tile_bootstrap import TileBootstrap
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_sample_images
+
 from photographs.patches import corners, draw, is_held_out, photographs
 from photographs.split import split
 from photographs.whitening import fit_whitening, without_mean_grey
-from sklearn.datasets import load_sample_images
 
 SIZE, TILE = 8, 32
 

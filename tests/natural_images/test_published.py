@@ -5,8 +5,9 @@ import json
 import re
 from pathlib import Path
 
-import images_in_short
 import pytest
+
+import images_in_short
 from densities.candidates import EXPECTED, TITLES
 from findings.kept import rounded
 from findings.published import FILES

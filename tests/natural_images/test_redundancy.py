@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import gennorm
+
 from densities.source_models import Nested
 from densities.unmixing import Unmixing
 from findings.redundancy import factorize, mean_size_correlation, redundancy
 from findings.tile_bootstrap import TileBootstrap
-from photographs.whitening import Whitening
-from scipy.stats import gennorm
-
 from lpnested import LpNestedTree
+from photographs.whitening import Whitening
 
 pytestmark = pytest.mark.slow
 

@@ -6,6 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.polynomial.hermite_e import hermegauss
+from scipy.optimize import minimize
+from scipy.stats import multivariate_normal, norm
+
 from factor_analysis import (
     Config,
     beta_sweep,
@@ -25,9 +29,6 @@ from factor_model import (
     reconstruction,
     split_weights,
 )
-from numpy.polynomial.hermite_e import hermegauss
-from scipy.optimize import minimize
-from scipy.stats import multivariate_normal, norm
 
 pytestmark = pytest.mark.slow
 

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.special import gamma, gammaln
+
 from force import Config, gain, plane, rotated, uniform_factors, unit_prior
 from records import RESULTS, read_csv, read_json
-from scipy.special import gamma, gammaln
 
 CONFIG = Config(replicates=16, samples=2048)
 

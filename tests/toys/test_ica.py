@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
+from scipy.stats import norm, t
+
 from ica import between_longest, smallest_norm
 from ica_fit import Config, draw, fit, maximise, true_weights
 from ica_model import best_weights, entropy, expected_log_prior, free_energy, log_likelihood
 from ica_model import reconstruction as expected_log_likelihood
 from records import RESULTS, read_csv, read_json
-from scipy.integrate import quad
-from scipy.stats import norm, t
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 NU, NOISE_STD = 3.0, 0.4

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 import factor_analysis
 import force
 import ica
-import pytest
-import torch
 import toy_figures
 from records import UsageError, command, read_csv, read_json, rounded, write_csv, write_json
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from running.files import write_json
 
 MEMORY = 3600.0  # seconds for which the result of a trial is reused

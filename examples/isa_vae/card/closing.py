@@ -6,17 +6,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
+
+from card.session import Session
 from models import Fixed, make_prior
 from plots.appendix import draw_model
 from plots.factors import representative
 from running.checkpoint import State, make_vae
 from sweeps.experiments import PRIMARY, Run
 from sweeps.rows import Row, key_of
-from torch import Tensor
 from turning.gains import measure_rotation
 from turning.turned_figure import summarise
-
-from card.session import Session
 
 LEAST = 5.0  # seconds that must remain to start another task
 RESERVED = 0.4  # fraction of the remaining time reserved for figures and models

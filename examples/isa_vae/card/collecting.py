@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from card.leave import PROTOCOL, read_lines, read_model
+from card.waves import Identity, identity_of, planned_of, runs_of
 from config import Config, UsageError, changes
 from running import checkpoint
 from running.files import shortened, write_json, write_text
 from sweeps.experiments import experiments
 from sweeps.rows import Row, as_csv, key_of, read_rows, write_row
-from torch import Tensor
-
-from card.leave import PROTOCOL, read_lines, read_model
-from card.waves import Identity, identity_of, planned_of, runs_of
 
 SESSIONS, ROTATION = "paper-sessions.json", "paper-rotation.json"
 IGNORED = {"device", "data"}  # settings that do not affect the results of these runs

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from config import Config, UsageError
 from matplotlib import image
+from torch import Tensor
+
+from config import Config, UsageError
 from running.files import write_atomic
 from sweeps.experiments import Run
-from torch import Tensor
 
 ROWS, LOG = "rows.jsonl", "log.txt"
 PART = 15 * 2**20  # maximum bytes per part of a model

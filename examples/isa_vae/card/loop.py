@@ -5,11 +5,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import torch
-from running.scoring import number
 from torch import Tensor
-from train import LOG_EVERY, permutation
 
 from card.stacked import Stack
+from running.scoring import number
+from train import LOG_EVERY, permutation
 
 
 class Training:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from data.dsprites_drawn import all_classes
 from data.pictures import Pictures
-from numpy.typing import NDArray
 from running.scoring import Measured, disentanglement_scores
 from sweeps.engines import ONE_THREAD, pool_of
 

@@ -16,13 +16,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from config import Config
 from torch import Tensor
 
 from card.capture import ENGINES, Advance
 from card.choice import Choice, describe
 from card.loop import Training
 from card.stacked import Stack
+from config import Config
 
 # Allowed relative difference of the objective from the CPU's, over a few steps. For comparison, on
 # a CPU a different summation order gives 2e-7, emulated TF32 4e-4, and different noise 2e-2.

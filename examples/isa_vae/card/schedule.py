@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 
 import torch
-from running.process import StopRequest
 from tqdm import tqdm
 
 from card.session import Session
 from card.waves import Wave, waves
+from running.process import StopRequest
 
 # Estimated slowdown of a wave, until one of its kind has been timed: with total correlations,
 # without or with fused kernels, and in pure float32 if the others use TF32.

@@ -9,13 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from data.pictures import Pictures
-from metrics import ScoringError
-from models import VAE, exponents, make_prior
-from running.files import versions
-from running.scoring import Measured, choose_rows, likelihood_scores, measure
-from sweeps.experiments import PRIMARY, Run
-from sweeps.rows import Row, make_row
 from torch import Tensor
 
 from card.capture import ENGINES, Advance
@@ -26,6 +19,13 @@ from card.mig_pool import Gaps
 from card.probe import PRECISIONS
 from card.stacked import Stack
 from card.waves import Identity, Wave, identity_of_run
+from data.pictures import Pictures
+from metrics import ScoringError
+from models import VAE, exponents, make_prior
+from running.files import versions
+from running.scoring import Measured, choose_rows, likelihood_scores, measure
+from sweeps.experiments import PRIMARY, Run
+from sweeps.rows import Row, make_row
 
 
 @dataclass(frozen=True)

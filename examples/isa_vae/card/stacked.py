@@ -12,13 +12,14 @@ static tensors: the rows of the images and the noise.
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor, nn
+from torch.distributions import Normal
+
 from config import Config, UsageError
 from data.pictures import as_pixels
 from models import PIXELS, VAE, make_prior
 from objectives import Terms, bound, decomposed, log_likelihood
 from running.checkpoint import make_vae
-from torch import Tensor, nn
-from torch.distributions import Normal
 
 
 class Layer(nn.Module):

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sweeps.rows import Row
 
 from claims import statistics
 from claims.bootstrap import difference_interval, expanded_interval, resampled
 from claims.looks import Plan
 from claims.questions import RELATIVE, SMALLEST, Question, curves, missing_runs, planned, scores
 from claims.statistics import LEVEL, Array, Levels, below_p, detectable, permutation_p
+from sweeps.rows import Row
 
 Interval = tuple[float, float]
 QUESTION = ("family", "claim", "arm", "against", "beta", "measure", "expected")  # copied fields

@@ -15,9 +15,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-from sweeps.experiments import second_look
 
 from claims.statistics import LEVEL, NORMAL, POWER
+from sweeps.experiments import second_look
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(80)
 BEYOND = 9.0  # an abs(z) that no look reaches

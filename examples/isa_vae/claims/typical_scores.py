@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from claims.questions import arms, looked_at, scores
 from config import Config, UsageError
 from running.typical import PRIOR
 from sweeps.experiments import ARMS, experiments
 from sweeps.rows import read_rows
-
-from claims.questions import arms, looked_at, scores
 
 TABLES = ("fig5a-quick", "fig5a-medium", "fig5a", "paper")
 

@@ -44,15 +44,15 @@ from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 
-from config import UsageError
-from running.files import write_text
-from sweeps.rows import Row
 from tqdm import tqdm
 
 from claims import looks
 from claims.comparison import Comparison, compare
 from claims.questions import RELATIVE, SMALLEST, arms, first_look, questions, with_shared
 from claims.statistics import LEVEL, holm
+from config import UsageError
+from running.files import write_text
+from sweeps.rows import Row
 
 HEAD = ("claim", "arm", "against", "beta", "measure", "verdict", "beside it", "n", "difference")
 HEAD += ("interval", "% of the baseline", "level", "p", "corrected p")

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
-from usage import reason
 
 from data.head_model import Head, make_head
 from data.mesh import halve, lambert, rasterise, rotation, spread, unit, write_sheet
 from data.pictures import Pictures, read_cache, write_cache
+from usage import reason
 
 FACTORS = ("identity", "azimuth", "elevation", "lighting")
 SIZES = (50, 21, 11, 11)  # factor sizes in the original file; lighting varies fastest

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from config import Config, UsageError
-
 from data.pictures import Pictures, default_cache, draw_dsprites, load_dsprites_npz
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from claims.statistics import detectable, holm, permutation_p
 from numpy.typing import NDArray
 
+from claims.statistics import detectable, holm, permutation_p
 from disks.autoencoders import Arm
 
 RESAMPLES = 10_000  # for bootstrap intervals and the trend test

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from metrics import active_units, disentanglement
-from objectives import log_likelihood
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from lpnested import ISA
+from metrics import active_units, disentanglement
+from objectives import log_likelihood
 
 SIZE, POSITIONS, SPAN, RADIUS = 16, 32, 8.0, 2.0  # in pixels; the centre moves over SPAN
 FACTORS = ("posX", "posY")

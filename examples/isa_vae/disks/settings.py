@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from config import require
-
 from disks.autoencoders import Arm, factor_grid
 
 ARMS = (

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
+
 from config import Config, UsageError
 from data.pictures import Pictures
 from data.sources import load_data
+from plots.factors import latent_factor_plot, representative
 from running import checkpoint
 from running.checkpoint import State
 from running.folders import load_trained
@@ -14,9 +17,6 @@ from running.outputs import label_of, middle_row
 from running.panels import reconstructions, traversal
 from running.scoring import choose_rows, encode
 from sweeps.rows import Row, key_of, read_row
-from tqdm import tqdm
-
-from plots.factors import latent_factor_plot, representative
 
 ENCODED = 50_000  # images that the plots average over
 

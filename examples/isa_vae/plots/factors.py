@@ -5,10 +5,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from metrics import ACTIVE
 from numpy.typing import NDArray
-from sweeps.rows import Row
 from torch import Tensor
+
+from metrics import ACTIVE
+from sweeps.rows import Row
 
 matplotlib.use("Agg")  # draws into files: no display needed
 from matplotlib import pyplot as plt

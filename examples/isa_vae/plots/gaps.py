@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+
 from claims.dip import dip_p
 from claims.questions import arms, betas, scores
 from config import UsageError
-from sweeps.rows import Row
-
 from plots.style import NAMES, color, heading, lines
+from sweeps.rows import Row
 
 matplotlib.use("Agg")  # draws into files: no display needed
 from matplotlib import pyplot as plt

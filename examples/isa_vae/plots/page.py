@@ -11,14 +11,14 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+
 from claims import statistics, verdicts
 from claims.dip import dip_p
 from claims.questions import arms, betas, planned, scores
 from claims.verdicts import HEAD, RULE, cells, number, p_text
+from plots.factors import representative
 from running.files import write_text
 from sweeps.rows import Row
-
-from plots.factors import representative
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1d2329; --back: #fff; --soft: #f3f5f7; --line: #d5dae0;

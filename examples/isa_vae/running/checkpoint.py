@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from config import Config, UsageError
-from models import VAE
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from usage import reason
 
+from config import Config, UsageError
+from models import VAE
 from running.files import write_atomic
+from usage import reason
 
 FORMAT = 2
 CHECKPOINT = "checkpoint.pt"  # everything needed to resume training

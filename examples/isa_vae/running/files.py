@@ -15,9 +15,9 @@ from typing import Any, TextIO
 
 import numpy as np
 import torch
-from config import UsageError
 
 import lpnested
+from config import UsageError
 
 try:
     import fcntl

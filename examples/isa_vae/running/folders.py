@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+
 from config import Config, UsageError, find_device
 from models import make_prior
-from usage import reason
-
 from running import checkpoint
 from running.checkpoint import State, load_model
 from running.files import LOCK, disk_full, lock_folder, write_json
 from running.process import DIVERGED, USAGE_ERROR, StoppedError
+from usage import reason
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
+
 from config import Config
 from data.pictures import Pictures
 from models import exponents
-from torch import Tensor
-
 from running import checkpoint
 from running.checkpoint import State
 from running.files import versions, write_json

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import matplotlib
 import torch
+from torch import Tensor
+
 from data.pictures import as_pixels
 from metrics import ACTIVE
 from models import VAE
-from torch import Tensor
-
 from running.files import write_atomic
 
 matplotlib.use("Agg")  # draws into files: no display needed

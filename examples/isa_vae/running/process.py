@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from config import UsageError
-
 from running.files import disk_full
 
 DIVERGED, USAGE_ERROR = 1, 2  # exit status

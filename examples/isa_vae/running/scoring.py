@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from tqdm import tqdm
+
 from data.pictures import Pictures, as_pixels
 from metrics import ScoringError, active_units, check_posteriors, disentanglement
 from models import VAE
 from objectives import log_likelihood
-from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
-from tqdm import tqdm
 
 BATCH = 4096
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from config import UsageError
 from running import checkpoint
 from running.files import write_text
-
 from sweeps.experiments import Run
 from sweeps.rows import Row, as_csv, key_of, read_folder, read_rows
 from sweeps.worker import folder_of, settings_changes

@@ -8,7 +8,6 @@ from typing import Any
 
 from config import UsageError
 from running.files import lines_as_csv, write_json
-
 from sweeps.experiments import Run
 
 Row = dict[str, Any]

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
+
 import train
 from config import Config, UsageError, changes
 from data.pictures import Pictures
@@ -19,8 +21,6 @@ from running import checkpoint
 from running.files import write_text
 from running.outputs import score
 from running.process import keep_freed_memory
-from tqdm import tqdm
-
 from sweeps.experiments import Run
 from sweeps.rows import Row, make_row
 

@@ -50,9 +50,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from objectives import log_likelihood
 from torch import Tensor, nn
 from torch.distributions import Distribution
+
+from objectives import log_likelihood
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from tqdm import tqdm
+
 from config import Config
 from data.pictures import Pictures, as_pixels
 from metrics import active_units, check_posteriors
 from models import VAE, make_prior
 from running.scoring import choose_rows, encode
 from sweeps.experiments import ARMS
-from torch import Tensor
-from torch.distributions import Distribution
-from tqdm import tqdm
-
 from turning.bound import Code, Prior, Rotations, changes, levels, slopes
 
 Row = dict[str, Any]

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import matplotlib
 import numpy as np
-from plots.style import color, lines
 
+from plots.style import color, lines
 from turning.gains import ANGLES, Row
 
 matplotlib.use("Agg")  # draws into files: no display needed

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from densities.source_models import Independent, Nested, Subspaces
-from densities.source_trees import deep_tree, grouped_tree, groups, size_correlations
-from densities.unmixing import Effort, Unmixing, maximise
 from numpy.typing import NDArray
 from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
+from densities.source_models import Independent, Nested, Subspaces
+from densities.source_trees import deep_tree, grouped_tree, groups, size_correlations
+from densities.unmixing import Effort, Unmixing, maximise
 from lpnested import LpNestedTree
 
 MATRICES = ("whitening", "rotation", "fastica")  # starts that need no other model

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import torch
-from densities.scale_mixtures import GammaRadii, LogNormals, ScaleMixture
 from torch import Tensor, nn
 
+from densities.scale_mixtures import GammaRadii, LogNormals, ScaleMixture
 from lpnested import LpNested, LpNestedTree, LpSpherical, functional
 
 START = 1.3  # initial value of exponents

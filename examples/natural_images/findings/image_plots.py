@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from densities.source_trees import Node, leaves, size_correlations
-from findings.redundancy import Factorization
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -15,6 +13,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.stats import norm, rankdata
 
+from densities.source_trees import Node, leaves, size_correlations
+from findings.redundancy import Factorization
 from lpnested import LpNestedTree
 
 Array = NDArray[np.float64]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from images_config import UsageError
 
 Row = dict[str, Any]

@@ -10,6 +10,10 @@ import matplotlib
 import numpy as np
 import sklearn
 import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+import lpnested
 from densities.source_trees import leaves, size_correlations
 from densities.unmixing import Unmixing
 from findings import image_plots
@@ -17,11 +21,7 @@ from findings.kept import Row, rounded, write_atomic, write_csv, write_json
 from findings.redundancy import Factorization
 from findings.rows_of_fits import flatten
 from findings.words import table
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from photographs.whitening import Whitening
-
-import lpnested
 
 FILES = {
     "results.json": "settings, versions, every model with its interval, the order, the redundancy",

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from densities.factorial_code import fit_factorial_code
 from densities.source_trees import size_correlations
 from densities.unmixing import Unmixing
 from findings.tile_bootstrap import TileBootstrap
-from numpy.typing import NDArray
-from photographs.whitening import Whitening, bits
-
 from lpnested.transforms import NestedRadialFactorization
+from photographs.whitening import Whitening, bits
 
 Array = NDArray[np.float64]
 FACTORIZED = ("lp-spherical", "nested-quadruples", "nested-deep")

@@ -5,11 +5,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from densities.candidates import EXPECTED, FITS, TITLES
 from densities.source_models import Nested
 from densities.unmixing import Unmixing
 from findings.tile_bootstrap import TileBootstrap
-from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Row = dict[str, Any]

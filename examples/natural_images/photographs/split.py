@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from photographs.patches import Patches, draw, photographs
 from photographs.whitening import Whitening, bits, fit_whitening
 

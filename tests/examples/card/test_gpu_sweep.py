@@ -11,12 +11,17 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
-import card.probe as probing
-import gpu_sweep as script
 import numpy as np
 import pytest
-import sweep
 import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import card.probe as probing
+import gpu_sweep as script
+import sweep
 from card import capture, closing, mig_pool, session
 from card.choice import Choice, describe, load_choice
 from card.leave import OutputFolder, read_lines, read_model
@@ -34,10 +39,6 @@ from models import VAE, SparseLinear
 from sweeps import worker
 from sweeps.experiments import ARMS, METHODS, PAPER_ON_GPU, PRIMARY, experiments
 from sweeps.rows import key_of, read_rows
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 SCRIPT = Path(script.__file__)

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+
 import train
 from card.loop import Training
 from card.stacked import Stack
@@ -11,7 +13,6 @@ from config import UsageError
 from data.pictures import pack
 from models import SparseLinear
 from sweeps.experiments import ARMS, METHODS, PAPER_ON_GPU
-from torch import nn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS, ROWS = 60, 2048

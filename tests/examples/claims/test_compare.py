@@ -5,11 +5,12 @@ import math
 
 import numpy as np
 import pytest
+from scipy import optimize, stats
+
 from claims import bootstrap, statistics
 from claims.bootstrap import difference_interval
 from claims.dip import dip, dip_p
 from claims.statistics import below_p, detectable, holm, permutation_p
-from scipy import optimize, stats
 
 pytestmark = pytest.mark.slow
 

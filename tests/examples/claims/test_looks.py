@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import integrate, stats
+
 from claims import looks
 from claims.questions import scores
 from claims.statistics import detectable
-from scipy import integrate, stats
 from sweeps.experiments import FEWEST_PAIRS, MOST_PAIRS, PRIMARY, SECONDARY, second_look
 from sweeps.rows import read_rows
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from claims import statistics
 from claims.bootstrap import expanded_interval, resampled
 from claims.statistics import below_p, permutation_p

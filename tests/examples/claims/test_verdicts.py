@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from claims.comparison import Comparison
 from claims.questions import pairs
 from claims.statistics import detectable

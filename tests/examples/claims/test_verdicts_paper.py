@@ -2,9 +2,10 @@
 
 import json
 
-import figures
 import numpy as np
 import pytest
+
+import figures
 from claims import looks
 from claims.bootstrap import difference_interval
 from claims.questions import looked_at, missing_runs, planned

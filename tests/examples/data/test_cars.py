@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+from scipy.io import savemat
+
 from data.car_files import IM_SHAPE, shrink
 from data.car_model import LIGHT, block, disc, make_car, render
 from data.cars import draw_cars, load_cars3d, pose
 from data.mesh import face_normals, rotation
-from numpy.testing import assert_array_equal
-from PIL import Image
-from scipy.io import savemat
 
 pytestmark = pytest.mark.slow
 

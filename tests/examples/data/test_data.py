@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from data.dsprites_drawn import all_classes, as_bytes, render_words
 from data.dsprites_file import FIRST, STEP
 from data.pictures import (

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
 from data.faces import AMBIENT, draw_faces, light_directions, load_faces_pth, render, render_faces
 from data.head_model import axes, make_head, open_edge, read_mesh, target_weights
 from data.mesh import face_normals, halve, lambert, rasterise, rotation, spread, vertex_normals
-from numpy.testing import assert_allclose, assert_array_equal
-from PIL import Image
 
 pytestmark = pytest.mark.slow
 

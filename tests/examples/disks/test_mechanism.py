@@ -6,18 +6,18 @@ import json
 import math
 import signal
 
-import mechanism
 import numpy as np
 import pytest
 import torch
-from disks import autoencoders as model
-from disks.angles import against_normal, describe, force, mann_whitney, overview, ranks, trend
-from disks.settings import ARMS, Config
 from scipy import stats
 from torch import nn
 from torch.distributions import Normal
 from torch.testing import assert_close
 
+import mechanism
+from disks import autoencoders as model
+from disks.angles import against_normal, describe, force, mann_whitney, overview, ranks, trend
+from disks.settings import ARMS, Config
 from lpnested import ISA
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]

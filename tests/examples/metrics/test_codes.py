@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+
 from metrics import (
     ScoringError,
     active_units,

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy import integrate, stats
+from torch.distributions import Independent, Normal
+
 from data.dsprites_drawn import MIG_FACTORS, all_classes
 from data.pictures import FACTORS, Pictures, pack, render_dsprites
 from metrics import active_units, disentanglement, mig_sampled, sampled
@@ -17,8 +20,6 @@ from metrics.codes import entropy_of
 from metrics.sampled import information_sampled
 from objectives import log_likelihood
 from running.scoring import choose_rows, evaluate
-from scipy import integrate, stats
-from torch.distributions import Independent, Normal
 
 COLUMNS = [FACTORS.index(factor) for factor in MIG_FACTORS]
 

@@ -10,15 +10,16 @@ import sys
 from itertools import product
 from pathlib import Path
 
-import metrics
 import numpy as np
 import pytest
 import torch
-from metrics import disentanglement_lib, score, split_rows, suite
 from scipy.stats import entropy
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.metrics import mutual_info_score
 from sklearn.svm import LinearSVC
+
+import metrics
+from metrics import disentanglement_lib, score, split_rows, suite
 
 FOLDER = Path(metrics.__file__).parent
 README = FOLDER.parent / "README.md"

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from scipy import integrate, stats
+
 from metrics import mixtures
 from metrics.mixtures import (
     HALO,
@@ -15,7 +17,6 @@ from metrics.mixtures import (
     refined,
     root,
 )
-from scipy import integrate, stats
 
 f64 = torch.float64
 NORMAL_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)

@@ -7,6 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score, mutual_info_score
+
 from metrics.factorvae import factorvae_score, fixed_batches
 from metrics.histogram import (
     binned,
@@ -25,7 +27,6 @@ from metrics.sap_dci import (
     split_rows,
 )
 from metrics.suite import all_scores
-from sklearn.metrics import balanced_accuracy_score, mutual_info_score
 
 pytestmark = pytest.mark.slow
 

@@ -5,6 +5,8 @@ from itertools import product
 
 import pytest
 import torch
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
 from metrics import disentanglement
 from metrics.groupings import (
     compared_with_random,
@@ -22,7 +24,6 @@ from metrics.subspaces import (
     subspace_mig,
     total_correlation_full,
 )
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 
 def generator(seed=0):

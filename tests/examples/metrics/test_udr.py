@@ -4,8 +4,9 @@ from itertools import product
 
 import pytest
 import torch
-from metrics.udr import lasso, relative_strength, spearman, udr, udr_of
 from scipy import stats
+
+from metrics.udr import lasso, relative_strength, spearman, udr, udr_of
 
 ALL = torch.ones(3)  # a KL for each latent: all are informative
 

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import figures as script
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot as plt
+
+import figures as script
 from config import UsageError
 from figures import DRAW, main, picture, read_rows
-from matplotlib import pyplot as plt
 from plots.factors import group_means, latent_factor_plot, representative
 from plots.style import color, heading
 from sweeps.rows import as_csv, write_row

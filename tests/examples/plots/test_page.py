@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from figures import main, pictures_of
 from plots import page
 from sweeps.rows import as_csv

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from config import UsageError
 from running import files, process
 from running.files import LOCK, TEMPORARY, disk_full, lock_folder, write_atomic

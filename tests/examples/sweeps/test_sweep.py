@@ -16,12 +16,13 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import evaluate
-import figures
 import numpy as np
 import pytest
-import sweep as script
 import torch
+
+import evaluate
+import figures
+import sweep as script
 import train
 from claims import verdicts
 from config import PRESETS, UsageError, check

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from config import PRESETS
 from sweeps import worker
 from sweeps.experiments import Run

@@ -12,18 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rotation as script
 import torch
+from torch import nn
+from torch.distributions import Normal
+from torch.quasirandom import SobolEngine
+
+import rotation as script
 import train
 from config import Config
 from data.pictures import as_pixels, load_dsprites_npz
+from lpnested import ISA
 from models import VAE, make_prior
 from objectives import elbo
 from running.scoring import choose_rows, evaluate
 from sweeps.experiments import ARMS
-from torch import nn
-from torch.distributions import Normal
-from torch.quasirandom import SobolEngine
 from turning import gains
 from turning.bound import (
     Code,
@@ -48,8 +50,6 @@ from turning.gains import (
     rotations,
 )
 from turning.turned_figure import summarise
-
-from lpnested import ISA
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 SIZES = (2, 2)
