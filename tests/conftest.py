@@ -60,7 +60,13 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
-@pytest.fixture(params=["kernels", "reference"], scope="module")
+def backend_params() -> Iterator[object]:
+    """Every backend on CPUs; those that are not the default here are left to the whole run."""
+    for name in ("kernels", "reference"):
+        yield pytest.param(name, marks=() if name == BACKENDS[0] else pytest.mark.slow)
+
+
+@pytest.fixture(params=backend_params(), scope="module")
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Every backend on CPUs: ``pytestmark = pytest.mark.usefixtures("backend")`` in a file whose
     tests are laws of all of them.

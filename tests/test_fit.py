@@ -180,6 +180,7 @@ def test_many_data_sets_at_once_are_as_many_fits(radial):
         close(batch.log_likelihood_se[k, 0], single.log_likelihood_se, 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covariance", ["observed", "sandwich"])
 def test_integer_weights_are_repetitions(covariance):
     x, weights = drawn(300), torch.randint(0, 4, (300,))
@@ -191,6 +192,7 @@ def test_integer_weights_are_repetitions(covariance):
         close(getattr(weighted, name), getattr(repeated, name), 1e-9)
 
 
+@pytest.mark.slow
 def test_every_data_set_may_have_weights_of_its_own():
     x, weights = drawn(300), torch.rand(300, 2)
     batch = fit(TREE, torch.stack([x, x], 1), weights=weights)
@@ -239,6 +241,7 @@ def test_chunks_are_the_whole(radial):
     close(whole.covariance, chunks.covariance, 1e-9)
 
 
+@pytest.mark.slow
 def test_the_loader_of_torch_gives_chunks():
     x = drawn(200)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=64)
@@ -280,6 +283,7 @@ def test_a_location_is_found_however_far_from_0(family, shift):
     close(far.standard_errors, near.standard_errors, 1e-4)
 
 
+@pytest.mark.slow
 def test_a_start_far_away_or_by_an_instance_leads_to_the_same():
     x = drawn(400)
     best = fit(TREE, x)
@@ -373,6 +377,7 @@ def test_counts_have_the_likelihood_that_scipy_finds():
     close(result.log_likelihood.item(), expected, 1e-9)
 
 
+@pytest.mark.slow
 def test_mixtures_of_many_data_sets_are_as_many_fits():
     x = drawn(400, mixture((-1.0, 1.0), (0.3, 0.5), 0.3))
     start = mixture((-0.5, 0.5), (1.0, 1.0), 0.5)
@@ -476,6 +481,7 @@ def test_the_wald_statistic_is_the_difference_of_logs_over_its_error():
         close(z, contrast @ logs / (contrast @ covariance @ contrast).sqrt(), 1e-9)
 
 
+@pytest.mark.slow
 def test_a_sandwich_is_near_the_information_for_data_of_the_model_alone():
     x = drawn(4000)
     observed, sandwich = fit(TREE, x), fit(TREE, x, covariance="sandwich")

@@ -170,6 +170,7 @@ def test_derivatives_of_a_radius_in_all_parameters_are_exact(source: str, target
             assert abs(slope.item() - w) < 1e-10 * max(1, abs(w))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [-1.0, 1.0])
 def test_second_derivatives_of_a_radius(side: float) -> None:
     """The quantile of a log-normal variable has its own step of Halley."""
@@ -493,6 +494,7 @@ def independence(rows: np.ndarray) -> tuple[float, float]:
     return min(correlation) * len(correlation), min(table) * len(table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dist",
     [

@@ -554,7 +554,7 @@ def test_sessions_are_merged_into_the_tables(pictures, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"protocol": "paper-0"}, "of the protocol 'paper-0'"),
+        ({"protocol": "paper-0"}, "follows the protocol 'paper-0'"),
         ({"planned": 20}, "different numbers of pairs"),
         ({"mig": 0.5}, "occurs twice, with different mig"),
         (

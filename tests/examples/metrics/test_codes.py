@@ -28,6 +28,8 @@ from metrics import (
 )
 from metrics.groupings import random_gaps
 
+pytestmark = pytest.mark.slow
+
 FACTORS = torch.tensor(list(product(range(2), range(3), range(4)))).repeat(10, 1)
 MEAN = FACTORS.double() + 0.2 * torch.randn(
     FACTORS.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64

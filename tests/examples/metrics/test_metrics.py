@@ -21,6 +21,8 @@ from metrics.sampled import information_sampled
 from objectives import log_likelihood
 from running.scoring import choose_rows, evaluate
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = [FACTORS.index(factor) for factor in MIG_FACTORS]
 
 

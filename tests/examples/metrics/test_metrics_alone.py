@@ -21,6 +21,8 @@ from sklearn.svm import LinearSVC
 import metrics
 from metrics import disentanglement_lib, score, split_rows, suite
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(metrics.__file__).parent
 README = FOLDER.parent / "README.md"
 SIZES = (2, 3, 4)

@@ -18,6 +18,8 @@ from metrics.mixtures import (
     root,
 )
 
+pytestmark = pytest.mark.slow
+
 f64 = torch.float64
 NORMAL_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 

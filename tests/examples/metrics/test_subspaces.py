@@ -25,6 +25,8 @@ from metrics.subspaces import (
     total_correlation_full,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)

@@ -19,6 +19,8 @@ from plots.factors import group_means, latent_factor_plot, representative
 from plots.style import color, heading
 from sweeps.rows import as_csv, write_row
 
+pytestmark = pytest.mark.slow
+
 FIG5A = ("normal", "normal-0.495", "isa-released", "isa-unit", "isa-4-4", "isa-2.5-3")
 FIG5B = ("beta-vae", "beta-tcvae", "isa-beta-vae", "isa-beta-tcvae")
 
