@@ -1,8 +1,10 @@
 """One thread, one seed, torch's global state put back after every test; GPU tests skip alone."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from torch.distributions import Distribution
 from backends import BACKENDS, using
 
 torch.set_num_threads(1)
+
+WHOLLY_SLOW = re.compile(r"^pytestmark = \[?pytest\.mark\.slow\b", re.M)
 
 # Derandomised, so that a run can be repeated; `thorough` is for a developer's afternoon.
 common = {
@@ -28,6 +32,13 @@ settings.register_profile("thorough", max_examples=3000, **{**common, "derandomi
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default")
 )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files that are slow as a whole are not even imported by a run without slow tests."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return bool(WHOLLY_SLOW.search(collection_path.read_text(encoding="utf-8"))) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
