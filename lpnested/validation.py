@@ -23,11 +23,9 @@ def initialize(
     event_shape: torch.Size,
     validate_args: bool | None,
 ) -> None:
-    """Call ``Distribution.__init__``, and reject infinite exponents and scales as well."""
-    Distribution.__init__(dist, batch_shape, event_shape, validate_args=False)
-    if validate_args is None:
-        del dist._validate_args  # fall back to the class attribute, even if it changes later
-    else:
+    """Do what ``Distribution.__init__`` does, and reject infinite exponents and scales as well."""
+    dist._batch_shape, dist._event_shape = batch_shape, event_shape
+    if validate_args is not None:  # else the class attribute counts, even if it changes later
         dist._validate_args = validate_args
     if dist._validate_args and not _satisfies_constraints(dist):
         Distribution.__init__(dist, batch_shape, event_shape)  # raises torch's own error
@@ -49,5 +47,5 @@ def _is_finite_above(low: float, parameter: Tensor) -> bool:
     """Return whether all elements are finite and above a bound."""
     if not parameter.numel():
         return True
-    smallest, largest = parameter.aminmax()
+    smallest, largest = parameter.detach().aminmax()  # torch 2.11 has no forward mode of it
     return low < smallest.item() and largest.item() < math.inf
