@@ -27,6 +27,7 @@ from problems import Conditioned
 # as the origin.
 LARGEST_POWER = {torch.float32: mpf(2) ** 128, torch.float64: mpf(2) ** 860}
 SMALLEST = torch.finfo(torch.float64).tiny
+SHARES_LOST = 1000  # least normal numbers: what some shares times their logarithms come to
 
 Unknown = Known | None
 
@@ -57,7 +58,8 @@ def units(got: float, known: Known, dtype: torch.dtype, is_sum: bool = False) ->
     if abs(exact) > info.max:
         shrink = mpf(info.max) / abs(exact)
         exact, condition = exact * shrink, condition * shrink
-    error = abs(mpf(got) - exact) - mpf(info.tiny)
+    lost = SHARES_LOST if is_sum else 1  # a share below the least normal number may be 0
+    error = abs(mpf(got) - exact) - lost * mpf(info.tiny)
     if error <= 0:
         return 0.0
     return float(error / (mpf(info.eps) * condition)) if condition else math.inf
