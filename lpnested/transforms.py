@@ -4,7 +4,7 @@ Both scale a value along its direction, or those of its subspaces, so that radii
 distribution. They are :class:`torch.distributions.Transform`, differentiable in the value and in
 all parameters, and can be used in :class:`torch.distributions.TransformedDistribution`. They map
 the origin to the origin; a coordinate that would overflow becomes the largest number of the dtype.
-Radii are told apart as far out as tails of exp(-4e260).
+Radii are distinguished as far out as tails of exp(-4e260).
 
 The radii may be :class:`lpnested.GeneralizedGamma` and its special cases in torch (``Gamma``,
 ``Chi2``, ``Exponential``, ``Weibull``, ``HalfNormal``), ``LogNormal``, ``InverseGamma`` and

@@ -122,7 +122,7 @@ def _source(data: Any, weights: Any) -> Any:
     if iter(data) is data:
         raise ValueError(
             "data are gone over many times, but an iterator such as a generator gives them once: "
-            "pass a list, a DataLoader, or an object whose __iter__ begins anew"
+            "pass a list, a DataLoader, or an object whose __iter__ starts again"
         )
     if weights is not None:
         raise ValueError(

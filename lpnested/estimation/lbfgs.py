@@ -14,7 +14,7 @@ from lpnested.estimation.newton import Outcome, Report, State, begun, newton, st
 __all__ = ["lbfgs"]
 
 _HISTORY = 20
-_WORST = 1e4  # log-likelihood per observation, below the best, that a line search is told
+_WORST = 1e4  # log-likelihood per observation, below the best, that a line search sees
 _EVALUATIONS = 30  # of one line search
 _NO_CHANGE = 1e-16
 

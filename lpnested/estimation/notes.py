@@ -97,7 +97,7 @@ def _on_parameters(result: FitResult, boundary: Tensor) -> Iterator[str]:
     if unknown.any():
         yield (
             f"the information is not positive definite{_where(unknown.any(-1))}, so there are no "
-            f"standard errors (NaN): some parameters are not told apart by these data"
+            f"standard errors (NaN): these data do not distinguish some parameters"
         )
 
 
